@@ -1,0 +1,147 @@
+"""The only training loop: passes, history, stopping, and what the stop means."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from mogul.errors import InputError
+from mogul.protocols import Density, Source
+
+
+class StopReason(enum.Enum):
+    """Why a fit ended; `advice` says what to do about it."""
+
+    CONVERGED = "converged"
+    PASS_LIMIT = "pass limit"
+
+    @property
+    def advice(self) -> str:
+        """What a user should do, in a sentence."""
+        return {
+            StopReason.CONVERGED: "The log-likelihood no longer rises; nothing to do.",
+            StopReason.PASS_LIMIT: "The log-likelihood was still rising; allow more passes if it "
+            "matters.",
+        }[self]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over the data, told by an algorithm: mean log-likelihood in nats, and events."""
+
+    log_likelihood: float
+    events: list[str] = field(default_factory=list)
+
+
+class Algorithm(Protocol):
+    """How to improve a model; `fit` owns the loop."""
+
+    def init(self, model: Any, source: Source) -> Any:
+        """Check model and source, and return the algorithm's state."""
+        ...
+
+    def step(
+        self, model: Any, source: Source, state: Any, seen: Callable[[int], None]
+    ) -> tuple[Any, Pass]:
+        """Make one pass, calling `seen` with the number of rows after every batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The outcome of a fit.
+
+    `history` has one row per pass: pass, log_likelihood (mean nats per row, at the parameters the
+    pass began with), validation (the same on held-out rows, or None), seconds, events.
+    """
+
+    model: Any
+    history: list[dict[str, Any]]
+    reason: StopReason
+    seconds: float
+
+
+def fit(
+    model: Any,
+    source: Source,
+    algorithm: Algorithm,
+    *,
+    passes: int = 100,
+    tolerance: float = 1e-6,
+    validation: Source | None = None,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+    seen: Callable[[int], None] | None = None,
+) -> Fit:
+    """Fit a model to a source.
+
+    Args:
+        model: what to fit, in place.
+        source: the data.
+        algorithm: how, for example `EM()`.
+        passes: largest number of passes over the data.
+        tolerance: stop when a pass raises the mean log-likelihood by less, in nats per feature;
+            zero never stops early.
+        validation: held-out data to score at every pass.
+        callback: called with each row of the history.
+        seen: called with the number of rows seen after each batch, for progress bars.
+
+    Returns:
+        the fitted model, its history, the reason for stopping, and the seconds taken.
+
+    Raises:
+        InputError: if data and model do not fit each other, or passes is not positive.
+    """
+    if passes < 1:
+        raise InputError(f"passes is {passes}; it must be at least 1.")
+    began = time.perf_counter()
+    state = algorithm.init(model, source)
+    history: list[dict[str, Any]] = []
+    reason = StopReason.PASS_LIMIT
+    for number in range(1, passes + 1):
+        since = time.perf_counter()
+        held_out = None if validation is None else mean_log_likelihood(model(), model, validation)
+        state, done = algorithm.step(model, source, state, seen or (lambda n: None))
+        history.append(
+            {
+                "pass": number,
+                "log_likelihood": done.log_likelihood,
+                "validation": held_out,
+                "seconds": time.perf_counter() - since,
+                "events": done.events,
+            }
+        )
+        if callback is not None:
+            callback(history[-1])
+        if _converged(history, tolerance * source.n_features):
+            reason = StopReason.CONVERGED
+            break
+    return Fit(model, history, reason, time.perf_counter() - began)
+
+
+def default_batch_size(n_features: int) -> int:
+    """Return the rows per batch that keep buffers near 64 MB in float32."""
+    return max(256, min(8192, 2**24 // n_features))
+
+
+@torch.no_grad()
+def mean_log_likelihood(density: Density, model: Any, source: Source) -> float:
+    """Return the weighted mean log-likelihood per row, in nats."""
+    total, mass = 0.0, 0.0
+    size = default_batch_size(source.n_features)
+    for batch in source.batches(size, model.dtype, model.device):
+        log_prob = density.log_prob(batch.x).double()
+        weight = torch.ones_like(log_prob) if batch.weight is None else batch.weight.double()
+        total += float((weight * log_prob).sum())
+        mass += float(weight.sum())
+    return total / mass
+
+
+def _converged(history: list[dict[str, Any]], tolerance: float) -> bool:
+    if len(history) < 2 or tolerance <= 0 or history[-2]["events"]:
+        return False
+    return history[-1]["log_likelihood"] - history[-2]["log_likelihood"] < tolerance

@@ -1,0 +1,124 @@
+"""Where to start: random rows, k-means++ or k-means, each followed by local covariances."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans, kmeans_plusplus
+from torch import Tensor
+
+from mogul.algorithms.base import fit, mean_log_likelihood
+from mogul.algorithms.em import EM, check_enough_rows
+from mogul.errors import InputError
+from mogul.protocols import Source
+
+METHODS = ("k-means", "k-means++", "random")
+_MOST_VALUES = 2**28  # of the subsample: 1 GB in float32
+_SHORT_PASSES = 5
+
+
+def initialise(
+    model: Any,
+    source: Source,
+    method: str = "k-means",
+    n_init: int = 1,
+    seed: int = 0,
+    sample_size: int = 20_000,
+) -> None:
+    """Set a model's parameters from the data, ready for a fit.
+
+    Centres come from random rows, from k-means++ seeding (Arthur & Vassilvitskii 2007) or from
+    k-means; rows go to their nearest centre, and each cluster gives its size as weight, its mean,
+    and its covariance (a local PPCA for low-rank families).
+
+    Args:
+        model: the model to set, in place.
+        source: the data; at most `sample_size` rows of them are read.
+        method: "k-means", "k-means++" or "random".
+        n_init: how many starts to try; each is fitted for 5 passes on the subsample and the one
+            with the highest likelihood is kept.
+        seed: seed of all random choices.
+        sample_size: rows to start from.
+
+    Raises:
+        InputError: for an unknown method, more components than rows, or missing values.
+    """
+    if method not in METHODS:
+        raise InputError(f"Unknown start '{method}'; choose one of: {', '.join(METHODS)}.")
+    if n_init < 1:
+        raise InputError(f"n_init is {n_init}; it must be at least 1.")
+    check_enough_rows(len(source), model.n_components)
+    if source.n_features != model.n_features:
+        raise InputError(
+            f"The data have {source.n_features} features and the model {model.n_features}; "
+            "build the model with n_features=source.n_features."
+        )
+    x = _subsample(model, source, sample_size, seed)
+    if n_init == 1:
+        _start(model, x, method, seed)
+        return
+    best, best_state = -np.inf, None
+    sample = _Rows(x)
+    for attempt in range(n_init):
+        trial = copy.deepcopy(model)
+        _start(trial, x, method, seed + attempt)
+        fit(trial, sample, EM(), passes=_SHORT_PASSES, tolerance=0.0)
+        reached = mean_log_likelihood(trial(), trial, sample)
+        if reached > best:
+            best, best_state = reached, trial.state_dict()
+    model.load_state_dict(best_state)
+
+
+class _Rows:
+    """Rows in memory, as a source for the short fits."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self.feature_shape = (x.shape[1],)
+        self.n_features = x.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batches(self, size: int = 8192, dtype: Any = None, device: Any = None) -> Any:
+        for start in range(0, len(self.x), size):
+            x = self.x[start : start + size]
+            yield x, None, torch.arange(start, start + len(x))
+
+    def take(self, index: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
+        return self.x[index]
+
+
+def _subsample(model: Any, source: Source, sample_size: int, seed: int) -> Tensor:
+    rows = min(len(source), sample_size, max(_MOST_VALUES // source.n_features, 1))
+    rows = min(len(source), max(rows, model.n_components))
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.randperm(len(source), generator=generator)[:rows].sort().values
+    x = source.take(index, model.dtype, model.device)
+    if bool(x.isnan().any()):
+        columns = x.isnan().any(0).nonzero().squeeze(-1).tolist()
+        raise InputError(
+            f"The data have missing values (NaN) in {len(columns)} column(s), first column "
+            f"{columns[0]}; fitting needs complete rows: drop such rows, or fill their gaps."
+        )
+    return x
+
+
+def _start(model: Any, x: Tensor, method: str, seed: int) -> None:
+    """Cluster rows (n, D) and start the model from the clusters."""
+    centred = (x - x.mean(0)).cpu().numpy()
+    k = model.n_components
+    if method == "k-means":
+        means = KMeans(k, n_init=1, max_iter=30, random_state=seed).fit(centred)
+        labels = means.labels_
+    else:
+        if method == "random":
+            centres = centred[np.random.default_rng(seed).choice(len(centred), k, replace=False)]
+        else:
+            centres = kmeans_plusplus(centred, k, random_state=seed)[0]
+        distance = (centres**2).sum(1) - 2 * centred @ centres.T
+        labels = distance.argmin(1)
+    model.start(x, torch.as_tensor(np.asarray(labels), dtype=torch.long), seed)

@@ -1,0 +1,22 @@
+"""Values: covariance families, moments, and the mixture."""
+
+from mogul.distributions.completion import Completion
+from mogul.distributions.covariance import Covariance, families, family
+from mogul.distributions.full import Full
+from mogul.distributions.low_rank import PPCA, Diagonal, FactorAnalysis, Isotropic
+from mogul.distributions.mixture import Mixture
+from mogul.distributions.moments import Moments
+
+__all__ = [
+    "PPCA",
+    "Completion",
+    "Covariance",
+    "Diagonal",
+    "FactorAnalysis",
+    "Full",
+    "Isotropic",
+    "Mixture",
+    "Moments",
+    "families",
+    "family",
+]

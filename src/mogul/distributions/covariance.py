@@ -1,0 +1,182 @@
+"""The abstract covariance family and its registry."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from mogul.distributions.moments import Moments
+from mogul.errors import InputError
+
+_REGISTRY: dict[str, type[Covariance]] = {}
+
+
+class Covariance(ABC):
+    """The covariances of C components: a value made of tensors whose first dimension is C.
+
+    C equals the number of components K, or is 1 when all components share one covariance. Leading
+    batch dimensions may precede C in every tensor. A family is one subclass; it registers itself
+    under `name`, and the command line, the report and the contract tests iterate the registry.
+
+    Shapes below: x (..., n, D), centres (..., K, D), component indices (n,).
+    """
+
+    name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    low_rank: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        """Register every family that has a name."""
+        super().__init_subclass__(**kwargs)
+        if "name" in cls.__dict__:
+            _REGISTRY[cls.name] = cls
+
+    @classmethod
+    @abstractmethod
+    def raw_shapes(cls, n: int, n_features: int, rank: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the unconstrained tensors of n covariances."""
+
+    @classmethod
+    @abstractmethod
+    def from_raw(cls, raw: dict[str, Tensor], n_features: int) -> Self:
+        """Return the covariances that unconstrained tensors stand for."""
+
+    @abstractmethod
+    def to_raw(self) -> dict[str, Tensor]:
+        """Return the unconstrained tensors; the inverse of `from_raw`."""
+
+    @classmethod
+    @abstractmethod
+    def from_cluster(cls, x: Tensor, rank: int, floor: Tensor, prior: Tensor, seed: int) -> Self:
+        """Return one covariance (C = 1) of deviations x (n, D) from their centre.
+
+        Args:
+            x: deviations, (n, D).
+            rank: number of factors; families without factors ignore it.
+            floor: smallest variance allowed, scalar.
+            prior: variance counted as one more observation, scalar, so that small clusters work.
+            seed: seed of any randomised linear algebra.
+        """
+
+    @classmethod
+    @abstractmethod
+    def stack(cls, members: list[Self]) -> Self:
+        """Return one value with the covariances of all `members`."""
+
+    @abstractmethod
+    def select(self, component: int) -> Self:
+        """Return the covariance of one component (C = 1); of the shared one if there is one."""
+
+    @abstractmethod
+    def map(self, function: object) -> Self:
+        """Return a copy with `function` applied to every tensor."""
+
+    @property
+    @abstractmethod
+    def n_features(self) -> int:
+        """Number of features D."""
+
+    @property
+    @abstractmethod
+    def n_covariances(self) -> int:
+        """Number of covariances C."""
+
+    @property
+    @abstractmethod
+    def variances(self) -> Tensor:
+        """Marginal variances, (..., C, D)."""
+
+    @property
+    @abstractmethod
+    def noise_variances(self) -> Tensor:
+        """Variances that no factor explains, (..., C, D); all of them without factors."""
+
+    @property
+    def loadings(self) -> Tensor | None:
+        """Factor loadings (..., C, D, H), or None for a family without factors."""
+        return None
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """Return the covariance matrices (..., C, D, D): for tests and small D only."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor, centres: Tensor) -> Tensor:
+        """Return the log-density of every row under every component, (..., n, K), in nats."""
+
+    @abstractmethod
+    def sample(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw deviations from the centre, (n, D), of the components (n,).
+
+        Without `noise`, only the part explained by factors is drawn (zero if there are none).
+        """
+
+    @abstractmethod
+    def statistics(self, x: Tensor, resp: Tensor, centres: Tensor) -> Moments:
+        """Return the moments of x (n, D) about the centres, weighted by resp (n, K)."""
+
+    @abstractmethod
+    def maximise(self, moments: Moments, floor: Tensor) -> tuple[Self, Tensor]:
+        """Return the covariances of the exact M-step, and which of them met the floor (C,)."""
+
+    @abstractmethod
+    def marginal(self, features: Tensor) -> Self:
+        """Return the covariances of the features (m,) alone."""
+
+    @abstractmethod
+    def condition(
+        self, observed: Tensor, hidden: Tensor, x: Tensor, centres: Tensor
+    ) -> tuple[Tensor, Tensor, Covariance]:
+        """Condition on observed features.
+
+        Args:
+            observed: indices of the observed features, (a,).
+            hidden: indices of the others, (m,).
+            x: observed values, (n, a).
+            centres: component centres, (K, D).
+
+        Returns:
+            log-densities of x under each component (n, K), conditional centres of the hidden
+            features (n, K, m), and their conditional covariance, the same for all rows.
+        """
+
+    @classmethod
+    @abstractmethod
+    def n_parameters(cls, n_features: int, rank: int) -> int:
+        """Return the number of free parameters of one covariance."""
+
+
+def families() -> dict[str, type[Covariance]]:
+    """Return all registered covariance families by name."""
+    return dict(_REGISTRY)
+
+
+def family(name: str) -> type[Covariance]:
+    """Return the covariance family called `name`, or known by that alias.
+
+    Args:
+        name: a registered name or alias, in any case.
+
+    Returns:
+        the family's class.
+
+    Raises:
+        InputError: if no family is called so.
+    """
+    wanted = name.lower().replace("_", "-")
+    for cls in _REGISTRY.values():
+        if wanted == cls.name or wanted in cls.aliases:
+            return cls
+    known = ", ".join(
+        f"{cls.name} ({', '.join(cls.aliases)})" if cls.aliases else cls.name
+        for cls in _REGISTRY.values()
+    )
+    raise InputError(f"Unknown covariance family '{name}'; choose one of: {known}.")
+
+
+def matched(component: Tensor, n_covariances: int) -> Tensor:
+    """Return which covariance each component index uses: itself, or the one that is shared."""
+    return torch.zeros_like(component) if n_covariances == 1 else component

@@ -1,0 +1,188 @@
+"""Unrestricted covariance matrices, held by their Cholesky factors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from mogul.distributions.covariance import Covariance, matched
+from mogul.distributions.moments import Moments
+
+
+class Full(Covariance):
+    """Full covariance matrices: scale_tril (..., C, D, D), lower triangular with L Lᵀ = Σ."""
+
+    name = "full"
+    aliases = ("gmm", "full-covariance")
+
+    def __init__(self, scale_tril: Tensor) -> None:
+        """Hold the Cholesky factors (..., C, D, D)."""
+        self.scale_tril = scale_tril
+
+    @classmethod
+    def from_covariance(cls, covariance: Tensor) -> Self:
+        """Return the family member with covariance matrices (..., C, D, D)."""
+        return cls(torch.linalg.cholesky(covariance))
+
+    @classmethod
+    def raw_shapes(cls, n: int, n_features: int, rank: int) -> dict[str, tuple[int, ...]]:
+        """Return one lower triangle with a logarithmic diagonal."""
+        return {"scale_tril": (n, n_features, n_features)}
+
+    @classmethod
+    def from_raw(cls, raw: dict[str, Tensor], n_features: int) -> Self:
+        """Return L = strict lower triangle + exp(diagonal)."""
+        a = raw["scale_tril"]
+        return cls(a.tril(-1) + torch.diag_embed(a.diagonal(dim1=-2, dim2=-1).exp()))
+
+    def to_raw(self) -> dict[str, Tensor]:
+        """Return the lower triangle with the logarithm of the diagonal."""
+        diagonal = self.scale_tril.diagonal(dim1=-2, dim2=-1).log()
+        return {"scale_tril": self.scale_tril.tril(-1) + torch.diag_embed(diagonal)}
+
+    @classmethod
+    def from_cluster(cls, x: Tensor, rank: int, floor: Tensor, prior: Tensor, seed: int) -> Self:
+        """Return the sample covariance, shrunk by one observation of the isotropic prior."""
+        n, d = x.shape
+        x = x.double()
+        eye = torch.eye(d, dtype=x.dtype, device=x.device)
+        covariance = (x.mT @ x + prior * eye) / (n + 1)
+        return cls(_floored_cholesky(covariance[None], floor)[0])
+
+    @classmethod
+    def stack(cls, members: list[Self]) -> Self:
+        """Concatenate along C."""
+        return cls(torch.cat([m.scale_tril for m in members], dim=-3))
+
+    def select(self, component: int) -> Self:
+        """Return one covariance."""
+        c = 0 if self.n_covariances == 1 else component
+        return type(self)(self.scale_tril[..., c : c + 1, :, :])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Apply `function` to the factors."""
+        return type(self)(function(self.scale_tril))
+
+    @property
+    def n_features(self) -> int:
+        """Number of features D."""
+        return self.scale_tril.shape[-1]
+
+    @property
+    def n_covariances(self) -> int:
+        """Number of covariances C."""
+        return self.scale_tril.shape[-3]
+
+    @property
+    def variances(self) -> Tensor:
+        """Diagonals of L Lᵀ."""
+        return self.scale_tril.square().sum(-1)
+
+    @property
+    def noise_variances(self) -> Tensor:
+        """All of the variance: there are no factors."""
+        return self.variances
+
+    def dense(self) -> Tensor:
+        """Return L Lᵀ."""
+        return self.scale_tril @ self.scale_tril.mT
+
+    def log_prob(self, x: Tensor, centres: Tensor) -> Tensor:
+        """Whiten by L⁻¹, one matrix product per component: −½(‖L⁻¹(x−μ)‖² + D log 2π) − log|L|."""
+        eye = torch.eye(self.n_features, dtype=x.dtype, device=x.device)
+        whiten = torch.linalg.solve_triangular(self.scale_tril, eye, upper=False).mT
+        log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        const = 0.5 * self.n_features * math.log(2 * math.pi)
+        columns = []
+        for k in range(centres.shape[-2]):
+            c = 0 if self.n_covariances == 1 else k
+            # Subtract before whitening: the product of far-away points would cancel badly.
+            y = (x - centres[..., k : k + 1, :]) @ whiten[..., c, :, :]
+            columns.append(-0.5 * y.square().sum(-1) - log_det[..., c : c + 1] - const)
+        return torch.stack(columns, dim=-1)
+
+    def sample(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw L ε; without factors there is nothing to draw once the noise is left out."""
+        L = self.scale_tril
+        out = torch.zeros(component.shape[0], self.n_features, dtype=L.dtype, device=L.device)
+        if not noise:
+            return out
+        out.normal_(generator=generator)
+        which = matched(component, self.n_covariances)
+        for c in which.unique().tolist():
+            rows = (which == c).nonzero().squeeze(-1)
+            out[rows] = out[rows] @ L[c].mT
+        return out
+
+    def statistics(self, x: Tensor, resp: Tensor, centres: Tensor) -> Moments:
+        """Dense second moments about each centre, one symmetric product per component."""
+        k_total, d = centres.shape
+        first = torch.empty(k_total, d, dtype=torch.float64, device=x.device)
+        second = torch.zeros(self.n_covariances, d, d, dtype=torch.float64, device=x.device)
+        for k in range(k_total):
+            r = resp[:, k]
+            rows = (r > 0).nonzero().squeeze(-1)
+            y = x[rows] - centres[k]
+            r = r[rows].unsqueeze(-1)
+            first[k] = (y * r).sum(0, dtype=torch.float64)
+            y = y * r.sqrt()
+            second[0 if self.n_covariances == 1 else k] += y.mT @ y
+        return Moments(resp.sum(0, dtype=torch.float64), first, second)
+
+    def maximise(self, moments: Moments, floor: Tensor) -> tuple[Self, Tensor]:
+        """Σ = S/n − δδᵀ; eigenvalues below the floor are raised to it, which is the exact optimum.
+
+        Components without data keep their covariance.
+        """
+        delta = moments.shift
+        outer = moments.count[:, None, None] * delta[:, :, None] * delta[:, None, :]
+        n = moments.mass[:, None, None]
+        covariance = (moments.second - moments.pool(outer)) / n.clamp_min(1e-300)
+        covariance = torch.where(n > 0, covariance, self.dense().double())
+        scale_tril, met = _floored_cholesky(covariance, floor)
+        return type(self)(scale_tril.to(self.scale_tril.dtype)), met
+
+    def marginal(self, features: Tensor) -> Self:
+        """Re-factorise the rows of L that belong to the features."""
+        rows = self.scale_tril[..., features, :]
+        # QR of the rows avoids squaring the condition number as L Lᵀ would.
+        r = torch.linalg.qr(rows.mT, mode="r").R
+        sign = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).unsqueeze(-1)
+        return type(self)((r * sign).mT.contiguous())
+
+    def condition(
+        self, observed: Tensor, hidden: Tensor, x: Tensor, centres: Tensor
+    ) -> tuple[Tensor, Tensor, Full]:
+        """Order features (observed, hidden): the joint factor's blocks give the conditional."""
+        joint = self.marginal(torch.cat([observed, hidden])).scale_tril
+        a = observed.shape[0]
+        L_aa, L_ha, L_hh = joint[:, :a, :a], joint[:, a:, :a], joint[:, a:, a:]
+        centres_a = centres[:, observed]
+        log_prob = Full(L_aa).log_prob(x, centres_a)
+        deviation = (x[:, None, :] - centres_a).movedim(0, -1)  # (K, a, n)
+        white = torch.linalg.solve_triangular(L_aa.expand(len(centres), -1, -1), deviation, upper=False)
+        means = centres[:, hidden] + (L_ha @ white).movedim(-1, 0)
+        return log_prob, means, Full(L_hh)
+
+    @classmethod
+    def n_parameters(cls, n_features: int, rank: int) -> int:
+        """D(D+1)/2."""
+        return n_features * (n_features + 1) // 2
+
+
+def _floored_cholesky(covariance: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Cholesky factors (C, D, D), after raising eigenvalues below the floor, and where."""
+    floor = floor.to(covariance)
+    L, info = torch.linalg.cholesky_ex(covariance)
+    smallest = L.diagonal(dim1=-2, dim2=-1).square().amin(-1)
+    low = (info > 0) | ~(smallest >= floor)
+    if low.any():
+        values, vectors = torch.linalg.eigh(covariance[low])
+        raised = (vectors * values.clamp_min(floor).unsqueeze(-2)) @ vectors.mT
+        L = L.clone()
+        L[low] = torch.linalg.cholesky(0.5 * (raised + raised.mT))
+    return L, low

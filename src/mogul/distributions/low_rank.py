@@ -1,0 +1,349 @@
+r"""Covariances W Wᵀ + diagonal noise: PPCA and factor analysis, and their cases without factors.
+
+With $M = I + W^\top\Psi^{-1}W$, $M = RR^\top$ and $V = \Psi^{-1}WR^{-\top}$, the Woodbury identity
+and the matrix determinant lemma give
+
+$$(x-\mu)^\top C^{-1}(x-\mu) = (x-\mu)^\top\Psi^{-1}(x-\mu) - \|V^\top(x-\mu)\|^2, \qquad
+\log|C| = \log|\Psi| + \log|M|,$$
+
+so that every component is scored by one product of the data with [V, μ/ψ] and no D×D matrix.
+Diagonal and isotropic covariances are the case H = 0.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from mogul.distributions.covariance import Covariance, matched
+from mogul.distributions.moments import Moments
+
+
+class DiagonalPlusLowRank(Covariance):
+    """W Wᵀ + diag(ψ): loadings (..., C, D, H) and noise (..., C, D), or (..., C, 1) if isotropic."""
+
+    isotropic_noise: bool
+
+    def __init__(self, loadings: Tensor, noise: Tensor) -> None:
+        """Hold loadings (..., C, D, H) and noise variances (..., C, D) or (..., C, 1)."""
+        self._loadings = loadings
+        self.noise = noise
+
+    @classmethod
+    @abstractmethod
+    def _tie_noise(cls, noise: Tensor) -> Tensor:
+        """Impose the family's structure on per-feature noise variances (..., C, D)."""
+
+    @classmethod
+    def raw_shapes(cls, n: int, n_features: int, rank: int) -> dict[str, tuple[int, ...]]:
+        """Return loadings, if the family has factors, and the logarithm of the noise variances."""
+        shapes: dict[str, tuple[int, ...]] = {
+            "log_noise": (n, 1 if cls.isotropic_noise else n_features)
+        }
+        if cls.low_rank:
+            shapes["loadings"] = (n, n_features, rank)
+        return shapes
+
+    @classmethod
+    def from_raw(cls, raw: dict[str, Tensor], n_features: int) -> Self:
+        """Return ψ = exp(log_noise) and the loadings."""
+        noise = raw["log_noise"].exp()
+        empty = noise.new_zeros(*noise.shape[:-1], n_features, 0)
+        return cls(raw.get("loadings", empty), noise)
+
+    def to_raw(self) -> dict[str, Tensor]:
+        """Return log ψ and the loadings."""
+        raw = {"log_noise": self.noise.log()}
+        return raw | ({"loadings": self._loadings} if self.low_rank else {})
+
+    @classmethod
+    def from_cluster(cls, x: Tensor, rank: int, floor: Tensor, prior: Tensor, seed: int) -> Self:
+        """Principal components of the deviations; what they leave is noise (Tipping & Bishop 1999).
+
+        The noise is shrunk by one observation of the prior variance, so that a cluster of few rows
+        does not start as a spike.
+        """
+        n, d = x.shape
+        rank = rank if cls.low_rank else 0
+        directions, eigenvalues = _principal_components(x, rank, seed)
+        variance = x.square().mean(0)
+        rest = (variance.sum() - eigenvalues.sum()).clamp_min(0) / max(d - rank, 1)
+        level = ((n * rest + prior) / (n + 1)).clamp_min(floor)
+        # A zero loading is a stationary point of EM, so every factor starts with some length.
+        lengths = (eigenvalues - level).clamp_min(0.01 * level).sqrt()
+        loadings = directions * lengths
+        noise = (variance - loadings.square().sum(-1)).clamp_min(0)
+        noise = ((n * noise + prior) / (n + 1)).clamp_min(floor)
+        if cls.isotropic_noise:
+            noise = level.expand(1)
+        return cls(loadings[None], noise[None])
+
+    @classmethod
+    def stack(cls, members: list[Self]) -> Self:
+        """Concatenate along C."""
+        return cls(
+            torch.cat([m._loadings for m in members], dim=-3),
+            torch.cat([m.noise for m in members], dim=-2),
+        )
+
+    def select(self, component: int) -> Self:
+        """Return one covariance."""
+        c = 0 if self.n_covariances == 1 else component
+        return type(self)(self._loadings[..., c : c + 1, :, :], self.noise[..., c : c + 1, :])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Apply `function` to loadings and noise."""
+        return type(self)(function(self._loadings), function(self.noise))
+
+    @property
+    def n_features(self) -> int:
+        """Number of features D."""
+        return self._loadings.shape[-2]
+
+    @property
+    def n_covariances(self) -> int:
+        """Number of covariances C."""
+        return self._loadings.shape[-3]
+
+    @property
+    def rank(self) -> int:
+        """Number of factors H."""
+        return self._loadings.shape[-1]
+
+    @property
+    def loadings(self) -> Tensor | None:
+        """Factor loadings (..., C, D, H), or None without factors."""
+        return self._loadings if self.low_rank else None
+
+    @property
+    def noise_variances(self) -> Tensor:
+        """Noise variances ψ for every feature."""
+        return self.noise.expand(*self.noise.shape[:-1], self.n_features)
+
+    @property
+    def variances(self) -> Tensor:
+        """diag(W Wᵀ) + ψ."""
+        return self._loadings.square().sum(-1) + self.noise
+
+    def dense(self) -> Tensor:
+        """Return W Wᵀ + diag(ψ)."""
+        return self._loadings @ self._loadings.mT + torch.diag_embed(self.noise_variances)
+
+    def _whitener(self) -> tuple[Tensor, Tensor]:
+        """Return V = Ψ⁻¹ W R⁻ᵀ (..., C, D, H) and R (..., C, H, H), worked out in float64."""
+        W, psi = self._loadings.double(), self.noise.double().unsqueeze(-1)
+        scaled = W / psi
+        eye = torch.eye(self.rank, dtype=W.dtype, device=W.device)
+        R = torch.linalg.cholesky(eye + W.mT @ scaled)
+        V = torch.linalg.solve_triangular(R, scaled.mT, upper=False).mT
+        return V, R
+
+    def _project(self, x: Tensor, centres: Tensor, V: Tensor) -> Tensor:
+        """Return Vᵀ(x − μ) for every row and component, (..., n, K, H)."""
+        if self.n_covariances == 1:
+            z = (x @ V[..., 0, :, :])[..., None, :]
+            shift = centres @ V[..., 0, :, :]
+        else:
+            joint = V.movedim(-3, -2).flatten(-2)  # (..., D, C·H)
+            z = (x @ joint).unflatten(-1, V.shape[-3:][::2])
+            shift = (centres.unsqueeze(-2) @ V).squeeze(-2)
+        return z - shift.unsqueeze(-3)
+
+    def log_prob(self, x: Tensor, centres: Tensor) -> Tensor:
+        """Score all components by matrix products with x, x² and V."""
+        V, R = self._whitener()
+        V = V.to(x.dtype)
+        precision = self.noise.reciprocal()
+        quad = _quadratic(x, centres, precision) - self._project(x, centres, V).square().sum(-1)
+        log_det = self.noise_variances.double().log().sum(-1)
+        log_det = log_det + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        const = (log_det + self.n_features * math.log(2 * math.pi)).to(x.dtype)
+        return -0.5 * (quad + const.unsqueeze(-2))
+
+    def sample(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw W z + √ψ ε."""
+        W, which = self._loadings, matched(component, self.n_covariances)
+        n, d = component.shape[0], self.n_features
+        z = torch.empty(n, self.rank, dtype=W.dtype, device=W.device).normal_(generator=generator)
+        out = torch.zeros(n, d, dtype=W.dtype, device=W.device)
+        if noise:
+            out.normal_(generator=generator)
+        scale = self.noise_variances.sqrt()
+        for c in which.unique().tolist():
+            rows = (which == c).nonzero().squeeze(-1)
+            out[rows] = out[rows] * scale[c] + z[rows] @ W[c].mT
+        return out
+
+    def statistics(self, x: Tensor, resp: Tensor, centres: Tensor) -> Moments:
+        """Counts, means, squares, and the second moments projected on V, by matrix products."""
+        shared = self.n_covariances == 1
+        count = resp.sum(0, dtype=torch.float64)
+        c, sums = centres.double(), (resp.mT @ x).double()
+        squares = (resp.mT @ x.square()).double()
+        second = squares - 2 * c * sums + count[:, None] * c.square()
+        first = sums - count[:, None] * c
+        if shared:
+            second = second.sum(0, keepdim=True)
+        if not self.low_rank:
+            return Moments(count, first, second)
+        V = self._whitener()[0].to(x.dtype)
+        weighted = resp.unsqueeze(-1) * self._project(x, centres, V)  # (n, K, H)
+        summed = weighted.sum(0, dtype=torch.float64)
+        if shared:
+            projected = (x.mT @ weighted.sum(1)).double() - c.mT @ summed
+            return Moments(count, first, second, projected[None])
+        joint = (x.mT @ weighted.flatten(1)).double().unflatten(-1, weighted.shape[1:])
+        return Moments(
+            count, first, second, joint.movedim(1, 0) - c.unsqueeze(-1) * summed.unsqueeze(-2)
+        )
+
+    def maximise(self, moments: Moments, floor: Tensor) -> tuple[Self, Tensor]:
+        r"""One exact M-step given the responsibilities, with parameter expansion.
+
+        With $S$ the scatter about the new mean and $\beta = M^{-1}W^\top\Psi^{-1}$, the expected
+        complete-data moments are $C_{xz} = S\beta^\top$, $C_{zz} = M^{-1} + \beta S\beta^\top$; then
+        $W^* = C_{xz}C_{zz}^{-1}$, $\psi = \mathrm{diag}(S - W^*C_{xz}^\top)$ and, by parameter
+        expansion, $W = W^*\,\mathrm{chol}(C_{zz})$ (Rubin & Thayer 1982; Liu, Rubin & Wu 1998).
+        Components without data keep their covariance.
+        """
+        delta, n = moments.shift, moments.mass[:, None].clamp_min(1e-300)
+        mass = moments.count[:, None]
+        diagonal = (moments.second - moments.pool(mass * delta.square())) / n
+        loadings = self._loadings.double()
+        if moments.projected is not None:
+            V, R = self._whitener()
+            correction = mass.unsqueeze(-1) * delta.unsqueeze(-1) * (delta.unsqueeze(-2) @ V)
+            SV = (moments.projected - moments.pool(correction)) / n.unsqueeze(-1)
+            eye = torch.eye(self.rank, dtype=R.dtype, device=R.device).expand_as(R)
+            R_inv = torch.linalg.solve_triangular(R, eye, upper=False)
+            C_xz = SV @ R_inv
+            inner = V.mT @ SV
+            C_zz = R_inv.mT @ (eye + 0.5 * (inner + inner.mT)) @ R_inv
+            C_zz_chol = torch.linalg.cholesky(C_zz)
+            W_star = torch.cholesky_solve(C_xz.mT, C_zz_chol).mT
+            diagonal = diagonal - (W_star * C_xz).sum(-1)
+            loadings = W_star @ C_zz_chol
+        noise = self._tie_noise(diagonal)
+        met = (noise < floor).any(-1)
+        noise = noise.clamp_min(floor.double())
+        seen = moments.mass > 0
+        noise = torch.where(seen[:, None], noise, self.noise.double())
+        loadings = torch.where(seen[:, None, None], loadings, self._loadings.double())
+        dtype = self.noise.dtype
+        return type(self)(loadings.to(dtype), noise.to(dtype)), met & seen
+
+    def marginal(self, features: Tensor) -> Self:
+        """Keep the rows of the features."""
+        noise = self.noise if self.isotropic_noise else self.noise[..., features]
+        return type(self)(self._loadings[..., features, :], noise)
+
+    def condition(
+        self, observed: Tensor, hidden: Tensor, x: Tensor, centres: Tensor
+    ) -> tuple[Tensor, Tensor, Covariance]:
+        """Infer the factors from what is observed; their posterior spreads the hidden features."""
+        seen, unseen = self.marginal(observed), self.marginal(hidden)
+        centres_a = centres[:, observed]
+        V, R = (t.to(x.dtype) for t in seen._whitener())
+        z = seen._project(x, centres_a, V)  # (n, K, H), whitened: E[z|x] = R⁻ᵀ z
+        spread = torch.linalg.solve_triangular(R, unseen._loadings.mT, upper=False).mT
+        # R⁻¹ W_hᵀ has rows in the basis in which the posterior of the factors is N(z, I).
+        means = centres[:, hidden] + torch.einsum("nkh,kdh->nkd", z, spread.expand(len(centres), -1, -1))
+        return seen.log_prob(x, centres_a), means, type(self)(spread, unseen.noise)
+
+    @classmethod
+    def n_parameters(cls, n_features: int, rank: int) -> int:
+        """DH − H(H−1)/2 loadings (rotations do not count) and the noise variances."""
+        factors = n_features * rank - rank * (rank - 1) // 2 if cls.low_rank else 0
+        return factors + (1 if cls.isotropic_noise else n_features)
+
+
+class Diagonal(DiagonalPlusLowRank):
+    """Independent features: variances (..., C, D)."""
+
+    name = "diagonal"
+    aliases = ("diag",)
+    isotropic_noise = False
+
+    @classmethod
+    def of(cls, variances: Tensor) -> Self:
+        """Return the family member with variances (..., C, D)."""
+        return cls.from_raw({"log_noise": variances.log()}, variances.shape[-1])
+
+    @classmethod
+    def _tie_noise(cls, noise: Tensor) -> Tensor:
+        return noise
+
+
+class Isotropic(DiagonalPlusLowRank):
+    """One variance for all features: σ² (..., C, 1)."""
+
+    name = "isotropic"
+    aliases = ("spherical", "iso")
+    isotropic_noise = True
+
+    @classmethod
+    def of(cls, variance: Tensor, n_features: int) -> Self:
+        """Return the family member with variances (..., C) on n_features."""
+        return cls.from_raw({"log_noise": variance.unsqueeze(-1).log()}, n_features)
+
+    @classmethod
+    def _tie_noise(cls, noise: Tensor) -> Tensor:
+        return noise.mean(-1, keepdim=True)
+
+
+class PPCA(DiagonalPlusLowRank):
+    """Probabilistic principal components W Wᵀ + σ²I (Tipping & Bishop 1999)."""
+
+    name = "ppca"
+    aliases = ("mppca", "ppca-mixture")
+    low_rank = True
+    isotropic_noise = True
+
+    @classmethod
+    def _tie_noise(cls, noise: Tensor) -> Tensor:
+        return noise.mean(-1, keepdim=True)
+
+
+class FactorAnalysis(DiagonalPlusLowRank):
+    """Factor analysis W Wᵀ + diag(ψ) (Rubin & Thayer 1982; Ghahramani & Hinton 1996)."""
+
+    name = "factor-analysis"
+    aliases = ("fa", "mfa", "factor-analysis-mixture")
+    low_rank = True
+    isotropic_noise = False
+
+    @classmethod
+    def _tie_noise(cls, noise: Tensor) -> Tensor:
+        return noise
+
+
+def _quadratic(x: Tensor, centres: Tensor, precision: Tensor) -> Tensor:
+    """Return Σ_d (x_d − μ_d)² / ψ_d for rows (..., n, D) and components, (..., n, K)."""
+    scaled = centres * precision
+    const = (centres * scaled).sum(-1).unsqueeze(-2)
+    if precision.shape[-1] == 1:
+        squares = x.square().sum(-1, keepdim=True) * precision.squeeze(-1).unsqueeze(-2)
+    else:
+        squares = x.square() @ precision.mT
+    return squares - 2 * (x @ scaled.mT) + const
+
+
+def _principal_components(x: Tensor, rank: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return leading directions (D, H) and eigenvalues (H,) of xᵀx/n by subspace iteration."""
+    n, d = x.shape
+    if rank == 0:
+        return x.new_zeros(d, 0), x.new_zeros(0)
+    generator = torch.Generator(device=x.device).manual_seed(seed)
+    width = min(rank + 8, d)
+    Q = torch.empty(d, width, dtype=x.dtype, device=x.device).normal_(generator=generator)
+    Q = torch.linalg.qr(Q).Q
+    for _ in range(6):
+        Q = torch.linalg.qr(x.mT @ (x @ Q)).Q
+    values, vectors = torch.linalg.eigh((x @ Q).mT @ (x @ Q) / n)
+    order = values.argsort(descending=True)[:rank]
+    return Q @ vectors[:, order], values[order].clamp_min(0)

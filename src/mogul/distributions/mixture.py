@@ -1,0 +1,249 @@
+"""Mixture: the one density value that models, networks, priors and summaries share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from mogul.compute.backend import make_generator
+from mogul.distributions.completion import Completion, complete
+from mogul.distributions.covariance import Covariance
+from mogul.errors import InputError
+
+
+class Mixture(Distribution):
+    r"""A mixture of Gaussians, $p(x) = \sum_k \pi_k\,N(x;\, o + c_k,\, \Sigma_k)$.
+
+    Args:
+        logits: unnormalised log mixing weights, (..., K).
+        centres: component means measured from `origin`, (..., K, D); without an origin, the means.
+        covariance: the covariances of the components, of any registered family.
+        origin: common reference point o (D,); a point amid the data keeps float32 accurate far
+            from zero. Default zero.
+
+    Example:
+        >>> import torch
+        >>> from mogul import Mixture
+        >>> from mogul.distributions import Isotropic
+        >>> m = Mixture(torch.zeros(2), torch.tensor([[-2.0], [2.0]]), Isotropic.of(torch.ones(2), 1))
+        >>> m.log_prob(torch.zeros(3, 1)).shape
+        torch.Size([3])
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 - torch's own form
+    support = constraints.real_vector
+
+    def __init__(
+        self,
+        logits: Tensor,
+        centres: Tensor,
+        covariance: Covariance,
+        origin: Tensor | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        """Check that the parts agree in shape.
+
+        Raises:
+            InputError: if they do not.
+        """
+        k, d = centres.shape[-2:]
+        if logits.shape[-1] != k or covariance.n_features != d or covariance.n_covariances not in (1, k):
+            raise InputError(
+                f"The parts of a mixture disagree: {logits.shape[-1]} weights, {k} centres of {d} "
+                f"features, {covariance.n_covariances} covariances of {covariance.n_features} "
+                "features; give one weight and one covariance (or a shared one) per centre."
+            )
+        self.logits = logits
+        self.log_weights = logits.log_softmax(-1)
+        self.centres = centres
+        self.covariance = covariance
+        self.origin = centres.new_zeros(d) if origin is None else origin
+        batch = torch.broadcast_shapes(logits.shape[:-1], centres.shape[:-2])
+        super().__init__(batch, torch.Size([d]), validate_args=validate_args)
+
+    @property
+    def n_components(self) -> int:
+        """Number of components K."""
+        return self.centres.shape[-2]
+
+    @property
+    def n_features(self) -> int:
+        """Number of features D."""
+        return self.centres.shape[-1]
+
+    @property
+    def weights(self) -> Tensor:
+        """Mixing weights π, (..., K)."""
+        return self.log_weights.exp()
+
+    @property
+    def means(self) -> Tensor:
+        """Component means in the units of the data, (..., K, D)."""
+        return self.origin + self.centres
+
+    @property
+    def variances(self) -> Tensor:
+        """Marginal variances of each component, (..., K, D)."""
+        return self.covariance.variances.expand_as(self.centres)
+
+    @property
+    def noise_variances(self) -> Tensor:
+        """Variances no factor explains, (..., K, D)."""
+        return self.covariance.noise_variances.expand_as(self.centres)
+
+    @property
+    def loadings(self) -> Tensor | None:
+        """Factor loadings (..., C, D, H), or None for families without factors."""
+        return self.covariance.loadings
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the mixture, (..., D)."""
+        return self.origin + (self.weights.unsqueeze(-1) * self.centres).sum(-2)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of every feature under the mixture, (..., D)."""
+        w = self.weights.unsqueeze(-1)
+        centre = (w * self.centres).sum(-2, keepdim=True)
+        return (w * (self.variances + (self.centres - centre).square())).sum(-2)
+
+    def component_log_prob(self, value: Tensor) -> Tensor:
+        """Return log π_k + log N(x; k) for rows (..., D), as (..., K), in nats.
+
+        Raises:
+            InputError: if the rows have the wrong number of features.
+        """
+        self._check_width(value)
+        x = value - self.origin
+        if self.batch_shape:
+            log_prob = self.covariance.log_prob(x.unsqueeze(-2), self.centres).squeeze(-2)
+        else:
+            rows = x.reshape(-1, self.n_features)
+            log_prob = self.covariance.log_prob(rows, self.centres)
+            log_prob = log_prob.reshape(*x.shape[:-1], self.n_components)
+        return log_prob + self.log_weights
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log p(x) for rows (..., D), as (...), in nats; NaN features are marginalised.
+
+        Raises:
+            InputError: if the rows have the wrong number of features.
+        """
+        if not self.batch_shape and value.isnan().any():
+            rows = value.reshape(-1, value.shape[-1])
+            return self.complete(rows).log_prob.logsumexp(-1).reshape(value.shape[:-1])
+        return self.component_log_prob(value).logsumexp(-1)
+
+    def responsibilities(self, value: Tensor) -> Tensor:
+        """Return p(k | x) for rows (..., D), as (..., K); rows sum to one."""
+        return self.component_log_prob(value).softmax(-1)
+
+    def sample(  # type: ignore[override]
+        self, sample_shape: Any = (), noise: bool = True, seed: int | None = None
+    ) -> Tensor:
+        """Draw samples (*sample_shape, *batch_shape, D).
+
+        Args:
+            sample_shape: how many, as a tuple.
+            noise: include the noise term; without it, draws are means plus factors.
+            seed: any integer makes the draw repeatable; None draws a fresh seed from the system.
+
+        Returns:
+            samples in the units of the data.
+        """
+        generator = make_generator(seed, self.centres.device)
+        shape = torch.Size(sample_shape) + self.batch_shape
+        with torch.no_grad():
+            weights = self.weights.expand(*self.batch_shape, -1)
+            flat = weights.reshape(-1, self.n_components)
+            per = torch.Size(sample_shape).numel()
+            index = torch.multinomial(flat, per, replacement=True, generator=generator).mT
+            index = index.reshape(shape)
+            draws = self.covariance.sample(index.flatten(), noise, generator).reshape(*shape, -1)
+            centres = self.centres.expand(*self.batch_shape, -1, -1)
+            if not self.batch_shape:
+                return self.origin + centres[index] + draws
+            centres = centres.expand(*shape, *centres.shape[-2:])
+            pick = index[..., None, None].expand(*shape, 1, self.n_features)
+            return self.origin + centres.gather(-2, pick).squeeze(-2) + draws
+
+    def marginal(self, features: Tensor) -> Mixture:
+        """Return the mixture of some features, given by their indices (m,)."""
+        return Mixture(
+            self.logits,
+            self.centres[..., features],
+            self.covariance.marginal(features),
+            self.origin[features],
+        )
+
+    def condition(self, features: Tensor, values: Tensor) -> Mixture:
+        """Return p(other features | features = values), exact, one mixture per row of values.
+
+        Args:
+            features: indices of the observed features, (a,).
+            values: what was observed, (a,) or (n, a).
+
+        Returns:
+            a mixture of the remaining D − a features in increasing order, with batch shape (n,),
+            or () for a single row.
+
+        Raises:
+            InputError: if the number of values differs from the number of features.
+        """
+        if values.shape[-1] != len(features):
+            raise InputError(
+                f"{values.shape[-1]} values came for {len(features)} observed features; "
+                "give one value per feature in the last dimension."
+            )
+        keep = torch.ones(self.n_features, dtype=torch.bool, device=self.centres.device)
+        keep[features] = False
+        hidden = keep.nonzero().squeeze(-1)
+        rows = values.reshape(-1, len(features)) - self.origin[features]
+        log_prob, centres, covariance = self.covariance.condition(features, hidden, rows, self.centres)
+        logits = (log_prob + self.log_weights).log_softmax(-1)
+        if values.dim() == 1:
+            logits, centres = logits[0], centres[0]
+        return Mixture(logits, centres, covariance, self.origin[hidden])
+
+    def complete(self, x: Tensor, observed: Tensor | None = None) -> Completion:
+        """Infer hidden features of each row, whatever its pattern, under the whole mixture.
+
+        Args:
+            x: rows (n, D).
+            observed: which features are observed, (n, D) boolean; default: those that are not NaN.
+
+        Returns:
+            a `Completion`: log-densities of the observed part, and the mean, variance and
+            samples of the hidden part.
+
+        Raises:
+            InputError: if shapes disagree, or a NaN is marked as observed.
+        """
+        self._check_width(x)
+        return complete(self, x, ~x.isnan() if observed is None else observed)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Mixture:
+        """Return the same mixture with a larger batch shape."""
+        batch = torch.Size(batch_shape)
+        return Mixture(
+            self.logits.expand(*batch, -1), self.centres.expand(*batch, -1, -1), self.covariance, self.origin
+        )
+
+    def _check_width(self, x: Tensor) -> None:
+        if x.dim() == 0 or x.shape[-1] != self.n_features:
+            raise InputError(
+                f"Rows of {self.n_features} features are expected in the last dimension; "
+                f"got shape {tuple(x.shape)}."
+            )
+
+    def __repr__(self) -> str:
+        """Say what kind of mixture this is."""
+        batch = f", batch_shape={tuple(self.batch_shape)}" if self.batch_shape else ""
+        return (
+            f"Mixture({self.n_components} components, {self.n_features} features, "
+            f"{self.covariance.name}{batch})"
+        )

@@ -1,0 +1,66 @@
+"""Additive sufficient statistics of weighted data about reference points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Moments:
+    r"""Weighted counts, first and second moments of each component about its reference point.
+
+    With responsibilities $r_{nk}$ (times sample weights) and reference points $o_k$:
+
+    - `count` (K,): $\sum_n r_{nk}$
+    - `first` (K, D): $\sum_n r_{nk}(x_n - o_k)$
+    - `second`: $\sum_n r_{nk}(x_n-o_k)(x_n-o_k)^\top$ in the form the family needs: (C, D, D)
+      dense, (C, D) its diagonal, where C = K, or 1 when components share one covariance
+    - `projected` (C, D, H): the same matrix times a basis (C, D, H), for low-rank families
+
+    Moments of disjoint data add, so batches, decayed streams and machines combine alike. They are
+    kept about reference points near the data because raw second moments lose all digits far from
+    zero. Sums are held in float64 whatever the type of the data.
+    """
+
+    count: Tensor
+    first: Tensor
+    second: Tensor
+    projected: Tensor | None = None
+
+    def __add__(self, other: Moments) -> Moments:
+        """Return the moments of both data sets together."""
+        sums = {
+            f.name: getattr(self, f.name) + getattr(other, f.name)
+            for f in fields(self)
+            if getattr(self, f.name) is not None
+        }
+        return replace(self, **sums)
+
+    def scale(self, factor: float) -> Moments:
+        """Return the moments of the data with all weights multiplied by `factor`."""
+        scaled = {
+            f.name: getattr(self, f.name) * factor
+            for f in fields(self)
+            if getattr(self, f.name) is not None
+        }
+        return replace(self, **scaled)
+
+    @property
+    def shift(self) -> Tensor:
+        """Weighted means relative to the reference points, (K, D); zero where nothing was seen."""
+        n = self.count.unsqueeze(-1)
+        return torch.where(n > 0, self.first / n.clamp_min(torch.finfo(n.dtype).tiny), 0.0)
+
+    @property
+    def mass(self) -> Tensor:
+        """Total count behind each second moment, (C,)."""
+        shared = self.second.shape[0] != self.count.shape[0]
+        return self.count.sum(0, keepdim=True) if shared else self.count
+
+    def pool(self, per_component: Tensor) -> Tensor:
+        """Sum a (K, ...) quantity over the components that share a second moment, to (C, ...)."""
+        shared = self.second.shape[0] != self.count.shape[0]
+        return per_component.sum(0, keepdim=True) if shared else per_component

@@ -1,0 +1,6 @@
+"""Modules that own parameters and yield distributions."""
+
+from mogul.models.files import load_model, save_model
+from mogul.models.gaussian_mixture import GaussianMixture
+
+__all__ = ["GaussianMixture", "load_model", "save_model"]

@@ -1,0 +1,255 @@
+"""GaussianMixture: the module that owns a mixture's parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mogul.distributions import Covariance, Mixture, Moments, family
+from mogul.errors import InputError
+
+SHARINGS = ("own", "shared", "constant")
+
+
+class GaussianMixture(nn.Module):
+    """A trainable mixture of Gaussians; calling it yields the `Mixture` its parameters stand for.
+
+    Args:
+        n_components: number of components K.
+        n_features: number of features D.
+        covariance: a registered family or alias: full, diagonal, isotropic, ppca, factor-analysis.
+        rank: number of factors H of a low-rank family (default 6, at most D − 1).
+        sharing: "own" covariance per component, one "shared" by all, or one that stays "constant"
+            after initialisation while weights and means are learned.
+        variance_floor: smallest variance, as a fraction of the mean feature variance of the data.
+        dtype: floating-point type of parameters and computation.
+        device: where the parameters live.
+
+    Raises:
+        InputError: for an unknown family or sharing, or numbers out of range.
+
+    Example:
+        >>> from mogul import EM, GaussianMixture, fit, initialise, open_source
+        >>> source = open_source("digits")
+        >>> model = GaussianMixture(10, source.n_features, covariance="ppca", rank=4)
+        >>> initialise(model, source)
+        >>> fitted = fit(model, source, EM(), passes=5)
+    """
+
+    origin: Tensor
+    floor: Tensor
+
+    def __init__(
+        self,
+        n_components: int,
+        n_features: int,
+        covariance: str = "full",
+        rank: int | None = None,
+        sharing: str = "own",
+        variance_floor: float = 1e-6,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Allocate parameters: a standard normal, until `start`, `load` or a fit sets them."""
+        super().__init__()
+        self.family: type[Covariance] = family(covariance)
+        _check_counts(n_components, n_features)
+        if sharing not in SHARINGS:
+            raise InputError(f"Unknown sharing '{sharing}'; choose one of: {', '.join(SHARINGS)}.")
+        self.sharing = sharing
+        self.rank = _check_rank(self.family, rank, n_features)
+        self.variance_floor = variance_floor
+        kind: dict[str, Any] = {"dtype": dtype, "device": device}
+        n_covariances = n_components if sharing == "own" else 1
+        self.logits = nn.Parameter(torch.zeros(n_components, **kind))
+        self.centres = nn.Parameter(torch.zeros(n_components, n_features, **kind))
+        self.raw = nn.ParameterDict(
+            {
+                name: nn.Parameter(torch.zeros(shape, **kind), requires_grad=sharing != "constant")
+                for name, shape in self.family.raw_shapes(
+                    n_covariances, n_features, self.rank
+                ).items()
+            }
+        )
+        self.register_buffer("origin", torch.zeros(n_features, **kind))
+        self.register_buffer("floor", torch.tensor(torch.finfo(dtype).tiny, **kind))
+
+    @property
+    def n_components(self) -> int:
+        """Number of components K."""
+        return self.centres.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """Number of features D."""
+        return self.centres.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the parameters."""
+        return self.centres.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.centres.device
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of free parameters, as information criteria count them."""
+        k, d = self.n_components, self.n_features
+        n_learned = {"own": k, "shared": 1, "constant": 0}[self.sharing]
+        return k - 1 + k * d + n_learned * self.family.n_parameters(d, self.rank)
+
+    def forward(self) -> Mixture:
+        """Return the mixture the current parameters stand for; gradients flow through it."""
+        covariance = self.family.from_raw(dict(self.raw.items()), self.n_features)
+        return Mixture(self.logits, self.centres, covariance, self.origin)
+
+    @torch.no_grad()
+    def load(self, mixture: Mixture) -> None:
+        """Take over the parameters of a mixture of the same family and shape.
+
+        Raises:
+            InputError: if the mixture is of another family or shape.
+        """
+        raw = mixture.covariance.to_raw()
+        same = type(mixture.covariance) is self.family and mixture.centres.shape == self.centres.shape
+        if not same or any(raw[name].shape != own.shape for name, own in self.raw.items()):
+            raise InputError(
+                f"{mixture!r} does not fit a model of {self.n_components} components, "
+                f"{self.n_features} features, {self.family.name} ({self.sharing}); "
+                "build the model with the mixture's family, rank and sharing."
+            )
+        self.logits.copy_(mixture.log_weights)
+        self.centres.copy_(mixture.centres)
+        self.origin.copy_(mixture.origin)
+        for name, tensor in raw.items():
+            self.raw[name].copy_(tensor)
+
+    @torch.no_grad()
+    def expect(self, x: Tensor, weight: Tensor | None) -> tuple[Moments, Tensor]:
+        """Return the expected moments of rows x (n, D) with weights (n,), and log p(x) (n,)."""
+        mixture = self()
+        x = x - self.origin
+        joint = mixture.covariance.log_prob(x, mixture.centres) + mixture.log_weights
+        log_prob = joint.logsumexp(-1)
+        resp = (joint - log_prob.unsqueeze(-1)).exp()
+        if weight is not None:
+            resp = resp * weight.unsqueeze(-1)
+        return mixture.covariance.statistics(x, resp, mixture.centres), log_prob
+
+    @torch.no_grad()
+    def maximise(self, moments: Moments) -> list[str]:
+        """Set weights, means and covariances to their exact maximisers; tell of floors met."""
+        mixture, told = self(), []
+        if self.sharing != "constant":
+            covariance, met = mixture.covariance.maximise(moments, self.floor)
+            for name, tensor in covariance.to_raw().items():
+                self.raw[name].copy_(tensor)
+            if met.any():
+                told.append(
+                    f"variance floor {self.floor.item():.3g} met in {int(met.sum())} covariance(s)"
+                )
+        self.centres.add_(moments.shift.to(self.dtype))
+        weights = moments.count / moments.count.sum()
+        self.logits.copy_(weights.clamp_min(1e-30).log())
+        return told
+
+    def dead(self, moments: Moments) -> Tensor:
+        """Return the components that hold less than half an observation."""
+        return (moments.count < 0.5).nonzero().squeeze(-1)
+
+    @torch.no_grad()
+    def reseed(self, components: Tensor, points: Tensor) -> None:
+        """Restart components at points (m, D), with the covariance of the heaviest component.
+
+        They get a tenth of an equal share of the weight, so that they disturb the others little.
+        """
+        heaviest = int(self.logits.argmax())
+        self.centres[components] = points - self.origin
+        self.logits.copy_(self.logits.log_softmax(-1))
+        self.logits[components] = -torch.tensor(10.0 * self.n_components).log().to(self.dtype)
+        if self.sharing == "own":
+            for parameter in self.raw.values():
+                parameter[components] = parameter[heaviest].clone()
+
+    @torch.no_grad()
+    def start(self, x: Tensor, labels: Tensor, seed: int) -> None:
+        """Set everything from hard assignments: cluster means, sizes, and covariances.
+
+        Args:
+            x: rows (n, D).
+            labels: component of each row, (n,).
+            seed: seed of the randomised principal components.
+
+        Raises:
+            InputError: if all rows are equal, so that no scale can be learned.
+        """
+        x = x.to(self.centres)
+        labels = labels.to(self.device)
+        self.origin.copy_(x.mean(0))
+        x = x - self.origin
+        scale = x.square().mean()
+        if not scale > 0:
+            raise InputError(
+                "All rows are equal, so the data have no scale; give rows that differ, or drop "
+                "the constant columns."
+            )
+        self.floor.copy_(self.variance_floor * scale)
+        sizes = torch.bincount(labels, minlength=self.n_components).to(x.dtype)
+        sums = torch.zeros_like(self.centres).index_add_(0, labels, x)
+        filled = sizes.clamp_min(1).unsqueeze(-1)
+        generator = torch.Generator(device=x.device).manual_seed(seed)
+        spare = torch.randint(len(x), (self.n_components,), generator=generator, device=x.device)
+        self.centres.copy_(torch.where(sizes.unsqueeze(-1) > 0, sums / filled, x[spare]))
+        self.logits.copy_((sizes.clamp_min(0.5) / len(x)).log())
+        deviations = x - self.centres[labels]
+        prior = torch.maximum(deviations.square().mean(), self.floor)
+        groups = [deviations]
+        if self.sharing == "own":
+            found = [deviations[labels == k] for k in range(self.n_components)]
+            groups = [g if len(g) else deviations for g in found]
+        members = [
+            self.family.from_cluster(g, self.rank, self.floor, prior, seed) for g in groups
+        ]
+        for name, tensor in self.family.stack(members).to_raw().items():
+            self.raw[name].copy_(tensor)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor arguments that rebuild this model, as JSON types."""
+        return {
+            "n_components": self.n_components,
+            "n_features": self.n_features,
+            "covariance": self.family.name,
+            "rank": self.rank or None,
+            "sharing": self.sharing,
+            "variance_floor": self.variance_floor,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+
+def _check_counts(n_components: int, n_features: int) -> None:
+    for what, n in (("components", n_components), ("features", n_features)):
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise InputError(f"The number of {what} is {n!r}; it must be a whole number of at least 1.")
+
+
+def _check_rank(cls: type[Covariance], rank: int | None, n_features: int) -> int:
+    if not cls.low_rank:
+        if rank is not None:
+            raise InputError(
+                f"The {cls.name} family has no factors, but rank {rank} came; leave the rank out, "
+                "or choose ppca or factor-analysis."
+            )
+        return 0
+    if rank is None:
+        rank = min(6, n_features - 1)
+    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank < n_features:
+        raise InputError(
+            f"Rank {rank!r} came for {n_features} features; the number of factors must be a whole "
+            f"number from 1 to {n_features - 1} (the features less one)."
+        )
+    return rank

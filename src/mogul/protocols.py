@@ -1,0 +1,99 @@
+"""What the layers may ask of each other: the only thing algorithms know of models and data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Rows of a source: `x` (b, D), optional `weight` (b,), row numbers `index` (b,)."""
+
+    x: Tensor
+    weight: Tensor | None
+    index: Tensor
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where batches come from; NaN means missing."""
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of one row before it is flattened."""
+        ...
+
+    @property
+    def n_features(self) -> int:
+        """Number of features D."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of rows N."""
+        ...
+
+    def batches(
+        self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = "cpu"
+    ) -> Iterator[Batch]:
+        """Yield all rows in order, `size` at a time."""
+        ...
+
+    def take(
+        self, index: Tensor, dtype: torch.dtype = torch.float32, device: Any = "cpu"
+    ) -> Tensor:
+        """Return the rows `index` (m,) as a tensor (m, D)."""
+        ...
+
+
+class Density(Protocol):
+    """A value that scores rows."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-density in nats, (n,), of rows (n, D)."""
+        ...
+
+
+class HasMoments(Protocol):
+    """A model that expectation-maximisation can fit, whatever its family."""
+
+    @property
+    def n_components(self) -> int:
+        """Number of components K."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the parameters."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        ...
+
+    def __call__(self) -> Density:
+        """Return the density as a value."""
+        ...
+
+    def expect(self, x: Tensor, weight: Tensor | None) -> tuple[Any, Tensor]:
+        """Return additive expected statistics of rows (n, D), and their log-likelihoods (n,)."""
+        ...
+
+    def maximise(self, moments: Any) -> list[str]:
+        """Set the parameters that maximise the expected log-likelihood; return what to tell."""
+        ...
+
+    def dead(self, moments: Any) -> Tensor:
+        """Return the indices of components that no data support."""
+        ...
+
+    def reseed(self, components: Tensor, points: Tensor) -> None:
+        """Restart `components` (m,) at `points` (m, D)."""
+        ...
+
+    def start(self, x: Tensor, labels: Tensor, seed: int) -> None:
+        """Set all parameters from hard assignments `labels` (n,) of rows (n, D)."""
+        ...
