@@ -1,0 +1,54 @@
+"""Devices, floating-point types and seeds."""
+
+from __future__ import annotations
+
+import torch
+
+from mogul.errors import InputError
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def make_generator(seed: int | None, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a random generator of its own, so that the global one is neither read nor moved.
+
+    Args:
+        seed: any integer; None takes a fresh seed from the operating system.
+        device: where it will draw.
+
+    Returns:
+        the generator.
+    """
+    generator = torch.Generator(device=device)
+    if seed is None:
+        generator.seed()
+        return generator
+    return generator.manual_seed(seed)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called `name`; "auto" is the GPU if there is one.
+
+    Raises:
+        InputError: if there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"Unknown device '{name}'; choose auto, cpu, or cuda.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"Device '{name}' was asked for, but no GPU is usable here; choose cpu.")
+    return device
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """Return the floating-point type called `name`.
+
+    Raises:
+        InputError: if it is neither float32 nor float64.
+    """
+    if name not in _DTYPES:
+        raise InputError(f"Unknown dtype '{name}'; choose one of: {', '.join(_DTYPES)}.")
+    return _DTYPES[name]

@@ -1,0 +1,162 @@
+"""Every family against its dense twin, numerical integration, and closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from families import random_covariance, random_mixture
+from torch.distributions import MultivariateNormal
+
+from mogul import InputError, Mixture
+from mogul.distributions import Isotropic, families, family
+
+FAMILIES = list(families())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("n_features", [1, 2, 7, 50, 200])
+@pytest.mark.parametrize("n_covariances", [1, 3])
+def test_log_prob_equals_the_dense_twin_in_float64(name, n_features, n_covariances):
+    mixture = random_mixture(name, 3, n_features, n_covariances)
+    x = mixture.sample((20,), seed=1)
+    dense = mixture.covariance.dense().expand(3, -1, -1)
+    twin = torch.stack(
+        [MultivariateNormal(m, S).log_prob(x) for m, S in zip(mixture.means, dense, strict=True)], -1
+    )
+    torch.testing.assert_close(
+        mixture.component_log_prob(x), twin + mixture.log_weights, rtol=1e-10, atol=1e-10
+    )
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("n_features", [1, 2, 7, 50, 200])
+def test_float32_is_within_1e_4_nats_per_feature(name, n_features):
+    mixture = random_mixture(name, 3, n_features, 3)
+    x = mixture.sample((50,), seed=1)
+    single = Mixture(
+        mixture.logits.float(), mixture.centres.float(), mixture.covariance.map(torch.Tensor.float)
+    )
+    error = (single.log_prob(x.float()).double() - mixture.log_prob(x)).abs().max()
+    assert error < 1e-4 * n_features
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("n_features", [1, 2])
+def test_densities_integrate_to_one(name, n_features):
+    mixture = random_mixture(name, 3, n_features, 3)
+    axis = torch.linspace(-30, 30, 1201, dtype=torch.float64)
+    grid = torch.cartesian_prod(*[axis] * n_features).reshape(-1, n_features)
+    step = float(axis[1] - axis[0]) ** n_features
+    assert math.isclose(float(mixture.log_prob(grid).exp().sum() * step), 1.0, abs_tol=1e-6)
+
+
+def test_weights_enter_as_logarithms():
+    # With π added instead of log π, the component terms would differ from log .9 and log .1.
+    mixture = Mixture(
+        torch.tensor([0.9, 0.1]).log(), torch.zeros(2, 1), Isotropic.of(torch.ones(2), 1)
+    )
+    terms = mixture.component_log_prob(torch.zeros(1, 1))[0] + 0.5 * math.log(2 * math.pi)
+    torch.testing.assert_close(terms, torch.tensor([0.9, 0.1]).log())
+    assert math.isclose(
+        mixture.log_prob(torch.zeros(1, 1)).item(), -0.5 * math.log(2 * math.pi), abs_tol=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_samples_have_the_mean_and_variance_of_the_mixture(name):
+    mixture = random_mixture(name, 3, 4, 3)
+    x = mixture.sample((100_000,), seed=3)
+    deviation = mixture.variance.sqrt()
+    assert ((x.mean(0) - mixture.mean) / deviation).abs().max() < 0.02
+    torch.testing.assert_close(x.var(0), mixture.variance, rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_samples_without_noise_lie_in_the_span_of_the_factors(name):
+    mixture = random_mixture(name, 1, 5, 1)
+    deviation = mixture.sample((100,), noise=False, seed=0) - mixture.means[0]
+    rank = 0 if mixture.loadings is None else mixture.loadings.shape[-1]
+    assert torch.linalg.matrix_rank(deviation, rtol=1e-8) == rank
+
+
+def test_samples_depend_on_the_seed_alone():
+    mixture = random_mixture("ppca", 3, 4, 3)
+    first = mixture.sample((5,), seed=7)
+    torch.manual_seed(99)
+    torch.testing.assert_close(first, mixture.sample((5,), seed=7), rtol=0, atol=0)
+    assert not torch.equal(first, mixture.sample((5,), seed=8))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("n_covariances", [1, 3])
+def test_marginal_times_conditional_is_the_joint(name, n_covariances):
+    mixture = random_mixture(name, 3, 6, n_covariances)
+    x = mixture.sample((8,), seed=2)
+    a, b = torch.tensor([4, 1]), torch.tensor([0, 2, 3, 5])
+    conditional = mixture.condition(a, x[:, a])
+    assert conditional.batch_shape == (8,)
+    product = mixture.marginal(a).log_prob(x[:, a]) + conditional.log_prob(x[:, b])
+    torch.testing.assert_close(product, mixture.log_prob(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("n_covariances", [1, 3])
+def test_completion_equals_conditioning_row_by_row(name, n_covariances):
+    mixture = random_mixture(name, 3, 6, n_covariances)
+    x = mixture.sample((10,), seed=2)
+    observed = torch.from_numpy(np.random.default_rng(0).random((10, 6)) < 0.5)
+    observed[0], observed[1] = True, False
+    done = mixture.complete(torch.where(observed, x, torch.nan))
+    for n in range(1, 10):
+        a = observed[n].nonzero().squeeze(-1)
+        b = (~observed[n]).nonzero().squeeze(-1)
+        if len(a) == 0:
+            mean, variance, log_prob = mixture.mean, mixture.variance, torch.tensor(0.0)
+        else:
+            one = mixture.condition(a, x[n, a])
+            mean, variance = one.mean, one.variance
+            log_prob = mixture.marginal(a).log_prob(x[n, a])
+        torch.testing.assert_close(done.mean[n, b], mean)
+        torch.testing.assert_close(done.variance[n, b], variance)
+        torch.testing.assert_close(done.log_prob[n].logsumexp(-1), log_prob.double())
+    torch.testing.assert_close(done.mean[observed], x[observed])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_completion_samples_have_the_conditional_moments(name):
+    mixture = random_mixture(name, 2, 4, 2)
+    x = mixture.sample((1,), seed=5).expand(40_000, -1)
+    observed = torch.tensor([True, False, True, False]).expand(40_000, -1)
+    done = mixture.complete(x, observed)
+    draws = done.sample(seed=1)
+    scale = done.variance[0, [1, 3]].sqrt()
+    assert ((draws[:, [1, 3]].mean(0) - done.mean[0, [1, 3]]) / scale).abs().max() < 0.03
+    torch.testing.assert_close(draws[:, [1, 3]].var(0), done.variance[0, [1, 3]], rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_raw_parameters_round_trip(name):
+    covariance = random_covariance(name, 3, 5)
+    again = type(covariance).from_raw(covariance.to_raw(), 5)
+    torch.testing.assert_close(again.dense(), covariance.dense())
+    shapes = type(covariance).raw_shapes(3, 5, 2)
+    assert {k: tuple(v.shape) for k, v in covariance.to_raw().items()} == shapes
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [("mppca", "ppca"), ("mfa", "factor-analysis"), ("diag", "diagonal"), ("spherical", "isotropic")],
+)
+def test_aliases(alias, name):
+    assert family(alias) is families()[name]
+
+
+def test_unknown_family_names_the_choices():
+    with pytest.raises(InputError, match=r"'banana'.*ppca"):
+        family("banana")
+
+
+def test_wrong_width_is_refused():
+    with pytest.raises(InputError, match="4 features"):
+        random_mixture("full", 2, 4, 2).log_prob(torch.zeros(3, 5))

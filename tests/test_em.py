@@ -1,0 +1,197 @@
+"""EM: one contract for every family and sharing, and agreement with scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from families import random_mixture
+from sklearn.decomposition import FactorAnalysis as SklearnFactorAnalysis
+from sklearn.mixture import GaussianMixture as SklearnMixture
+
+from mogul import EM, GaussianMixture, InputError, Mixture, fit, initialise
+from mogul.algorithms import StopReason
+from mogul.data import ArraySource
+from mogul.distributions import Diagonal, Full, Isotropic, families
+from mogul.models.gaussian_mixture import SHARINGS
+
+PAIRS = [(name, sharing) for name in families() for sharing in SHARINGS]
+
+
+def _model(name, sharing, k, d, dtype=torch.float64):
+    rank = 2 if families()[name].low_rank else None
+    return GaussianMixture(k, d, covariance=name, rank=rank, sharing=sharing, dtype=dtype)
+
+
+@pytest.mark.parametrize(("name", "sharing"), PAIRS)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("method", ["random", "k-means++", "k-means"])
+def test_log_likelihood_never_falls(name, sharing, seed, method):
+    x = random_mixture("full", 4, 6, 4, seed).sample((400,), seed=seed)
+    source = ArraySource(x)
+    model = _model(name, sharing, 3, 6)
+    initialise(model, source, method=method, seed=seed)
+    history = fit(model, source, EM(batch_size=150), passes=40, tolerance=0.0).history
+    assert not any(row["events"] for row in history)
+    values = np.array([row["log_likelihood"] for row in history])
+    assert (np.diff(values) >= -1e-10 * np.abs(values[1:])).all()
+    assert values[-1] > values[0]
+
+
+@pytest.mark.parametrize(("name", "sharing"), PAIRS)
+def test_batches_do_not_change_the_fit(name, sharing):
+    x = random_mixture("full", 3, 5, 3).sample((300,), seed=0)
+    ends = []
+    for batch_size in (300, 37):
+        model = _model(name, sharing, 3, 5)
+        initialise(model, ArraySource(x))
+        fit(model, ArraySource(x), EM(batch_size), passes=5, tolerance=0.0)
+        ends.append(model().log_prob(x))
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "sharing"), PAIRS)
+def test_float32_reaches_the_float64_likelihood(name, sharing):
+    x = random_mixture("full", 3, 5, 3).sample((500,), seed=0)
+    ends = []
+    for dtype in (torch.float32, torch.float64):
+        model = _model(name, sharing, 3, 5, dtype)
+        initialise(model, ArraySource(x))
+        fit(model, ArraySource(x), EM(), passes=10, tolerance=0.0)
+        ends.append(float(model().log_prob(x.to(dtype)).mean()))
+    assert abs(ends[0] - ends[1]) < 1e-3
+
+
+def test_constant_covariance_stays():
+    x = random_mixture("full", 3, 5, 3).sample((300,), seed=0)
+    model = _model("full", "constant", 3, 5)
+    initialise(model, ArraySource(x))
+    before = model().covariance.dense()
+    fit(model, ArraySource(x), EM(), passes=5)
+    torch.testing.assert_close(model().covariance.dense(), before, rtol=0, atol=0)
+
+
+_SKLEARN = {
+    "full": ("full", "own"),
+    "tied": ("full", "shared"),
+    "diag": ("diagonal", "own"),
+    "spherical": ("isotropic", "own"),
+}
+
+
+@pytest.mark.parametrize("covariance_type", _SKLEARN)
+def test_same_start_gives_scikit_learns_likelihood(covariance_type):
+    name, sharing = _SKLEARN[covariance_type]
+    x = random_mixture("full", 4, 5, 4).sample((2000,), seed=0).numpy()
+    means = x[[3, 77, 500, 1200]]
+    k, d = means.shape
+    precision = {
+        "full": np.stack([np.eye(d)] * k),
+        "tied": np.eye(d),
+        "diag": np.ones((k, d)),
+        "spherical": np.ones(k),
+    }[covariance_type]
+    theirs = SklearnMixture(
+        k, covariance_type=covariance_type, tol=0.0, reg_covar=0.0, max_iter=20,
+        weights_init=np.full(k, 1 / k), means_init=means, precisions_init=precision,
+    )
+    with pytest.warns(Warning, match="converge"):
+        theirs.fit(x)
+    ones = torch.ones(k if sharing == "own" else 1, d, dtype=torch.float64)
+    start = {
+        "full": Full(torch.diag_embed(ones)),
+        "diagonal": Diagonal.of(ones),
+        "isotropic": Isotropic.of(ones[:, 0], d),
+    }[name]
+    model = _model(name, sharing, k, d)
+    model.load(Mixture(torch.zeros(k, dtype=torch.float64), torch.tensor(means), start))
+    fit(model, ArraySource(x), EM(), passes=20, tolerance=0.0)
+    ours = float(model().log_prob(torch.tensor(x)).mean())
+    assert abs(ours - theirs.score(x)) < 1e-8
+
+
+def test_one_component_reaches_scikit_learns_factor_analysis():
+    x = random_mixture("factor-analysis", 1, 12, 1).sample((1000,), seed=0)
+    theirs = SklearnFactorAnalysis(2, svd_method="lapack", tol=1e-10, max_iter=5000).fit(x.numpy())
+    model = GaussianMixture(1, 12, covariance="mfa", rank=2, dtype=torch.float64)
+    initialise(model, ArraySource(x))
+    fit(model, ArraySource(x), EM(), passes=500, tolerance=1e-12)
+    assert float(model().log_prob(x).mean()) >= theirs.score(x.numpy()) - 1e-8
+
+
+def test_one_component_ppca_reaches_the_closed_form():
+    x = random_mixture("full", 1, 8, 1).sample((500,), seed=0)
+    model = GaussianMixture(1, 8, covariance="ppca", rank=3, dtype=torch.float64)
+    initialise(model, ArraySource(x))
+    fit(model, ArraySource(x), EM(), passes=500, tolerance=1e-13)
+    eigenvalues = torch.linalg.eigvalsh(torch.cov(x.T, correction=0)).flip(0)
+    rest = eigenvalues[3:].mean()
+    closed = -0.5 * (
+        8 * np.log(2 * np.pi) + eigenvalues[:3].log().sum() + 5 * rest.log() + 8
+    )
+    assert abs(float(model().log_prob(x).mean()) - float(closed)) < 1e-7
+
+
+@pytest.mark.parametrize(("name", "sharing"), PAIRS)
+def test_a_dead_component_is_restarted_and_told(name, sharing):
+    x = random_mixture("full", 3, 4, 3).sample((300,), seed=0)
+    model = _model(name, sharing, 3, 4)
+    initialise(model, ArraySource(x))
+    with torch.no_grad():
+        model.centres[1] = 1e6
+    history = fit(model, ArraySource(x), EM(), passes=20, tolerance=0.0).history
+    assert any("restarted" in event for event in history[0]["events"])
+    mixture = model()
+    assert mixture.log_prob(x).isfinite().all()
+    assert float(mixture.weights.min()) > 1e-4
+    assert history[-1]["log_likelihood"] > history[0]["log_likelihood"]
+
+
+def test_far_origin_keeps_float32_accurate():
+    x = random_mixture("diagonal", 3, 4, 3).sample((600,), seed=0)
+    ends = []
+    for offset, dtype in ((0.0, torch.float64), (1e4, torch.float32)):
+        model = _model("diagonal", "own", 3, 4, dtype)
+        source = ArraySource((x + offset).to(dtype))
+        initialise(model, source)
+        ends.append(fit(model, source, EM(), passes=20, tolerance=0.0).history[-1]["log_likelihood"])
+    assert abs(ends[0] - ends[1]) < 2e-2  # the data themselves are rounded to 1e-3 at 1e4
+
+
+def test_more_starts_are_never_worse_than_the_first():
+    x = random_mixture("full", 6, 4, 6).sample((500,), seed=0)
+    reached = []
+    for n_init in (1, 6):
+        model = _model("diagonal", "own", 6, 4)
+        initialise(model, ArraySource(x), method="random", n_init=n_init)
+        fit(model, ArraySource(x), EM(), passes=5, tolerance=0.0)
+        reached.append(float(model().log_prob(x).mean()))
+    assert reached[1] >= reached[0] - 1e-9
+
+
+def test_fit_says_why_it_stopped():
+    x = random_mixture("full", 2, 3, 2).sample((300,), seed=0)
+    model = _model("full", "own", 2, 3)
+    initialise(model, ArraySource(x))
+    assert fit(model, ArraySource(x), EM(), passes=1).reason is StopReason.PASS_LIMIT
+    done = fit(model, ArraySource(x), EM(), passes=500, validation=ArraySource(x))
+    assert done.reason is StopReason.CONVERGED
+    assert "nothing to do" in done.reason.advice
+    assert done.history[0]["validation"] == pytest.approx(done.history[0]["log_likelihood"])
+
+
+def test_bad_requests_are_refused_in_a_sentence():
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match="only 5 row"):
+        initialise(GaussianMixture(6, 3), ArraySource(x))
+    with pytest.raises(InputError, match="1 to 2"):
+        GaussianMixture(2, 3, covariance="ppca", rank=3)
+    with pytest.raises(InputError, match="no factors"):
+        GaussianMixture(2, 3, covariance="full", rank=1)
+    with pytest.raises(InputError, match="own, shared, constant"):
+        GaussianMixture(2, 3, sharing="mine")
+    with pytest.raises(InputError, match="All rows are equal"):
+        initialise(GaussianMixture(1, 3), ArraySource(torch.ones(5, 3)))
+    x[2, 1] = float("nan")
+    with pytest.raises(InputError, match="missing values"):
+        initialise(GaussianMixture(2, 3), ArraySource(x))
+    with pytest.raises(InputError, match="Row 2"):
+        fit(GaussianMixture(2, 3), ArraySource(x), EM())
