@@ -1,0 +1,30 @@
+PYTHON ?= python3
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test check clean
+
+demo: .venv/.installed
+	.venv/bin/mogul demo
+
+test: .venv/.installed-dev check
+	.venv/bin/pytest -n auto
+
+check: .venv/.installed-dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/pyright
+	.venv/bin/lint-imports
+
+clean:
+	rm -rf .venv
+
+# torch comes first and pinned exactly: a range may bring a build with gigabytes of GPU libraries.
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) -c constraints.txt -e .
+	touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(PIP) -c constraints.txt -e '.[dev]'
+	touch $@

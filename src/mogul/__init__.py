@@ -1,0 +1,44 @@
+"""mogul: density modelling with mixtures of Gaussians and Gaussian latent-variable models."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mogul.algorithms import EM, fit, initialise
+    from mogul.data import open_source
+    from mogul.distributions import Mixture
+    from mogul.errors import InputError
+    from mogul.models import GaussianMixture, load_model, save_model
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "EM": "mogul.algorithms",
+    "GaussianMixture": "mogul.models",
+    "InputError": "mogul.errors",
+    "Mixture": "mogul.distributions",
+    "fit": "mogul.algorithms",
+    "initialise": "mogul.algorithms",
+    "load_model": "mogul.models",
+    "open_source": "mogul.data",
+    "save_model": "mogul.models",
+}
+
+__all__ = [
+    "EM",
+    "GaussianMixture",
+    "InputError",
+    "Mixture",
+    "fit",
+    "initialise",
+    "load_model",
+    "open_source",
+    "save_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that `mogul --help` need not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mogul' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

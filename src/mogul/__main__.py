@@ -1,0 +1,5 @@
+"""Run the command line: `python -m mogul`."""
+
+from mogul.cli import main
+
+main()
