@@ -20,7 +20,9 @@ def random_covariance(name: str, n: int, n_features: int, seed: int = 0) -> Cova
     return cls.from_raw({key: 0.5 * randn(*shape) for key, shape in shapes.items()}, n_features)
 
 
-def random_mixture(name: str, k: int, n_features: int, n_covariances: int, seed: int = 0) -> Mixture:
+def random_mixture(
+    name: str, k: int, n_features: int, n_covariances: int, seed: int = 0
+) -> Mixture:
     """A random mixture in float64 with means of size 2."""
     generator = torch.Generator().manual_seed(seed + 1)
     logits = torch.randn(k, generator=generator, dtype=torch.float64)

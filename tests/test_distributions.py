@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from families import random_covariance, random_mixture
 from torch.distributions import MultivariateNormal
 
+from families import random_covariance, random_mixture
 from mogul import InputError, Mixture
 from mogul.distributions import Isotropic, families, family
 
@@ -22,7 +22,8 @@ def test_log_prob_equals_the_dense_twin_in_float64(name, n_features, n_covarianc
     x = mixture.sample((20,), seed=1)
     dense = mixture.covariance.dense().expand(3, -1, -1)
     twin = torch.stack(
-        [MultivariateNormal(m, S).log_prob(x) for m, S in zip(mixture.means, dense, strict=True)], -1
+        [MultivariateNormal(m, S).log_prob(x) for m, S in zip(mixture.means, dense, strict=True)],
+        -1,
     )
     torch.testing.assert_close(
         mixture.component_log_prob(x), twin + mixture.log_weights, rtol=1e-10, atol=1e-10
@@ -146,7 +147,12 @@ def test_raw_parameters_round_trip(name):
 
 @pytest.mark.parametrize(
     ("alias", "name"),
-    [("mppca", "ppca"), ("mfa", "factor-analysis"), ("diag", "diagonal"), ("spherical", "isotropic")],
+    [
+        ("mppca", "ppca"),
+        ("mfa", "factor-analysis"),
+        ("diag", "diagonal"),
+        ("spherical", "isotropic"),
+    ],
 )
 def test_aliases(alias, name):
     assert family(alias) is families()[name]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from families import random_mixture
 from sklearn.decomposition import FactorAnalysis as SklearnFactorAnalysis
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
+from families import random_mixture
 from mogul import EM, GaussianMixture, InputError, Mixture, fit, initialise
 from mogul.algorithms import StopReason
 from mogul.data import ArraySource
@@ -90,8 +90,14 @@ def test_same_start_gives_scikit_learns_likelihood(covariance_type):
         "spherical": np.ones(k),
     }[covariance_type]
     theirs = SklearnMixture(
-        k, covariance_type=covariance_type, tol=0.0, reg_covar=0.0, max_iter=20,
-        weights_init=np.full(k, 1 / k), means_init=means, precisions_init=precision,
+        k,
+        covariance_type=covariance_type,
+        tol=0.0,
+        reg_covar=0.0,
+        max_iter=20,
+        weights_init=np.full(k, 1 / k),
+        means_init=means,
+        precisions_init=precision,
     )
     with pytest.warns(Warning, match="converge"):
         theirs.fit(x)
@@ -124,9 +130,7 @@ def test_one_component_ppca_reaches_the_closed_form():
     fit(model, ArraySource(x), EM(), passes=500, tolerance=1e-13)
     eigenvalues = torch.linalg.eigvalsh(torch.cov(x.T, correction=0)).flip(0)
     rest = eigenvalues[3:].mean()
-    closed = -0.5 * (
-        8 * np.log(2 * np.pi) + eigenvalues[:3].log().sum() + 5 * rest.log() + 8
-    )
+    closed = -0.5 * (8 * np.log(2 * np.pi) + eigenvalues[:3].log().sum() + 5 * rest.log() + 8)
     assert abs(float(model().log_prob(x).mean()) - float(closed)) < 1e-7
 
 
@@ -152,7 +156,9 @@ def test_far_origin_keeps_float32_accurate():
         model = _model("diagonal", "own", 3, 4, dtype)
         source = ArraySource((x + offset).to(dtype))
         initialise(model, source)
-        ends.append(fit(model, source, EM(), passes=20, tolerance=0.0).history[-1]["log_likelihood"])
+        ends.append(
+            fit(model, source, EM(), passes=20, tolerance=0.0).history[-1]["log_likelihood"]
+        )
     assert abs(ends[0] - ends[1]) < 2e-2  # the data themselves are rounded to 1e-3 at 1e4
 
 

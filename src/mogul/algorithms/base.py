@@ -106,15 +106,13 @@ def fit(
         since = time.perf_counter()
         held_out = None if validation is None else mean_log_likelihood(model(), model, validation)
         state, done = algorithm.step(model, source, state, seen or (lambda n: None))
-        history.append(
-            {
-                "pass": number,
-                "log_likelihood": done.log_likelihood,
-                "validation": held_out,
-                "seconds": time.perf_counter() - since,
-                "events": done.events,
-            }
-        )
+        history.append({
+            "pass": number,
+            "log_likelihood": done.log_likelihood,
+            "validation": held_out,
+            "seconds": time.perf_counter() - since,
+            "events": done.events,
+        })
         if callback is not None:
             callback(history[-1])
         if _converged(history, tolerance * source.n_features):

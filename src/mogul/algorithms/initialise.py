@@ -13,7 +13,7 @@ from torch import Tensor
 from mogul.algorithms.base import fit, mean_log_likelihood
 from mogul.algorithms.em import EM, check_enough_rows
 from mogul.errors import InputError
-from mogul.protocols import Source
+from mogul.protocols import Batch, Source
 
 METHODS = ("k-means", "k-means++", "random")
 _MOST_VALUES = 2**28  # of the subsample: 1 GB in float32
@@ -86,7 +86,7 @@ class _Rows:
     def batches(self, size: int = 8192, dtype: Any = None, device: Any = None) -> Any:
         for start in range(0, len(self.x), size):
             x = self.x[start : start + size]
-            yield x, None, torch.arange(start, start + len(x))
+            yield Batch(x, None, torch.arange(start, start + len(x)))
 
     def take(self, index: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
         return self.x[index]

@@ -164,7 +164,9 @@ class Full(Covariance):
         centres_a = centres[:, observed]
         log_prob = Full(L_aa).log_prob(x, centres_a)
         deviation = (x[:, None, :] - centres_a).movedim(0, -1)  # (K, a, n)
-        white = torch.linalg.solve_triangular(L_aa.expand(len(centres), -1, -1), deviation, upper=False)
+        white = torch.linalg.solve_triangular(
+            L_aa.expand(len(centres), -1, -1), deviation, upper=False
+        )
         means = centres[:, hidden] + (L_ha @ white).movedim(-1, 0)
         return log_prob, means, Full(L_hh)
 

@@ -252,7 +252,9 @@ class DiagonalPlusLowRank(Covariance):
         z = seen._project(x, centres_a, V)  # (n, K, H), whitened: E[z|x] = R⁻ᵀ z
         spread = torch.linalg.solve_triangular(R, unseen._loadings.mT, upper=False).mT
         # R⁻¹ W_hᵀ has rows in the basis in which the posterior of the factors is N(z, I).
-        means = centres[:, hidden] + torch.einsum("nkh,kdh->nkd", z, spread.expand(len(centres), -1, -1))
+        means = centres[:, hidden] + torch.einsum(
+            "nkh,kdh->nkd", z, spread.expand(len(centres), -1, -1)
+        )
         return seen.log_prob(x, centres_a), means, type(self)(spread, unseen.noise)
 
     @classmethod

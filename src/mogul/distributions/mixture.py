@@ -33,7 +33,7 @@ class Mixture(Distribution):
         torch.Size([3])
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 - torch's own form
+    arg_constraints: dict[str, constraints.Constraint] = {}  # ruff: ignore[mutable-class-default] - torch's own form
     support = constraints.real_vector
 
     def __init__(
@@ -50,7 +50,11 @@ class Mixture(Distribution):
             InputError: if they do not.
         """
         k, d = centres.shape[-2:]
-        if logits.shape[-1] != k or covariance.n_features != d or covariance.n_covariances not in (1, k):
+        if (
+            logits.shape[-1] != k
+            or covariance.n_features != d
+            or covariance.n_covariances not in (1, k)
+        ):
             raise InputError(
                 f"The parts of a mixture disagree: {logits.shape[-1]} weights, {k} centres of {d} "
                 f"features, {covariance.n_covariances} covariances of {covariance.n_features} "
@@ -203,7 +207,9 @@ class Mixture(Distribution):
         keep[features] = False
         hidden = keep.nonzero().squeeze(-1)
         rows = values.reshape(-1, len(features)) - self.origin[features]
-        log_prob, centres, covariance = self.covariance.condition(features, hidden, rows, self.centres)
+        log_prob, centres, covariance = self.covariance.condition(
+            features, hidden, rows, self.centres
+        )
         logits = (log_prob + self.log_weights).log_softmax(-1)
         if values.dim() == 1:
             logits, centres = logits[0], centres[0]
@@ -230,7 +236,10 @@ class Mixture(Distribution):
         """Return the same mixture with a larger batch shape."""
         batch = torch.Size(batch_shape)
         return Mixture(
-            self.logits.expand(*batch, -1), self.centres.expand(*batch, -1, -1), self.covariance, self.origin
+            self.logits.expand(*batch, -1),
+            self.centres.expand(*batch, -1, -1),
+            self.covariance,
+            self.origin,
         )
 
     def _check_width(self, x: Tensor) -> None:

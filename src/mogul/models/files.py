@@ -14,7 +14,9 @@ from mogul.models.gaussian_mixture import GaussianMixture
 _FORMAT = 1
 
 
-def save_model(path: str | Path, model: GaussianMixture, extra: dict[str, Any] | None = None) -> None:
+def save_model(
+    path: str | Path, model: GaussianMixture, extra: dict[str, Any] | None = None
+) -> None:
     """Write a model atomically; an interrupted save leaves the old file as it was.
 
     Args:

@@ -65,14 +65,10 @@ class GaussianMixture(nn.Module):
         n_covariances = n_components if sharing == "own" else 1
         self.logits = nn.Parameter(torch.zeros(n_components, **kind))
         self.centres = nn.Parameter(torch.zeros(n_components, n_features, **kind))
-        self.raw = nn.ParameterDict(
-            {
-                name: nn.Parameter(torch.zeros(shape, **kind), requires_grad=sharing != "constant")
-                for name, shape in self.family.raw_shapes(
-                    n_covariances, n_features, self.rank
-                ).items()
-            }
-        )
+        self.raw = nn.ParameterDict({
+            name: nn.Parameter(torch.zeros(shape, **kind), requires_grad=sharing != "constant")
+            for name, shape in self.family.raw_shapes(n_covariances, n_features, self.rank).items()
+        })
         self.register_buffer("origin", torch.zeros(n_features, **kind))
         self.register_buffer("floor", torch.tensor(torch.finfo(dtype).tiny, **kind))
 
@@ -116,7 +112,9 @@ class GaussianMixture(nn.Module):
             InputError: if the mixture is of another family or shape.
         """
         raw = mixture.covariance.to_raw()
-        same = type(mixture.covariance) is self.family and mixture.centres.shape == self.centres.shape
+        same = (
+            type(mixture.covariance) is self.family and mixture.centres.shape == self.centres.shape
+        )
         if not same or any(raw[name].shape != own.shape for name, own in self.raw.items()):
             raise InputError(
                 f"{mixture!r} does not fit a model of {self.n_components} components, "
@@ -212,9 +210,7 @@ class GaussianMixture(nn.Module):
         if self.sharing == "own":
             found = [deviations[labels == k] for k in range(self.n_components)]
             groups = [g if len(g) else deviations for g in found]
-        members = [
-            self.family.from_cluster(g, self.rank, self.floor, prior, seed) for g in groups
-        ]
+        members = [self.family.from_cluster(g, self.rank, self.floor, prior, seed) for g in groups]
         for name, tensor in self.family.stack(members).to_raw().items():
             self.raw[name].copy_(tensor)
 
@@ -234,7 +230,9 @@ class GaussianMixture(nn.Module):
 def _check_counts(n_components: int, n_features: int) -> None:
     for what, n in (("components", n_components), ("features", n_features)):
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise InputError(f"The number of {what} is {n!r}; it must be a whole number of at least 1.")
+            raise InputError(
+                f"The number of {what} is {n!r}; it must be a whole number of at least 1."
+            )
 
 
 def _check_rank(cls: type[Covariance], rank: int | None, n_features: int) -> int:

@@ -1,0 +1,180 @@
+"""Sources: where batches come from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mogul.data.pixels import PixelScale
+from mogul.errors import InputError
+from mogul.protocols import Batch
+
+
+class ArraySource:
+    """Rows of an array, memory map or tensor, streamed in batches; NaN means missing.
+
+    Args:
+        array: (n, *feature_shape), numeric. It is sliced, never copied whole.
+        weight: one non-negative weight per row, (n,).
+        scale: how integer pixels become continuous values; None passes numbers through.
+        name: what to call the data in tables and reports.
+        options: JSON-like facts with which `open_source` opens the same data again.
+
+    Raises:
+        InputError: if the array is not numeric, has no rows or is 1-D, or the weights do not fit.
+    """
+
+    def __init__(
+        self,
+        array: np.ndarray | Tensor,
+        weight: np.ndarray | Tensor | None = None,
+        scale: PixelScale | None = None,
+        name: str = "array",
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """Check the array's form; values are checked as they stream."""
+        _check_array(array, name)
+        self._array = array
+        self._weight = None if weight is None else torch.as_tensor(weight)
+        if self._weight is not None and self._weight.shape != (len(array),):
+            raise InputError(
+                f"Weights of shape {tuple(self._weight.shape)} came for {len(array)} rows; give "
+                "one weight per row."
+            )
+        if self._weight is not None and bool((self._weight < 0).any()):
+            raise InputError("A weight is negative; weights must be zero or more.")
+        self.scale = scale
+        self.name = name
+        self.options = options or {}
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of one row, for example (28, 28) for an image."""
+        return tuple(self._array.shape[1:])
+
+    @property
+    def n_features(self) -> int:
+        """Number of features D, the product of `feature_shape`."""
+        return math.prod(self.feature_shape)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether rows are pictures: (height, width) or (height, width, 3)."""
+        shape = self.feature_shape
+        return len(shape) == 2 or (len(shape) == 3 and shape[-1] == 3)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._array)
+
+    def batches(
+        self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = "cpu"
+    ) -> Iterator[Batch]:
+        """Yield all rows in order, `size` at a time.
+
+        Args:
+            size: rows per batch; the last may be smaller.
+            dtype: floating-point type of the rows.
+            device: where to put them.
+
+        Yields:
+            batches of x (b, D), weight (b,) or None, and row numbers (b,).
+
+        Raises:
+            InputError: if a value is infinite.
+        """
+        for start in range(0, len(self), size):
+            index = torch.arange(start, min(start + size, len(self)))
+            x = self._rows(slice(start, start + size), index, dtype)
+            weight = None
+            if self._weight is not None:
+                weight = self._weight[start : start + size].to(device, dtype)
+            yield Batch(x.to(device), weight, index)
+
+    def take(
+        self,
+        index: Tensor | np.ndarray | list[int],
+        dtype: torch.dtype = torch.float32,
+        device: Any = "cpu",
+    ) -> Tensor:
+        """Return the rows with these numbers, (m, D).
+
+        Raises:
+            InputError: if a value is infinite.
+        """
+        index = torch.as_tensor(index, dtype=torch.long).cpu()
+        key = index if isinstance(self._array, Tensor) else index.numpy()
+        return self._rows(key, index, dtype).to(device)
+
+    def shard(self, rank: int, world: int) -> ArraySource:
+        """Return the rank-th of `world` contiguous parts.
+
+        Raises:
+            InputError: if there are fewer rows than parts.
+        """
+        if len(self) < world:
+            raise InputError(f"{len(self)} row(s) cannot be split into {world} parts.")
+        low, high = rank * len(self) // world, (rank + 1) * len(self) // world
+        weight = None if self._weight is None else self._weight[low:high]
+        return ArraySource(self._array[low:high], weight, self.scale, self.name, self.options)
+
+    def to_pixels(self, x: Tensor | np.ndarray) -> np.ndarray:
+        """Return rows (n, D) as 8-bit pictures (n, *feature_shape)."""
+        scale = self.scale or PixelScale(256)
+        return scale.to_pixels(torch.as_tensor(x).cpu().numpy()).reshape(-1, *self.feature_shape)
+
+    def _rows(self, key: Any, index: Tensor, dtype: torch.dtype) -> Tensor:
+        part = self._array[key]
+        rows = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
+        rows = rows.reshape(len(rows), -1)
+        if self.scale is not None:
+            return self.scale.forward(rows, index, dtype)
+        rows = rows.to(dtype)
+        infinite = rows.isinf()
+        if bool(infinite.any()):
+            row, column = infinite.nonzero()[0].tolist()
+            raise InputError(
+                f"{self.name}: row {int(index[row])}, column {column} is infinite in {dtype}; "
+                "replace it by a number, or by NaN if it is missing."
+            )
+        return rows
+
+
+def check_columns(source: ArraySource) -> None:
+    """Refuse data in which a column has no value at all.
+
+    Raises:
+        InputError: if a column is NaN in every row.
+    """
+    seen = torch.zeros(source.n_features, dtype=torch.bool)
+    for batch in source.batches():
+        seen |= ~batch.x.isnan().all(0)
+        if bool(seen.all()):
+            return
+    column = int((~seen).nonzero()[0])
+    raise InputError(
+        f"{source.name}: column {column} is NaN in every row, so nothing can be learned of it; "
+        "remove the column."
+    )
+
+
+def _check_array(array: np.ndarray | Tensor, name: str) -> None:
+    shape = tuple(array.shape)
+    if len(shape) < 2:
+        raise InputError(
+            f"{name}: an array of shape {shape} came; rows of features are needed, shape (n, D), "
+            "or (n, height, width) for images: reshape it."
+        )
+    if math.prod(shape) == 0:
+        raise InputError(f"{name}: an array of shape {shape} is empty; give at least one row.")
+    complex_ = array.is_complex() if isinstance(array, Tensor) else array.dtype.kind == "c"
+    if complex_ or (isinstance(array, np.ndarray) and array.dtype.kind not in "buif"):
+        raise InputError(
+            f"{name}: values of type {array.dtype} came; real numbers are needed: convert the "
+            "columns to numbers, or drop those that are text."
+        )
