@@ -1,0 +1,181 @@
+"""Open data by name or path, and again from the options a model file keeps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mogul.data.files import read_idx, read_npy, read_npz
+from mogul.data.images import Size, read_images
+from mogul.data.pixels import PixelScale
+from mogul.data.sources import ArraySource, check_columns
+from mogul.errors import InputError
+
+SPLITS = ("train", "test")
+_CELEBA_TRAIN = 9_000
+
+
+def open_source(
+    data: str | Path | np.ndarray | Tensor,
+    *,
+    crop: Size | None = None,
+    size: Size | None = None,
+    colour: bool | None = None,
+    dequantise: bool = False,
+    limit: int | None = None,
+    seed: int = 0,
+) -> ArraySource:
+    """Open data as a source of batches.
+
+    Integer pixels become numbers in (0, 1); see `PixelScale`. Everything else passes as it is.
+
+    Args:
+        data: an array (n, D) or of images (n, height, width[, 3]); the path of a .npy, .npz, idx
+            or zip file or a folder of images; or a known data set, `digits`, `mnist`,
+            `fashion-mnist` or `celeba`, with `:train` (the default) or `:test` after it. All but
+            digits are read from the folder that the environment variable MOGUL_DATA names.
+        crop: height and width of a central crop of image files.
+        size: height and width to resize image files to, after the crop.
+        colour: decode image files in colour or grey; None does as the first image is.
+        dequantise: add uniform noise to integer pixels, so that densities bound probabilities.
+        limit: take the first rows only.
+        seed: seed of the noise.
+
+    Returns:
+        the source; its `options` open the same data again.
+
+    Raises:
+        InputError: if the data cannot be read, are empty, not numeric, 1-D, or have a column
+            without any value.
+    """
+    options: dict[str, Any] = {}
+    levels = 256
+    if isinstance(data, str | Path):
+        name = str(data)
+        picture_options = {"crop": crop, "size": size, "colour": colour}
+        array, levels = _read(name, picture_options)
+        options = {"data": _lasting(name), "dequantise": dequantise, "limit": limit, "seed": seed}
+        options |= {k: v for k, v in picture_options.items() if v is not None}
+    else:
+        name, array = "array", data
+    if limit is not None:
+        if limit < 1:
+            raise InputError(f"The limit is {limit} rows; it must be at least 1.")
+        array = array[:limit]
+    scale = PixelScale(levels, dequantise, seed) if _holds_pixels(array) else None
+    if dequantise and scale is None:
+        raise InputError(
+            f"{name}: dequantisation is for integer pixels, but values of type {array.dtype} and "
+            f"shape {tuple(array.shape)} came; leave it out."
+        )
+    source = ArraySource(array, scale=scale, name=name, options=options)
+    if scale is None:
+        check_columns(source)
+    return source
+
+
+def counterpart(name: str) -> str | None:
+    """Return the name of the test split that belongs to a known training set, or None."""
+    base, _, split = name.partition(":")
+    return f"{base}:test" if base in _KNOWN and split in ("", "train") else None
+
+
+def _read(name: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, int]:
+    base, _, split = name.partition(":")
+    if base in _KNOWN:
+        if split not in ("", *SPLITS):
+            raise InputError(f"Unknown split '{split}' of {base}; choose train or test.")
+        return _KNOWN[base](split or "train", picture_options)
+    path = Path(name)
+    if not path.exists():
+        raise InputError(
+            f"There is no data set or file called '{name}'; give a path that exists, or one of: "
+            f"{', '.join(_KNOWN)}."
+        )
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        return read_images(path, **picture_options), 256
+    if any(value is not None for value in picture_options.values()):
+        raise InputError(f"{name}: crop, size and colour apply to folders and zips of images only.")
+    return _array_reader(path)(path), 256
+
+
+def _array_reader(path: Path) -> Callable[[Path], np.ndarray]:
+    name = path.name.lower()
+    if name.endswith(".npy"):
+        return read_npy
+    if name.endswith(".npz"):
+        return read_npz
+    if any(mark in name for mark in ("idx", "ubyte")):
+        return read_idx
+    raise InputError(
+        f"{path} is of an unknown kind; data may be .npy, .npz, idx files (named *idx* or *ubyte*, "
+        "plain or .gz), folders of images, or zip files of images."
+    )
+
+
+def _holds_pixels(array: np.ndarray | Tensor) -> bool:
+    return len(array.shape) >= 3 and str(array.dtype).removeprefix("torch.") == "uint8"
+
+
+def _lasting(name: str) -> str:
+    return name if name.partition(":")[0] in _KNOWN else str(Path(name).resolve())
+
+
+def _folder(name: str) -> Path:
+    root = os.environ.get("MOGUL_DATA")
+    if not root:
+        raise InputError(
+            "This data set is read from the folder that the environment variable MOGUL_DATA "
+            f"names, and it is not set; set it to a folder that holds {name}/, or use digits."
+        )
+    path = Path(root) / name
+    if not path.is_dir():
+        raise InputError(f"MOGUL_DATA names {root}, which has no folder {name}/; put the data there.")
+    return path
+
+
+def _digits(split: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, int]:
+    """Return scikit-learn's 8×8 digits, 80 % of them for training, shuffled by a fixed seed."""
+    from sklearn.datasets import load_digits
+
+    images = load_digits().images.astype(np.uint8)  # pyright: ignore[reportAttributeAccessIssue]
+    images = images[np.random.default_rng(0).permutation(len(images))]
+    cut = int(0.8 * len(images))
+    return (images[:cut] if split == "train" else images[cut:]), 17
+
+
+def _idx_set(folder: str) -> Callable[[str, dict[str, Any]], tuple[np.ndarray, int]]:
+    def read(split: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, int]:
+        stem = "train" if split == "train" else "t10k"
+        found = sorted(_folder(folder).glob(f"{stem}-images*"))
+        if not found:
+            raise InputError(
+                f"{_folder(folder)} has no file {stem}-images-idx3-ubyte, plain or .gz; put it "
+                "there."
+            )
+        return read_idx(found[0]), 256
+
+    return read
+
+
+def _celeba(split: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, int]:
+    """Return the central 64×64 pixels of the 89×109 faces, the first 9,000 for training."""
+    found = sorted(_folder("celeba_10k").glob("*.zip"))
+    if not found:
+        raise InputError(f"{_folder('celeba_10k')} has no zip file of faces; put it there.")
+    part = slice(None, _CELEBA_TRAIN) if split == "train" else slice(_CELEBA_TRAIN, None)
+    chosen = {k: v for k, v in picture_options.items() if v is not None}
+    return read_images(found[0], **{"crop": (64, 64), "colour": True} | chosen, rows=part), 256
+
+
+_KNOWN: dict[str, Callable[[str, dict[str, Any]], tuple[np.ndarray, int]]] = {
+    "digits": _digits,
+    "mnist": _idx_set("mnist"),
+    "fashion-mnist": _idx_set("fashion_mnist"),
+    "celeba": _celeba,
+}

@@ -1,0 +1,98 @@
+"""Arrays in files: .npy (memory-mapped), .npz, and idx (plain or gzipped)."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from mogul.errors import InputError
+
+_IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Map a .npy file into memory; rows are read when they are asked for.
+
+    Raises:
+        InputError: if the file is empty, damaged, or holds Python objects.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(_damaged(path, "a .npy array of numbers")) from error
+
+
+def read_npz(path: Path) -> np.ndarray:
+    """Read the one array of an .npz file, or its array called `x`.
+
+    Raises:
+        InputError: if the file is damaged, holds Python objects, or leaves the choice open.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = file.files
+            if len(names) != 1 and "x" not in names:
+                raise InputError(
+                    f"{path} holds {len(names)} arrays ({', '.join(names[:5]) or 'none'}); keep "
+                    "one, or call the data 'x'."
+                )
+            return file[names[0] if len(names) == 1 else "x"]
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(_damaged(path, "an .npz file of numbers")) from error
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Read an idx file (the format of MNIST); a plain one is memory-mapped.
+
+    The format: two zero bytes, a type code, the number of dimensions, each dimension as a
+    big-endian 32-bit integer, then the values (LeCun, Cortes & Burges 1998).
+
+    Raises:
+        InputError: if the file is empty, cut short, or has another magic number.
+    """
+    zipped = path.suffix == ".gz"
+    content = _gunzip(path) if zipped else b""
+    with path.open("rb") as file:
+        head = content[:1024] if zipped else file.read(1024)
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES or head[3] == 0:
+        raise InputError(
+            f"{path} begins with {head[:4].hex(' ') or 'nothing'}, which is not the magic number "
+            "of an idx file (00 00 type dimensions); give an idx file, or rename this one to what "
+            "it is."
+        )
+    dtype, n_dims = np.dtype(_IDX_TYPES[head[2]]), head[3]
+    offset = 4 + 4 * n_dims
+    shape = tuple(int(n) for n in np.frombuffer(head[4:offset], ">u4"))
+    have = (len(content) if zipped else path.stat().st_size) - offset
+    need = math.prod(shape) * dtype.itemsize
+    if len(shape) < n_dims or have != need:
+        raise InputError(
+            f"{path} announces values of shape {shape}, {need:,} bytes, but holds "
+            f"{max(have, 0):,}; the file is damaged: fetch it again."
+        )
+    if zipped:
+        return np.frombuffer(content, dtype, offset=offset).reshape(shape)
+    if need == 0:
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype, mode="r", offset=offset, shape=shape)
+
+
+def _gunzip(path: Path) -> bytes:
+    try:
+        with gzip.open(path) as file:
+            return file.read()
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(_damaged(path, "a whole gzip file")) from error
+
+
+def _damaged(path: Path, kind: str) -> str:
+    size = path.stat().st_size
+    state = "is empty" if size == 0 else f"({size:,} bytes) cannot be read as {kind}"
+    return f"{path} {state}; it may be cut short or of another kind: fetch or write it again."
