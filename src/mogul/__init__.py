@@ -38,7 +38,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use, so that `mogul --help` need not wait for torch."""
+    """Import a public name on first use, so that `mogul --help` need not wait for torch.
+
+    Raises:
+        AttributeError: if there is no such public name.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module 'mogul' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)

@@ -51,6 +51,16 @@ class Source(Protocol):
 class Density(Protocol):
     """A value that scores rows."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of its parameters."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters live."""
+        ...
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-density in nats, (n,), of rows (n, D)."""
         ...

@@ -1,7 +1,17 @@
 """How to fit: one loop, and algorithms that make one pass."""
 
-from mogul.algorithms.base import Fit, StopReason, fit, mean_log_likelihood
+from mogul.algorithms.base import Fit, StopReason, fit
 from mogul.algorithms.em import EM
 from mogul.algorithms.initialise import initialise
+from mogul.algorithms.scoring import default_batch_size, log_likelihoods, mean_log_likelihood
 
-__all__ = ["EM", "Fit", "StopReason", "fit", "initialise", "mean_log_likelihood"]
+__all__ = [
+    "EM",
+    "Fit",
+    "StopReason",
+    "default_batch_size",
+    "fit",
+    "initialise",
+    "log_likelihoods",
+    "mean_log_likelihood",
+]

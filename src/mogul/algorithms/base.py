@@ -8,10 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import torch
-
+from mogul.algorithms.scoring import mean_log_likelihood
 from mogul.errors import InputError
-from mogul.protocols import Density, Source
+from mogul.protocols import Source
 
 
 class StopReason(enum.Enum):
@@ -104,7 +103,7 @@ def fit(
     reason = StopReason.PASS_LIMIT
     for number in range(1, passes + 1):
         since = time.perf_counter()
-        held_out = None if validation is None else mean_log_likelihood(model(), model, validation)
+        held_out = None if validation is None else mean_log_likelihood(model(), validation)
         state, done = algorithm.step(model, source, state, seen or (lambda n: None))
         history.append({
             "pass": number,
@@ -119,24 +118,6 @@ def fit(
             reason = StopReason.CONVERGED
             break
     return Fit(model, history, reason, time.perf_counter() - began)
-
-
-def default_batch_size(n_features: int) -> int:
-    """Return the rows per batch that keep buffers near 64 MB in float32."""
-    return max(256, min(8192, 2**24 // n_features))
-
-
-@torch.no_grad()
-def mean_log_likelihood(density: Density, model: Any, source: Source) -> float:
-    """Return the weighted mean log-likelihood per row, in nats."""
-    total, mass = 0.0, 0.0
-    size = default_batch_size(source.n_features)
-    for batch in source.batches(size, model.dtype, model.device):
-        log_prob = density.log_prob(batch.x).double()
-        weight = torch.ones_like(log_prob) if batch.weight is None else batch.weight.double()
-        total += float((weight * log_prob).sum())
-        mass += float(weight.sum())
-    return total / mass
 
 
 def _converged(history: list[dict[str, Any]], tolerance: float) -> bool:

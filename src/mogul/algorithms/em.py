@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mogul.algorithms.base import Pass, default_batch_size
+from mogul.algorithms.base import Pass
+from mogul.algorithms.scoring import default_batch_size
 from mogul.errors import InputError
 from mogul.protocols import HasMoments, Source
 

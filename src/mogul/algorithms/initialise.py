@@ -10,8 +10,9 @@ import torch
 from sklearn.cluster import KMeans, kmeans_plusplus
 from torch import Tensor
 
-from mogul.algorithms.base import fit, mean_log_likelihood
+from mogul.algorithms.base import fit
 from mogul.algorithms.em import EM, check_enough_rows
+from mogul.algorithms.scoring import mean_log_likelihood
 from mogul.errors import InputError
 from mogul.protocols import Batch, Source
 
@@ -66,7 +67,7 @@ def initialise(
         trial = copy.deepcopy(model)
         _start(trial, x, method, seed + attempt)
         fit(trial, sample, EM(), passes=_SHORT_PASSES, tolerance=0.0)
-        reached = mean_log_likelihood(trial(), trial, sample)
+        reached = mean_log_likelihood(trial(), sample)
         if reached > best:
             best, best_state = reached, trial.state_dict()
     model.load_state_dict(best_state)
@@ -112,8 +113,8 @@ def _start(model: Any, x: Tensor, method: str, seed: int) -> None:
     centred = (x - x.mean(0)).cpu().numpy()
     k = model.n_components
     if method == "k-means":
-        means = KMeans(k, n_init=1, max_iter=30, random_state=seed).fit(centred)
-        labels = means.labels_
+        means = KMeans(k, n_init=1, max_iter=30, random_state=seed)  # pyright: ignore
+        labels = means.fit(centred).labels_
     else:
         if method == "random":
             centres = centred[np.random.default_rng(seed).choice(len(centred), k, replace=False)]

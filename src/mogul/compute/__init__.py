@@ -1,0 +1,1 @@
+"""Devices, floating-point types, seeds, and files that are whole or absent."""

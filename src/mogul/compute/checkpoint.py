@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: tensors and a JSON configuration in one safetensors file."""
+"""Files that are either whole or absent: tensors and JSON in one safetensors file."""
 
 from __future__ import annotations
 

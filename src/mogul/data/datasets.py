@@ -26,7 +26,7 @@ def open_source(
     crop: Size | None = None,
     size: Size | None = None,
     colour: bool | None = None,
-    dequantise: bool = False,
+    dequantise: bool = True,
     limit: int | None = None,
     seed: int = 0,
 ) -> ArraySource:
@@ -42,7 +42,8 @@ def open_source(
         crop: height and width of a central crop of image files.
         size: height and width to resize image files to, after the crop.
         colour: decode image files in colour or grey; None does as the first image is.
-        dequantise: add uniform noise to integer pixels, so that densities bound probabilities.
+        dequantise: add uniform noise to integer pixels, so that densities bound probabilities;
+            data that are not integer pixels pass as they are either way.
         limit: take the first rows only.
         seed: seed of the noise.
 
@@ -68,11 +69,6 @@ def open_source(
             raise InputError(f"The limit is {limit} rows; it must be at least 1.")
         array = array[:limit]
     scale = PixelScale(levels, dequantise, seed) if _holds_pixels(array) else None
-    if dequantise and scale is None:
-        raise InputError(
-            f"{name}: dequantisation is for integer pixels, but values of type {array.dtype} and "
-            f"shape {tuple(array.shape)} came; leave it out."
-        )
     source = ArraySource(array, scale=scale, name=name, options=options)
     if scale is None:
         check_columns(source)
@@ -135,7 +131,9 @@ def _folder(name: str) -> Path:
         )
     path = Path(root) / name
     if not path.is_dir():
-        raise InputError(f"MOGUL_DATA names {root}, which has no folder {name}/; put the data there.")
+        raise InputError(
+            f"MOGUL_DATA names {root}, which has no folder {name}/; put the data there."
+        )
     return path
 
 
@@ -164,7 +162,11 @@ def _idx_set(folder: str) -> Callable[[str, dict[str, Any]], tuple[np.ndarray, i
 
 
 def _celeba(split: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, int]:
-    """Return the central 64×64 pixels of the 89×109 faces, the first 9,000 for training."""
+    """Return the central 64×64 pixels of the 89×109 faces, the first 9,000 for training.
+
+    Raises:
+        InputError: if there is no zip file of faces.
+    """
     found = sorted(_folder("celeba_10k").glob("*.zip"))
     if not found:
         raise InputError(f"{_folder('celeba_10k')} has no zip file of faces; put it there.")

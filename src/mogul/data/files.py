@@ -36,16 +36,16 @@ def read_npz(path: Path) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as file:
             names = file.files
-            if len(names) != 1 and "x" not in names:
-                raise InputError(
-                    f"{path} holds {len(names)} arrays ({', '.join(names[:5]) or 'none'}); keep "
-                    "one, or call the data 'x'."
-                )
-            return file[names[0] if len(names) == 1 else "x"]
+            chosen = names[0] if len(names) == 1 else "x"
+            array = file[chosen] if chosen in names else None
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(_damaged(path, "an .npz file of numbers")) from error
+    if array is None:
+        raise InputError(
+            f"{path} holds {len(names)} arrays ({', '.join(names[:5]) or 'none'}); keep one, or "
+            "call the data 'x'."
+        )
+    return array
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -27,7 +27,7 @@ def hide_rectangle(
         InputError: if rows are not images, or the rectangle leaves the image.
     """
     rows, columns = _image_size(feature_shape)
-    inside = 0 <= top and 0 <= left and top + height <= rows and left + width <= columns
+    inside = min(top, left) >= 0 and top + height <= rows and left + width <= columns
     if not inside or height < 1 or width < 1:
         raise InputError(
             f"A rectangle at row {top}, column {left}, of {height}×{width} pixels came for images "

@@ -18,7 +18,8 @@ class PixelScale:
 
     With `dequantise`, u ~ U(0, 1) is drawn per value, the same for a row in every pass and at
     every batch size. Then the mean log-density bounds the log-probability of the pixels, and
-    $\mathrm{bits/dim} = \log_2 \mathrm{levels} - \ell/(D\ln 2)$ (Theis, van den Oord & Bethge 2016).
+    $\mathrm{bits/dim} = \log_2 \mathrm{levels} - \ell/(D\ln 2)$
+    (Theis, van den Oord & Bethge 2016).
     """
 
     levels: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,11 @@ class ArraySource:
         name: str = "array",
         options: dict[str, Any] | None = None,
     ) -> None:
-        """Check the array's form; values are checked as they stream."""
+        """Check the array's form; values are checked as they stream.
+
+        Raises:
+            InputError: as the class says.
+        """
         _check_array(array, name)
         self._array = array
         self._weight = None if weight is None else torch.as_tensor(weight)
@@ -98,7 +102,7 @@ class ArraySource:
 
     def take(
         self,
-        index: Tensor | np.ndarray | list[int],
+        index: Tensor | np.ndarray | Sequence[int],
         dtype: torch.dtype = torch.float32,
         device: Any = "cpu",
     ) -> Tensor:

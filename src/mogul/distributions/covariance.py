@@ -114,6 +114,13 @@ class Covariance(ABC):
         Without `noise`, only the part explained by factors is drawn (zero if there are none).
         """
 
+    def reconstruct(self, x: Tensor, resp: Tensor, centres: Tensor) -> Tensor:
+        """Return the expected noise-free part of rows x (n, D) with resp (n, K), as (n, D).
+
+        Without factors it is the centre of the component.
+        """
+        return resp @ centres
+
     @abstractmethod
     def statistics(self, x: Tensor, resp: Tensor, centres: Tensor) -> Moments:
         """Return the moments of x (n, D) about the centres, weighted by resp (n, K)."""

@@ -25,7 +25,7 @@ from mogul.distributions.moments import Moments
 
 
 class DiagonalPlusLowRank(Covariance):
-    """W Wᵀ + diag(ψ): loadings (..., C, D, H) and noise (..., C, D), or (..., C, 1) if isotropic."""
+    """W Wᵀ + diag(ψ): loadings (..., C, D, H), noise (..., C, D), or (..., C, 1) if isotropic."""
 
     isotropic_noise: bool
 
@@ -179,6 +179,14 @@ class DiagonalPlusLowRank(Covariance):
             out[rows] = out[rows] * scale[c] + z[rows] @ W[c].mT
         return out
 
+    def reconstruct(self, x: Tensor, resp: Tensor, centres: Tensor) -> Tensor:
+        """Return Σ_k r_k (μ_k + W_k R_k⁻ᵀ Vᵀ(x − μ_k)), by one product over all components."""
+        V, R = (t.to(x.dtype) for t in self._whitener())
+        z = resp.unsqueeze(-1) * self._project(x, centres, V)  # (n, K, H)
+        basis = torch.linalg.solve_triangular(R, self._loadings.mT, upper=False)  # (C, H, D)
+        basis = basis.expand(len(centres), -1, -1)
+        return resp @ centres + z.flatten(1) @ basis.flatten(0, 1)
+
     def statistics(self, x: Tensor, resp: Tensor, centres: Tensor) -> Moments:
         """Counts, means, squares, and the second moments projected on V, by matrix products."""
         shared = self.n_covariances == 1
@@ -206,7 +214,7 @@ class DiagonalPlusLowRank(Covariance):
         r"""One exact M-step given the responsibilities, with parameter expansion.
 
         With $S$ the scatter about the new mean and $\beta = M^{-1}W^\top\Psi^{-1}$, the expected
-        complete-data moments are $C_{xz} = S\beta^\top$, $C_{zz} = M^{-1} + \beta S\beta^\top$; then
+        complete-data moments are $C_{xz} = S\beta^\top$ and $C_{zz} = M^{-1} + \beta C_{xz}$; then
         $W^* = C_{xz}C_{zz}^{-1}$, $\psi = \mathrm{diag}(S - W^*C_{xz}^\top)$ and, by parameter
         expansion, $W = W^*\,\mathrm{chol}(C_{zz})$ (Rubin & Thayer 1982; Liu, Rubin & Wu 1998).
         Components without data keep their covariance.

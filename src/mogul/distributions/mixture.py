@@ -28,13 +28,14 @@ class Mixture(Distribution):
         >>> import torch
         >>> from mogul import Mixture
         >>> from mogul.distributions import Isotropic
-        >>> m = Mixture(torch.zeros(2), torch.tensor([[-2.0], [2.0]]), Isotropic.of(torch.ones(2), 1))
+        >>> centres = torch.tensor([[-2.0], [2.0]])
+        >>> m = Mixture(torch.zeros(2), centres, Isotropic.of(torch.ones(2), 1))
         >>> m.log_prob(torch.zeros(3, 1)).shape
         torch.Size([3])
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # ruff: ignore[mutable-class-default] - torch's own form
-    support = constraints.real_vector
+    support = constraints.real_vector  # pyright: ignore[reportAssignmentType]
 
     def __init__(
         self,
@@ -77,6 +78,16 @@ class Mixture(Distribution):
     def n_features(self) -> int:
         """Number of features D."""
         return self.centres.shape[-1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the parameters."""
+        return self.centres.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.centres.device
 
     @property
     def weights(self) -> Tensor:
@@ -145,6 +156,18 @@ class Mixture(Distribution):
     def responsibilities(self, value: Tensor) -> Tensor:
         """Return p(k | x) for rows (..., D), as (..., K); rows sum to one."""
         return self.component_log_prob(value).softmax(-1)
+
+    def reconstruct(self, value: Tensor) -> Tensor:
+        r"""Return the posterior mean of the noise-free part of rows (n, D), as (n, D).
+
+        $\hat x = \sum_k p(k|x)\,(\mu_k + W_k E[z|x,k])$; without factors, the weighted means.
+
+        Raises:
+            InputError: if the rows have the wrong number of features.
+        """
+        responsibilities = self.responsibilities(value)
+        x = value - self.origin
+        return self.origin + self.covariance.reconstruct(x, responsibilities, self.centres)
 
     def sample(  # type: ignore[override]
         self, sample_shape: Any = (), noise: bool = True, seed: int | None = None

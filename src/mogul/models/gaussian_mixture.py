@@ -52,7 +52,11 @@ class GaussianMixture(nn.Module):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Allocate parameters: a standard normal, until `start`, `load` or a fit sets them."""
+        """Allocate parameters: a standard normal, until `start`, `load` or a fit sets them.
+
+        Raises:
+            InputError: as the class says.
+        """
         super().__init__()
         self.family: type[Covariance] = family(covariance)
         _check_counts(n_components, n_features)

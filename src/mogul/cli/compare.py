@@ -1,0 +1,77 @@
+"""Commands that judge a model: evaluate and report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mogul.cli import options
+from mogul.cli.console import check_output, command_line, show
+
+Train = Annotated[
+    str | None,
+    typer.Option(help="Training data for the bins; default: what the model was fitted to."),
+]
+Bins = Annotated[int, typer.Option(help="Number of k-means bins.")]
+
+
+def evaluate(
+    model: options.Model,
+    test: options.Test = None,
+    train: Train = None,
+    bins: Bins = 100,
+    whiten: Annotated[bool, typer.Option(help="Scale features to unit variance to bin.")] = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Measure a model on held-out data: log-likelihood, bits per dimension, NDB, errors."""
+    from mogul.cli.opened import open_model
+    from mogul.evaluation import evaluate as measure
+
+    opened = open_model(model, device)
+    found = measure(opened.mixture, opened.train(train), opened.test(test), bins, whiten, seed)
+    show(f"{model} on held-out data", found.figures(), json)
+
+
+def report(
+    model: options.Model,
+    test: options.Test = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .html file to write.")] = Path(
+        "report.html"
+    ),
+    train: Train = None,
+    bins: Bins = 100,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Write one self-contained page about a model: pictures, curves, figures, the command."""
+    from mogul.cli.opened import open_model
+    from mogul.evaluation import evaluate as measure
+    from mogul.report import ReportData, write_report
+    from mogul.tasks import find_outliers
+
+    since = time.perf_counter()
+    check_output(output, (".html",))
+    opened = open_model(model, device)
+    training, held_out = opened.train(train), opened.test(test)
+    found = measure(opened.mixture, training, held_out, bins, seed=seed)
+    data = ReportData(
+        mixture=opened.mixture,
+        model=opened.config,
+        train=training,
+        test=held_out,
+        evaluation=found,
+        outliers=find_outliers(opened.mixture, held_out, opened.extra["quantiles"]),
+        history=opened.extra["history"],
+        fit_command=opened.extra["command"],
+        report_command=command_line(),
+        seed=seed,
+    )
+    write_report(output, data)
+    figures = {"report": str(output), **found.figures()}
+    show("Report", figures | {"seconds": time.perf_counter() - since}, json)

@@ -1,0 +1,163 @@
+"""What people and machines see: tables, JSON, progress, and files written whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mogul.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def command_line() -> str:
+    """Return the command as typed, to keep with what it makes."""
+    return shlex.join(["mogul", *sys.argv[1:]])
+
+
+def show(title: str, figures: dict[str, Any], as_json: bool) -> None:
+    """Print figures as a table for people, or as one line of JSON for machines."""
+    if as_json:
+        print(json.dumps(figures))
+        return
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in figures.items():
+        if not isinstance(value, list | dict):
+            table.add_row(name.replace("_", " "), _text(value))
+    out.print(table)
+
+
+def rows(title: str, columns: list[str], values: list[list[Any]]) -> None:
+    """Print a table for people."""
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in values:
+        table.add_row(*[_text(value) for value in row])
+    out.print(table)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.4f}" if abs(value) < 100 else f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+class FitProgress:
+    """A bar with log-likelihood and time left; one line per pass where there is no screen."""
+
+    def __init__(self, passes: int, n_rows: int, quiet: bool) -> None:
+        """Prepare for a number of passes over a number of rows."""
+        self._lines = not quiet and not err.is_terminal
+        self._bar = Progress(
+            TextColumn("pass {task.fields[number]}"),
+            BarColumn(),
+            TextColumn("{task.fields[reached]}"),
+            TimeRemainingColumn(),
+            console=err,
+            disable=quiet or not err.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("fit", total=passes * n_rows, number=1, reached="")
+
+    def __enter__(self) -> FitProgress:
+        """Show the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def seen(self, n: int) -> None:
+        """Move on by n rows."""
+        self._bar.advance(self._task, n)
+
+    def passed(self, row: dict[str, Any]) -> None:
+        """Show what a pass reached."""
+        reached = f"{row['log_likelihood']:,.3f} nats per row"
+        if row["validation"] is not None:
+            reached += f", held out {row['validation']:,.3f}"
+        self._bar.update(self._task, number=row["pass"] + 1, reached=reached)
+        for event in row["events"]:
+            err.print(f"[yellow]pass {row['pass']}:[/yellow] {event}")
+        if self._lines:
+            err.print(f"pass {row['pass']}: {reached} ({row['seconds']:.2f} s)")
+
+
+def check_output(path: Path, kinds: tuple[str, ...]) -> None:
+    """Refuse a path that cannot be written, before any work is done.
+
+    Raises:
+        InputError: for another kind of file, or a folder that is missing or not writable.
+    """
+    if kinds and path.suffix not in kinds:
+        raise InputError(f"Cannot write {path}: its name must end in {' or '.join(kinds)}.")
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(
+            f"Cannot write {path}: "
+            + ("it is a folder" if path.is_dir() else f"{folder} is not a writable folder")
+            + "; choose another place."
+        )
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays atomically: one as .npy, or all of them as .npz."""
+    import numpy as np
+
+    from mogul.compute.checkpoint import atomic_write
+
+    buffer = io.BytesIO()
+    if path.suffix == ".npz":
+        np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
+    else:
+        np.save(buffer, next(iter(arrays.values())))
+    atomic_write(path, buffer.getvalue())
+
+
+def write_table(path: Path, columns: list[str], values: list[list[Any]]) -> None:
+    """Write a CSV file atomically."""
+    import csv
+
+    from mogul.compute.checkpoint import atomic_write
+
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(values)
+    atomic_write(path, buffer.getvalue().encode())
+
+
+def run(command: Callable[[], None]) -> None:
+    """Run the command line: input errors become one sentence and exit code 2, no traceback."""
+    try:
+        command()
+    except InputError as error:
+        err.print(f"[red]Error:[/red] {_escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("Interrupted; nothing was written.")
+        sys.exit(130)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")

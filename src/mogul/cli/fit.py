@@ -1,0 +1,139 @@
+"""`mogul fit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mogul.cli import options
+from mogul.cli.console import FitProgress, check_output, command_line, err, show
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """Read "64" or "64x48" (height × width).
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if text is None:
+        return None
+    from mogul.errors import InputError
+
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"The size '{text}' is not understood; give HEIGHTxWIDTH, such as 64x64.")
+    return int(parts[0]), int(parts[-1])
+
+
+def fit(
+    data: options.Data,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The model file to write.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Covariance family: full (gmm), diagonal, isotropic, ppca (mppca) or "
+            "factor-analysis (mfa)."
+        ),
+    ] = "ppca",
+    components: Annotated[int, typer.Option(help="Number of Gaussians.")] = 10,
+    rank: Annotated[
+        int | None,
+        typer.Option(
+            help="Factors per component, for ppca and mfa; default 6.", show_default=False
+        ),
+    ] = None,
+    sharing: Annotated[
+        str, typer.Option(help="Covariances: own (one each), shared (one for all), or constant.")
+    ] = "own",
+    passes: Annotated[int, typer.Option(help="Most passes over the data.")] = 30,
+    tolerance: Annotated[
+        float, typer.Option(help="Stop when a pass gains less, in nats per feature; 0 never does.")
+    ] = 1e-6,
+    start: Annotated[str, typer.Option(help="k-means, k-means++ or random.")] = "k-means",
+    n_init: Annotated[int, typer.Option(help="Starts to try; the most likely is kept.")] = 1,
+    test: Annotated[
+        str | None,
+        typer.Option(
+            help="Held-out data to score at every pass; default: the test split of a data set.",
+            show_default=False,
+        ),
+    ] = None,
+    variance_floor: Annotated[
+        float, typer.Option(help="Least variance, as a fraction of the mean feature variance.")
+    ] = 1e-6,
+    crop: Annotated[
+        str | None, typer.Option(help="Central crop of images, HEIGHTxWIDTH.", show_default=False)
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Size to bring images to, HEIGHTxWIDTH.", show_default=False),
+    ] = None,
+    colour: Annotated[
+        bool | None, typer.Option("--colour/--grey", help="Read images in colour or grey.")
+    ] = None,
+    dequantise: Annotated[
+        bool, typer.Option(help="Add uniform noise to integer pixels, so bits per dimension hold.")
+    ] = True,
+    limit: Annotated[
+        int | None, typer.Option(help="Take the first rows only.", show_default=False)
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    json: options.Json = False,
+) -> None:
+    """Fit a mixture of Gaussians to DATA and write it to a file."""
+    import mogul
+    from mogul.algorithms import log_likelihoods
+    from mogul.compute.backend import resolve_device, resolve_dtype
+    from mogul.data import counterpart
+    from mogul.distributions import family
+    from mogul.evaluation import bits_per_dim
+    from mogul.tasks import training_quantiles
+
+    check_output(output, ())
+    family(model)  # an unknown name is told before the data are read
+    reading: dict[str, Any] = {
+        "crop": _size(crop), "size": _size(size), "colour": colour, "dequantise": dequantise,
+        "seed": seed,
+    }  # fmt: skip
+    source = mogul.open_source(data, limit=limit, **reading)
+    held_out_name = test or counterpart(data)
+    held_out = mogul.open_source(held_out_name, **reading) if held_out_name else None
+    mixture = mogul.GaussianMixture(
+        components, source.n_features, model, rank, sharing, variance_floor,
+        resolve_dtype(dtype), resolve_device(device),
+    )  # fmt: skip
+    if not json:
+        err.print(f"{len(source):,} rows of shape {source.feature_shape}; starting by {start} …")
+    mogul.initialise(mixture, source, start, n_init, seed)
+    with FitProgress(passes, len(source), quiet=json) as progress:
+        fitted = mogul.fit(
+            mixture, source, mogul.EM(), passes=passes, tolerance=tolerance, validation=held_out,
+            callback=progress.passed, seen=progress.seen,
+        )  # fmt: skip
+    mixture.requires_grad_(False)
+    scores = log_likelihoods(mixture(), source).numpy()
+    figures: dict[str, Any] = {"log_likelihood": float(scores.mean())}
+    figures["bits_per_dim"] = bits_per_dim(source, figures["log_likelihood"])
+    if held_out is not None:
+        reached = float(log_likelihoods(mixture(), held_out).mean())
+        figures["test_log_likelihood"] = reached
+        figures["test_bits_per_dim"] = bits_per_dim(held_out, reached)
+    figures |= {
+        "n": len(source), "n_parameters": mixture.n_parameters, "passes": len(fitted.history),
+        "seconds": fitted.seconds, "stopped": fitted.reason.value,
+    }  # fmt: skip
+    extra = {
+        "options": source.options,
+        "feature_shape": list(source.feature_shape),
+        "levels": source.scale.levels if source.scale else None,
+        "history": fitted.history,
+        "quantiles": training_quantiles(scores),
+        "figures": figures,
+        "command": command_line(),
+    }
+    mogul.save_model(output, mixture, extra)
+    show(f"{output}", figures | {"advice": fitted.reason.advice}, json)

@@ -1,0 +1,50 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import mogul
+from mogul.cli import compare, console, demo, fit, use
+
+app = typer.Typer(
+    help="Density modelling with mixtures of Gaussians: fit, score, sample, find outliers, "
+    "in-paint, compare, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mogul {mogul.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(fit.fit)
+app.command()(use.sample)
+app.command()(use.score)
+app.command()(use.outliers)
+app.command()(use.reconstruct)
+app.command()(use.inpaint)
+app.command()(compare.evaluate)
+app.command(name="show")(use.show_model)
+app.command()(compare.report)
+app.command()(demo.demo)
+
+
+def main() -> None:
+    """Run the command line."""
+    console.run(app)

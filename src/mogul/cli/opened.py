@@ -1,0 +1,123 @@
+"""A model file opened for use: the mixture, and data treated as its training data were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mogul.compute.backend import resolve_device
+from mogul.data import ArraySource, PixelScale, counterpart, open_source
+from mogul.distributions import Mixture
+from mogul.errors import InputError
+from mogul.models import load_model
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A fitted mixture, its configuration, and the facts kept with it."""
+
+    mixture: Mixture
+    config: dict[str, Any]
+    extra: dict[str, Any]
+    path: Path
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of one row of the training data."""
+        return tuple(self.extra["feature_shape"])
+
+    @property
+    def is_image(self) -> bool:
+        """Whether rows are pictures."""
+        shape = self.feature_shape
+        return len(shape) == 2 or (len(shape) == 3 and shape[-1] == 3)
+
+    def to_pixels(self, x: Tensor) -> np.ndarray:
+        """Return rows (n, D) as 8-bit pictures.
+
+        Raises:
+            InputError: if the model is not one of images.
+        """
+        if not self.is_image:
+            raise InputError(
+                f"{self.path} models rows of shape {self.feature_shape}, not images; write a .npy "
+                "or .csv file instead of a picture."
+            )
+        pixels = PixelScale(self.extra["levels"] or 256).to_pixels(x.cpu().numpy())
+        return pixels.reshape(-1, *self.feature_shape)
+
+    def rows(self, source: ArraySource, n: int | None = None) -> Tensor:
+        """Return the first n rows of a source as the mixture wants them."""
+        n = len(source) if n is None else min(n, len(source))
+        return source.take(range(n), self.mixture.dtype, self.mixture.device)
+
+    def open(self, data: str) -> ArraySource:
+        """Open data with the crop, size, colour and dequantisation of the training data.
+
+        Raises:
+            InputError: if the data cannot be read, or have another number of features.
+        """
+        options = {k: v for k, v in self.extra["options"].items() if k not in ("data", "limit")}
+        source = open_source(data, **_applicable(data, options))
+        if source.n_features != self.mixture.n_features:
+            raise InputError(
+                f"{data} has rows of shape {source.feature_shape}, but {self.path} models rows of "
+                f"shape {self.feature_shape}; give data of that shape."
+            )
+        return source
+
+    def train(self, data: str | None = None) -> ArraySource:
+        """Open the training data again, or `data` in their place."""
+        if data is not None:
+            return self.open(data)
+        return open_source(**self.extra["options"])
+
+    def test(self, data: str | None) -> ArraySource:
+        """Open held-out data; by default the test split that belongs to the training data.
+
+        Raises:
+            InputError: if there is no such split and no data are given.
+        """
+        data = data or counterpart(self.extra["options"]["data"])
+        if data is None:
+            raise InputError(
+                f"The training data of {self.path} have no test split; give held-out data after "
+                "the model."
+            )
+        return self.open(data)
+
+
+def open_model(path: Path, device: str = "auto") -> Opened:
+    """Open a model file for use.
+
+    Args:
+        path: what `mogul fit` wrote.
+        device: auto, cpu or cuda.
+
+    Returns:
+        the opened model.
+
+    Raises:
+        InputError: if the file is not a model, or holds values that are not finite.
+    """
+    model, extra = load_model(path, resolve_device(device))
+    model.requires_grad_(False)
+    if "options" not in extra or "feature_shape" not in extra:
+        raise InputError(
+            f"{path} holds a model without its data options, so commands cannot open data for it; "
+            "fit it with `mogul fit`, or use it from Python."
+        )
+    if not all(bool(t.isfinite().all()) for t in model.state_dict().values()):
+        raise InputError(f"{path} holds parameters that are not finite; fit the model again.")
+    return Opened(model(), model.config(), extra, path)
+
+
+def _applicable(data: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Drop picture options for arrays, which they do not apply to."""
+    is_array = Path(data).suffix in (".npy", ".npz", ".gz") or "ubyte" in data
+    drop = ("crop", "size", "colour") if is_array else ()
+    return {k: v for k, v in options.items() if k not in drop}

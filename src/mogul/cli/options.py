@@ -1,0 +1,32 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="A .npy, .npz, idx or zip file, a folder of images, or a data set: digits, mnist, "
+        "fashion-mnist, celeba, each with :train or :test.",
+        show_default=False,
+    ),
+]
+Model = Annotated[Path, typer.Argument(help="A file that `mogul fit` wrote.", show_default=False)]
+Test = Annotated[
+    str | None,
+    typer.Argument(
+        help="Held-out data; default: the test split of the data set the model was fitted to.",
+        show_default=False,
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
+Count = Annotated[int, typer.Option("-n", min=1, help="How many.")]
+Picture = Annotated[
+    Path, typer.Option("-o", "--output", help="A .png picture or .npy array to write.")
+]

@@ -1,0 +1,291 @@
+"""Commands that use a fitted model: sample, score, outliers, reconstruct, inpaint, show."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mogul.cli import options
+from mogul.cli.console import check_output, rows, show, write_arrays, write_table
+
+
+def sample(
+    model: options.Model,
+    output: options.Picture,
+    n: options.Count = 64,
+    noise: Annotated[bool, typer.Option(help="Include the noise that no factor explains.")] = True,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Draw new rows or images from a model."""
+    from mogul.cli.opened import open_model
+
+    since = time.perf_counter()
+    check_output(output, (".png", ".npy"))
+    opened = open_model(model, device)
+    x = opened.mixture.sample((n,), noise=noise, seed=seed)
+    if output.suffix == ".png":
+        _write_grid(output, opened.to_pixels(x), columns=round(n**0.5 + 0.5))
+    else:
+        write_arrays(output, x=x.cpu().numpy().reshape(n, *opened.feature_shape))
+    figures = {"n": n, "output": str(output), "seconds": time.perf_counter() - since}
+    show("Samples", figures, json)
+
+
+def score(
+    model: options.Model,
+    data: options.Data,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A .csv table or .npy array of every row's score."),
+    ] = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Score every row of DATA: log-likelihood in nats, and its percentile among training rows."""
+    from mogul.algorithms import log_likelihoods
+    from mogul.cli.opened import open_model
+    from mogul.evaluation import bits_per_dim
+    from mogul.tasks import percentile_of
+
+    since = time.perf_counter()
+    if output is not None:
+        check_output(output, (".csv", ".npy"))
+    opened = open_model(model, device)
+    source = opened.open(data)
+    values = log_likelihoods(opened.mixture, source).numpy()
+    percentile = percentile_of(values, opened.extra["quantiles"])
+    if output is not None and output.suffix == ".npy":
+        write_arrays(output, log_likelihood=values)
+    elif output is not None:
+        table = [[i, v, p] for i, (v, p) in enumerate(zip(values, percentile, strict=True))]
+        write_table(output, ["row", "log_likelihood", "training_percentile"], table)
+    mean = float(values.mean())
+    figures = {
+        "log_likelihood": mean,
+        "bits_per_dim": bits_per_dim(source, mean),
+        "lowest": float(values.min()),
+        "highest": float(values.max()),
+        "n": len(values),
+        "output": None if output is None else str(output),
+        "seconds": time.perf_counter() - since,
+    }
+    show(f"Scores of {data}", figures, json)
+
+
+def outliers(
+    model: options.Model,
+    data: options.Data,
+    fraction: Annotated[
+        float, typer.Option(help="Share of training rows below the threshold.")
+    ] = 0.01,
+    n: options.Count = 20,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A .png picture or .csv table of the first n rows."),
+    ] = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Rank the rows of DATA from the least likely up, and mark outliers."""
+    from mogul.cli.opened import open_model
+    from mogul.tasks import find_outliers, percentile_of
+
+    since = time.perf_counter()
+    if output is not None:
+        check_output(output, (".png", ".csv"))
+    opened = open_model(model, device)
+    source = opened.open(data)
+    found = find_outliers(opened.mixture, source, opened.extra["quantiles"], fraction)
+    first = found.order[:n]
+    values = found.log_likelihood[first]
+    percentile = percentile_of(values, opened.extra["quantiles"])
+    table = [
+        [int(i), float(v), float(p), "yes" if v < found.threshold else "no"]
+        for i, v, p in zip(first, values, percentile, strict=True)
+    ]
+    columns = ["row", "log_likelihood", "training_percentile", "outlier"]
+    if output is not None and output.suffix == ".png":
+        pictures = opened.to_pixels(source.take(first))
+        _write_grid(output, pictures, columns=round(len(first) ** 0.5 + 0.5))
+    elif output is not None:
+        write_table(output, columns, table)
+    if not json:
+        rows(f"Least likely rows of {data}", [c.replace("_", " ") for c in columns], table)
+    figures = {
+        "threshold": found.threshold,
+        "n_outliers": found.n_below,
+        "n": len(found.order),
+        "rows": first.tolist(),
+        "log_likelihoods": values.tolist(),
+        "output": None if output is None else str(output),
+        "seconds": time.perf_counter() - since,
+    }
+    show("Outliers", figures, json)
+
+
+def reconstruct(
+    model: options.Model,
+    data: options.Data,
+    output: options.Picture,
+    n: options.Count = 16,
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Reconstruct the first n rows of DATA from the factors of a model."""
+    from mogul.cli.opened import open_model
+    from mogul.report import stack_rows, to_png
+    from mogul.tasks import reconstruct as rebuild
+
+    since = time.perf_counter()
+    check_output(output, (".png", ".npy"))
+    opened = open_model(model, device)
+    x = opened.rows(opened.open(data), n)
+    rebuilt = rebuild(opened.mixture, x)
+    if output.suffix == ".png":
+        from mogul.compute.checkpoint import atomic_write
+
+        picture = stack_rows([opened.to_pixels(x), opened.to_pixels(rebuilt)])
+        atomic_write(output, to_png(picture, opened.feature_shape[0]))
+    else:
+        write_arrays(output, x=rebuilt.cpu().numpy().reshape(-1, *opened.feature_shape))
+    figures = {
+        "reconstruction_mse": float((rebuilt - x).square().mean()),
+        "n": len(x),
+        "output": str(output),
+        "seconds": time.perf_counter() - since,
+    }
+    show("Reconstruction", figures, json)
+
+
+def inpaint(
+    model: options.Model,
+    data: options.Data,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            help="A .png picture, a .npy array of the filled rows, or an .npz file of all results.",
+        ),
+    ],
+    mask: Annotated[
+        str,
+        typer.Option(
+            help="What to hide: left, right, top, bottom, centre, rectangle:TOP,LEFT,HEIGHT,WIDTH, "
+            "random:FRACTION, nan (what is NaN in DATA), or a .npy mask, True where observed."
+        ),
+    ] = "right",
+    n: options.Count = 16,
+    samples: Annotated[int, typer.Option(help="Conditional samples per row.")] = 3,
+    noise: Annotated[bool, typer.Option(help="Include noise in the samples.")] = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Fill hidden parts of the first n rows of DATA by the exact conditional of the model."""
+    import torch
+
+    from mogul.cli.opened import open_model
+    from mogul.data import parse_mask
+    from mogul.tasks import inpaint as fill
+
+    since = time.perf_counter()
+    check_output(output, (".png", ".npy", ".npz"))
+    opened = open_model(model, device)
+    x = opened.rows(opened.open(data), n)
+    observed = ~x.isnan()
+    if mask != "nan":
+        observed &= parse_mask(mask, len(x), opened.feature_shape, seed).to(x.device)
+    done = fill(opened.mixture, x, observed, samples, noise, seed)
+    if output.suffix == ".png":
+        from mogul.compute.checkpoint import atomic_write
+        from mogul.report import stack_rows, stretch, to_png
+
+        deviation = done.deviation.cpu().numpy().reshape(-1, *opened.feature_shape)
+        seen = torch.where(observed, x, 0.5)
+        grid = [opened.to_pixels(x.nan_to_num(0.5)), opened.to_pixels(seen)]
+        grid += [opened.to_pixels(done.mean), stretch(deviation)]
+        grid += [opened.to_pixels(drawn) for drawn in done.samples]
+        atomic_write(output, to_png(stack_rows(grid), opened.feature_shape[0]))
+    else:
+        shape = (-1, *opened.feature_shape)
+        write_arrays(
+            output,
+            mean=done.mean.cpu().numpy().reshape(shape),
+            deviation=done.deviation.cpu().numpy().reshape(shape),
+            samples=done.samples.cpu().numpy().reshape(samples, len(x), *opened.feature_shape),
+            observed=observed.cpu().numpy().reshape(shape),
+        )
+    known = ~observed & ~x.isnan()
+    error = float((done.mean - x)[known].square().mean()) if bool(known.any()) else None
+    figures = {
+        "inpainting_mse": error,
+        "observed_log_likelihood": float(done.log_likelihood.mean()),
+        "n": len(x),
+        "output": str(output),
+        "seconds": time.perf_counter() - since,
+    }
+    show("In-painting", figures, json)
+
+
+def show_model(
+    model: options.Model,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A .png picture of the components (images only)."),
+    ] = None,
+    n: options.Count = 12,
+    json: options.Json = False,
+) -> None:
+    """Describe a model: what it is, what it reached, and its components by weight."""
+    import numpy as np
+
+    from mogul.cli.opened import open_model
+    from mogul.tasks import characteristic
+
+    if output is not None:
+        check_output(output, (".png",))
+    opened = open_model(model, "cpu")
+    found = characteristic(opened.mixture, n)
+    if output is not None:
+        from mogul.compute.checkpoint import atomic_write
+        from mogul.report import stretch, tile, to_png
+
+        noise = found.noise.numpy().reshape(-1, *opened.feature_shape)
+        columns = [opened.to_pixels(found.mean), stretch(noise)]
+        for factor in range(found.directions.shape[1]):
+            columns += [opened.to_pixels(found.along(factor, step)) for step in (-2.0, 2.0)]
+        images = np.stack(columns, axis=1).reshape(-1, *opened.feature_shape)
+        atomic_write(output, to_png(tile(images, len(columns)), opened.feature_shape[0]))
+    if not json:
+        table = [
+            [int(k), float(w), float(noise.mean()), *direction.norm(dim=-1)[:3].tolist()]
+            for k, w, noise, direction in zip(
+                found.index, found.weight, found.noise, found.directions, strict=True
+            )
+        ]
+        lengths = [f"factor {i + 1}" for i in range(min(3, found.directions.shape[1]))]
+        rows("Components by weight", ["component", "weight", "mean noise", *lengths], table)
+    figures = {
+        **opened.config,
+        **opened.extra["figures"],
+        "data": opened.extra["options"]["data"],
+        "command": opened.extra["command"],
+        "weights": opened.mixture.weights.tolist(),
+    }
+    show(str(model), figures, json)
+
+
+def _write_grid(path: Path, images: object, columns: int) -> None:
+    import numpy as np
+
+    from mogul.compute.checkpoint import atomic_write
+    from mogul.report import tile, to_png
+
+    pictures = np.asarray(images)
+    atomic_write(path, to_png(tile(pictures, columns), pictures.shape[1]))

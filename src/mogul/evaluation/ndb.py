@@ -1,0 +1,165 @@
+"""Number of statistically different bins: do samples fall where training rows fall?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+from mogul.errors import InputError
+
+_MANY_FEATURES = 1000
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class BinComparison:
+    """How the rows compared fill the bins of the training rows.
+
+    `ndb` bins of `n_bins` differ significantly; `js` is the Jensen–Shannon divergence of the two
+    histograms in nats; `n` rows were compared; `proportions` and `reference` (K,) are the shares
+    of compared and of training rows; `different` (K,) marks the bins.
+    """
+
+    ndb: int
+    n_bins: int
+    js: float
+    n: int
+    proportions: np.ndarray
+    reference: np.ndarray
+    different: np.ndarray
+
+    @property
+    def ratio(self) -> float:
+        """NDB/K: 0 at best, about the level of significance for rows of the same distribution."""
+        return self.ndb / self.n_bins
+
+
+class BinModel:
+    """k-means bins of training rows, in which other rows are compared with them.
+
+    Source: Richardson & Weiss 2018, "On GANs and GMMs".
+
+    Args:
+        train: training rows (n, D).
+        n_bins: number of bins K.
+        whiten: give every feature zero mean and unit variance first.
+        significance: level of the two-sided test in each bin.
+        seed: seed of k-means, and of the D/6 coordinates that are used when D > 1000.
+
+    Raises:
+        InputError: if rows are not 2-D or finite, or there are fewer rows than bins.
+    """
+
+    def __init__(
+        self,
+        train: np.ndarray,
+        n_bins: int = 100,
+        whiten: bool = False,
+        significance: float = 0.05,
+        seed: int = 0,
+    ) -> None:
+        """Cut the training rows into bins.
+
+        Raises:
+            InputError: as the class says.
+        """
+        _check(train, None)
+        if not 2 <= n_bins <= len(train):
+            raise InputError(
+                f"{n_bins} bins were asked for with {len(train)} training row(s); choose from 2 to "
+                "the number of rows, and about a hundred rows per bin."
+            )
+        self.n_bins = n_bins
+        self._width = train.shape[1]
+        self._critical = NormalDist().inv_cdf(1 - significance / 2)
+        self._used = _coordinates(self._width, seed)
+        part = train[:, self._used].astype(np.float32)
+        self._shift = part.mean(0)
+        self._scale = _deviations(part) if whiten else np.ones_like(self._shift)
+        part = (part - self._shift) / self._scale
+        means = KMeans(n_bins, n_init=1, random_state=seed).fit(part)  # pyright: ignore
+        self._centres = np.asarray(means.cluster_centers_, np.float32)
+        self._n = len(train)
+        self._counts = self._assign(train)
+
+    def compare(self, rows: np.ndarray) -> BinComparison:
+        r"""Compare how other rows fill the bins.
+
+        A bin differs if $|p_1-p_2|/\sqrt{p(1-p)(1/n_1+1/n_2)}$ exceeds the normal quantile, with
+        $p$ the pooled share: the two-proportion z-test.
+
+        Args:
+            rows: rows (m, D) in the units of the training rows.
+
+        Returns:
+            the comparison.
+
+        Raises:
+            InputError: if rows are not 2-D, not finite, or of another width.
+        """
+        _check(rows, self._width)
+        counts, n, m = self._assign(rows), self._n, len(rows)
+        reference, proportions = self._counts / n, counts / m
+        pooled = (self._counts + counts) / (n + m)
+        error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+        different = np.abs(proportions - reference) > self._critical * error
+        return BinComparison(
+            int(different.sum()),
+            self.n_bins,
+            jensen_shannon(proportions, reference),
+            m,
+            proportions,
+            reference,
+            different,
+        )
+
+    def _assign(self, rows: np.ndarray) -> np.ndarray:
+        """Count the rows whose nearest centre is each bin's, (K,)."""
+        counts = np.zeros(self.n_bins, np.int64)
+        half_norms = 0.5 * np.square(self._centres).sum(1)
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK, self._used].astype(np.float32)
+            part = (part - self._shift) / self._scale
+            nearest = (half_norms - part @ self._centres.T).argmin(1)
+            counts += np.bincount(nearest, minlength=self.n_bins)
+        return counts
+
+
+def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
+    """Return ½KL(p‖m) + ½KL(q‖m), m = (p+q)/2, of two histograms (K,), in nats (0 … ln 2)."""
+    middle = 0.5 * (p + q)
+    total = 0.0
+    for part in (p, q):
+        some = part > 0
+        total += 0.5 * float((part[some] * np.log(part[some] / middle[some])).sum())
+    return max(total, 0.0)
+
+
+def _coordinates(width: int, seed: int) -> np.ndarray:
+    """Return the coordinates to bin by: all, or a random sixth of more than a thousand."""
+    if width <= _MANY_FEATURES:
+        return np.arange(width)
+    chosen = np.random.default_rng(seed).choice(width, width // 6, replace=False)
+    return np.sort(chosen)
+
+
+def _deviations(rows: np.ndarray) -> np.ndarray:
+    """Return standard deviations (D,), one where a feature is constant."""
+    deviations = rows.std(0)
+    return np.where(deviations > 0, deviations, 1).astype(np.float32)
+
+
+def _check(rows: np.ndarray, width: int | None) -> None:
+    if rows.ndim != 2 or 0 in rows.shape or (width is not None and rows.shape[1] != width):
+        wanted = "(n, D)" if width is None else f"(n, {width})"
+        raise InputError(
+            f"Rows of shape {rows.shape} came to be binned; they must have shape {wanted} with at "
+            "least one row: reshape them."
+        )
+    if not np.isfinite(rows).all():
+        raise InputError(
+            "Rows with missing or infinite values cannot be binned; impute them, or drop them."
+        )

@@ -1,0 +1,116 @@
+"""Line and bar figures as inline SVG that takes the page's text colour."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# matplotlib cannot write currentColor; this stand-in is replaced by it afterwards.
+_INK = "#010203"
+_BLUE, _ORANGE, _GREY = "#3b7dd8", "#e07b39", "#8a8f98"
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mogul",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
+
+
+def training_curve(history: list[dict[str, Any]]) -> str:
+    """Draw log-likelihood against passes, for training and held-out rows."""
+
+    def draw(axes: Axes) -> None:
+        passes = [row["pass"] for row in history]
+        axes.plot(passes, [r["log_likelihood"] for r in history], color=_BLUE, label="training")
+        if history[0]["validation"] is not None:
+            held_out = [r["validation"] for r in history]
+            axes.plot(passes, held_out, color=_ORANGE, linestyle="--", label="held out")
+        axes.set_xlabel("pass over the data")
+        axes.set_ylabel("log-likelihood (nats per row)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend()
+
+    return _svg(draw, 6.4, 3.2)
+
+
+def bin_bars(
+    reference: np.ndarray, samples: np.ndarray, held_out: np.ndarray, different: np.ndarray
+) -> str:
+    """Draw the share of rows in each bin: training, samples, held out; mark the different bins."""
+
+    def draw(axes: Axes) -> None:
+        order = np.argsort(-reference, kind="stable")
+        at = np.arange(len(order))
+        axes.bar(at, 100 * reference[order], color=_GREY, alpha=0.45, width=1.0, label="training")
+        axes.plot(at, 100 * held_out[order], ".", color=_BLUE, markersize=4, label="held out")
+        axes.plot(at, 100 * samples[order], "_", color=_ORANGE, markersize=6, label="samples")
+        marked = at[different[order]]
+        axes.plot(
+            marked,
+            np.full(len(marked), -0.02 * 100 * reference.max()),
+            "^",
+            color=_ORANGE,
+            markersize=4,
+            label="significantly different",
+        )
+        axes.set_xlabel("bin, by share of the training rows")
+        axes.set_ylabel("share of rows (%)")
+        axes.legend(ncols=2)
+
+    return _svg(draw, 7.4, 3.2)
+
+
+def likelihood_histogram(log_likelihood: np.ndarray, threshold: float) -> str:
+    """Draw the distribution of log-likelihoods and the threshold of outliers."""
+
+    def draw(axes: Axes) -> None:
+        low, high = np.quantile(log_likelihood, [0.002, 1.0])
+        low = min(low, threshold)
+        axes.hist(np.clip(log_likelihood, low, high), bins=60, color=_BLUE, alpha=0.7)
+        axes.axvline(threshold, color=_ORANGE, linestyle="--", label="threshold")
+        axes.set_xlabel("log-likelihood (nats); the lowest are gathered at the left edge")
+        axes.set_ylabel("held-out rows")
+        axes.legend()
+
+    return _svg(draw, 6.4, 2.8)
+
+
+def scatter(data: np.ndarray, samples: np.ndarray, columns: tuple[int, int]) -> str:
+    """Draw two columns of data and of model samples over each other."""
+
+    def draw(axes: Axes) -> None:
+        for rows, colour, name in ((data, _BLUE, "data"), (samples, _ORANGE, "samples")):
+            x, y = rows[:, columns[0]], rows[:, columns[1]]
+            axes.plot(x, y, ".", color=colour, markersize=2.5, alpha=0.5, label=name)
+        axes.set_xlabel(f"column {columns[0]}")
+        axes.set_ylabel(f"column {columns[1]}")
+        axes.legend(markerscale=3)
+
+    return _svg(draw, 5.6, 4.2)
+
+
+def _svg(draw: Callable[[Axes], None], width: float, height: float) -> str:
+    with rc_context(_STYLE):  # pyright: ignore[reportArgumentType]
+        figure = Figure(figsize=(width, height), layout="constrained")
+        figure.patch.set_alpha(0)
+        axes = figure.subplots()
+        axes.patch.set_alpha(0)
+        draw(axes)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :].replace(_INK, "currentColor")

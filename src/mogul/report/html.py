@@ -1,0 +1,282 @@
+"""One self-contained HTML page about a fitted mixture."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import torch
+from markupsafe import Markup
+
+import mogul
+from mogul.compute.checkpoint import atomic_write
+from mogul.data import ArraySource, parse_mask
+from mogul.distributions import Mixture
+from mogul.evaluation import Evaluation
+from mogul.report import figures
+from mogul.report.pictures import stack_rows, stretch, tile, to_png
+from mogul.tasks import Outliers, characteristic, inpaint
+
+_GRID = 48
+_COMPONENTS = 12
+_INPAINTED = 8
+_MASKS = (
+    ("right", "right half hidden"),
+    ("centre", "centre hidden"),
+    ("random:0.5", "half of the pixels hidden"),
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture on the page: inline SVG or a PNG, the text that replaces it, its caption."""
+
+    alt: str
+    caption: str
+    svg: Markup = field(default_factory=Markup)
+    png: str = ""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What a report shows: the model, the data, and the results, all computed before."""
+
+    mixture: Mixture
+    model: dict[str, Any]
+    train: ArraySource
+    test: ArraySource
+    evaluation: Evaluation
+    outliers: Outliers
+    history: list[dict[str, Any]]
+    fit_command: str
+    report_command: str
+    seed: int = 0
+
+
+def write_report(path: str | Path, data: ReportData) -> None:
+    """Write the page atomically; it needs no other file and no network.
+
+    Args:
+        path: the .html file to write.
+        data: what to show.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(
+            lambda name: resources.files("mogul.report").joinpath(name).read_text("utf-8")
+        ),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("template.html")
+    page = template.render(
+        data=data,
+        model=data.model,
+        figures=_table(data),
+        sections=_sections(data),
+        events=[(r["pass"], e) for r in data.history for e in r["events"]],
+        version=mogul.__version__,
+        today=datetime.date.today().isoformat(),
+    )
+    atomic_write(path, page.encode())
+
+
+def _table(data: ReportData) -> list[tuple[str, str, str]]:
+    """Return rows of (figure, value, what it means)."""
+    found, comparison = data.evaluation, data.evaluation.samples
+    real = data.evaluation.held_out
+    rows = [
+        (
+            "log-likelihood",
+            f"{found.log_likelihood:,.2f} nats per row",
+            f"mean over {found.n:,} held-out rows; higher is better",
+        )
+    ]
+    if found.bits_per_dim is not None:
+        rows.append((
+            "bits per dimension",
+            f"{found.bits_per_dim:.4f}",
+            "the same per pixel value, under uniform dequantisation; lower is better",
+        ))
+    rows += [
+        (
+            "NDB / bins",
+            f"{comparison.ndb} / {comparison.n_bins} = {comparison.ratio:.2f}",
+            f"bins in which {comparison.n:,} samples differ from the training rows at 5 %; real "
+            f"held-out rows reach {real.ndb} / {real.n_bins} = {real.ratio:.2f}",
+        ),
+        (
+            "Jensen–Shannon divergence",
+            f"{comparison.js:.4f} nats",
+            f"of the bin shares; real held-out rows reach {real.js:.4f}",
+        ),
+        (
+            "reconstruction error",
+            f"{found.reconstruction:.3g}",
+            "mean squared, per value; pixels run from 0 to 1",
+        ),
+    ]
+    if found.inpainting is not None:
+        rows.append((
+            "in-painting error",
+            f"{found.inpainting:.3g}",
+            "mean squared, per hidden value, right half hidden",
+        ))
+    return rows
+
+
+def _sections(data: ReportData) -> list[tuple[str, str, list[Picture]]]:
+    """Return (heading, explanation, pictures) in the order of the page."""
+    sections = []
+    if data.test.is_image:
+        sections.append(_samples(data))
+    else:
+        sections.append(_scatter(data))
+    if data.history:
+        curve = Picture(
+            "Line chart of the log-likelihood at every pass.",
+            "Mean log-likelihood per row before each pass.",
+            svg=Markup(figures.training_curve(data.history)),
+        )
+        sections.append(("Training", "", [curve]))
+    if data.test.is_image:
+        sections += [_components(data), _inpaintings(data)]
+    sections += [_outliers(data), _bins(data)]
+    return sections
+
+
+def _samples(data: ReportData) -> tuple[str, str, list[Picture]]:
+    real = data.test.take(range(min(_GRID, len(data.test))))
+    drawn = data.mixture.sample((len(real),), seed=data.seed)
+    clean = data.mixture.sample((len(real),), noise=False, seed=data.seed)
+    pictures = [
+        _grid(data, real, "Held-out data.", "A grid of images from the held-out data."),
+        _grid(data, clean, "Samples without the noise term.", "A grid of images from the model."),
+        _grid(data, drawn, "Samples.", "A grid of images from the model with its pixel noise."),
+    ]
+    return "Data and samples", "New images drawn from the model, beside real ones.", pictures
+
+
+def _scatter(data: ReportData) -> tuple[str, str, list[Picture]]:
+    rows = data.test.take(range(min(2000, len(data.test)))).numpy()
+    drawn = data.mixture.sample((len(rows),), seed=data.seed).cpu().numpy()
+    spread = np.argsort(-np.nanstd(rows, axis=0), kind="stable")
+    pair = (int(spread[0]), int(spread[1 % len(spread)]))
+    picture = Picture(
+        "Scatter plot of data and samples.",
+        "The two columns that vary most.",
+        svg=Markup(figures.scatter(rows, drawn, pair)),
+    )
+    return "Data and samples", "New rows drawn from the model, over real ones.", [picture]
+
+
+def _components(data: ReportData) -> tuple[str, str, list[Picture]]:
+    found = characteristic(data.mixture, _COMPONENTS)
+    pixels = data.test.to_pixels
+    noise = found.noise.cpu().numpy().reshape(-1, *data.test.feature_shape)
+    columns = [pixels(found.mean), stretch(noise)]
+    names = ["mean", "noise (stretched)"]
+    for factor in range(min(3, found.directions.shape[1])):
+        columns += [pixels(found.along(factor, -2.0)), pixels(found.along(factor, 2.0))]
+        names += [f"factor {factor + 1} at −2 σ", "at +2 σ"]
+    images = np.stack(columns, axis=1).reshape(-1, *data.test.feature_shape)
+    weights = ", ".join(f"{100 * w:.1f} %" for w in found.weight.tolist())
+    caption = (
+        f"One component per row, the heaviest first ({weights}). From the left: {', '.join(names)}."
+    )
+    picture = Picture(
+        "A grid of images, one row per component.",
+        caption,
+        png=_encode(tile(images, len(columns)), data),
+    )
+    text = (
+        f"The {len(found.index)} heaviest of {data.mixture.n_components} components. Each is a "
+        "flat piece of the space of images: a mean and the directions in which it bends."
+    )
+    return "Components", text, [picture]
+
+
+def _inpaintings(data: ReportData) -> tuple[str, str, list[Picture]]:
+    x = data.test.take(
+        range(min(_INPAINTED, len(data.test))), data.mixture.dtype, data.mixture.device
+    )
+    pictures = []
+    for spec, what in _MASKS:
+        observed = parse_mask(spec, len(x), data.test.feature_shape, data.seed).to(x.device)
+        done = inpaint(data.mixture, x, observed, n_samples=2, seed=data.seed)
+        deviation = done.deviation.cpu().numpy().reshape(-1, *data.test.feature_shape)
+        rows = [
+            data.test.to_pixels(x),
+            data.test.to_pixels(torch.where(observed, x, 0.5)),
+            data.test.to_pixels(done.mean),
+            stretch(deviation),
+            *[data.test.to_pixels(sample) for sample in done.samples],
+        ]
+        pictures.append(
+            Picture(
+                f"Rows of images: original, masked, in-painted; {what}.",
+                f"{what.capitalize()}. From the top: original, what the model sees, conditional "
+                "mean, its standard deviation (stretched), and two conditional samples.",
+                png=_encode(stack_rows(rows), data),
+            )
+        )
+    text = "Hidden pixels of held-out images, inferred by the exact conditional of the mixture."
+    return "In-painting", text, pictures
+
+
+def _outliers(data: ReportData) -> tuple[str, str, list[Picture]]:
+    found = data.outliers
+    histogram = Picture(
+        "Histogram of log-likelihoods with the threshold marked.",
+        f"{found.n_below} of {len(found.order):,} held-out rows lie below the threshold of "
+        f"{found.threshold:,.1f} nats, below which 1 % of the training rows lie.",
+        svg=Markup(figures.likelihood_histogram(found.log_likelihood, found.threshold)),
+    )
+    text = "The least likely held-out rows: unusual, wrong, or not of this kind."
+    if not data.test.is_image:
+        worst = ", ".join(
+            f"row {i} ({found.log_likelihood[i]:,.1f} nats)" for i in found.order[:10]
+        )
+        return "Outliers", f"{text} The ten first: {worst}.", [histogram]
+    worst = data.test.take(found.order[:24].copy())
+    best = data.test.take(found.order[::-1][:24].copy())
+    pictures = [
+        _grid(data, worst, "The least likely first.", "A grid of the least likely images."),
+        _grid(data, best, "For contrast, the most likely.", "A grid of the most likely images."),
+        histogram,
+    ]
+    return "Outliers", text, pictures
+
+
+def _bins(data: ReportData) -> tuple[str, str, list[Picture]]:
+    samples, real = data.evaluation.samples, data.evaluation.held_out
+    bars = figures.bin_bars(
+        samples.reference, samples.proportions, real.proportions, samples.different
+    )
+    picture = Picture(
+        "Bar chart of the share of rows in each bin.",
+        f"{samples.ndb} of {samples.n_bins} bins differ significantly for samples, {real.ndb} for "
+        "held-out rows; five in a hundred would by chance.",
+        svg=Markup(bars),
+    )
+    text = (
+        "Training rows are cut into bins by k-means; a model that drops or invents modes fills "
+        "them differently (Richardson & Weiss 2018)."
+    )
+    return "Statistically different bins", text, [picture]
+
+
+def _grid(data: ReportData, x: torch.Tensor, caption: str, alt: str) -> Picture:
+    columns = 8 if len(x) > 24 else 6
+    return Picture(alt, caption, png=_encode(tile(data.test.to_pixels(x), columns), data))
+
+
+def _encode(picture: np.ndarray, data: ReportData) -> str:
+    return base64.b64encode(to_png(picture, data.test.feature_shape[0])).decode()

@@ -1,0 +1,44 @@
+"""Rows of images as one picture, and pictures as PNG bytes."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+_GAP = 2
+_BACKGROUND = 127
+_LEAST_SIDE = 48  # small images are enlarged to about this many pixels, so that one can see them
+
+
+def tile(images: np.ndarray, columns: int) -> np.ndarray:
+    """Lay images (n, h, w[, 3]) of 8-bit pixels out in a grid, row by row."""
+    n, height, width = images.shape[:3]
+    rows = -(-n // columns)
+    shape = (rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, *images.shape[3:])
+    out = np.full(shape, _BACKGROUND, np.uint8)
+    for i, image in enumerate(images):
+        top, left = (i // columns) * (height + _GAP), (i % columns) * (width + _GAP)
+        out[top : top + height, left : left + width] = image
+    return out
+
+
+def stack_rows(rows: list[np.ndarray]) -> np.ndarray:
+    """Lay out lists of images, each (m, h, w[, 3]), one list per row."""
+    return tile(np.concatenate(rows), len(rows[0]))
+
+
+def to_png(picture: np.ndarray, image_side: int) -> bytes:
+    """Encode a picture, enlarging whole pixels if its images of `image_side` pixels are small."""
+    factor = max(1, round(_LEAST_SIDE / image_side))
+    enlarged = picture.repeat(factor, axis=0).repeat(factor, axis=1)
+    buffer = io.BytesIO()
+    Image.fromarray(enlarged).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def stretch(values: np.ndarray) -> np.ndarray:
+    """Map values ≥ 0 of any range to 8-bit pixels, the largest to white."""
+    top = float(values.max())
+    return np.round(values * (255 / top if top > 0 else 0)).astype(np.uint8)
