@@ -57,6 +57,8 @@ def _text(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
+        if 0 < abs(value) < 1e-3:
+            return f"{value:.3g}"
         return f"{value:,.4f}" if abs(value) < 100 else f"{value:,.2f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
@@ -132,6 +134,14 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     else:
         np.save(buffer, next(iter(arrays.values())))
     atomic_write(path, buffer.getvalue())
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write an 8-bit picture as a PNG file, atomically."""
+    from mogul.compute.checkpoint import atomic_write
+    from mogul.report import to_png
+
+    atomic_write(path, to_png(picture))
 
 
 def write_table(path: Path, columns: list[str], values: list[list[Any]]) -> None:

@@ -29,8 +29,8 @@ def demo(
     folder.mkdir(parents=True, exist_ok=True)
     model, page = shlex.quote(str(folder / "digits.mogul")), folder / "report.html"
     commands = (
-        f"mogul fit digits -o {model} --model ppca --components 30 --rank 5 --passes 60",
-        f"mogul report {model} -o {shlex.quote(str(page))}",
+        f"mogul fit digits -o {model} --model mfa --components 20 --rank 4 --passes 40",
+        f"mogul report {model} -o {shlex.quote(str(page))} --bins 20",
     )
     figures: dict[str, object] = {}
     for command in commands:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mogul.cli import options
-from mogul.cli.console import check_output, rows, show, write_arrays, write_table
+from mogul.cli.console import check_output, rows, show, write_arrays, write_picture, write_table
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def sample(
@@ -29,7 +33,7 @@ def sample(
     opened = open_model(model, device)
     x = opened.mixture.sample((n,), noise=noise, seed=seed)
     if output.suffix == ".png":
-        _write_grid(output, opened.to_pixels(x), columns=round(n**0.5 + 0.5))
+        _write_grid(output, opened.to_pixels(x))
     else:
         write_arrays(output, x=x.cpu().numpy().reshape(n, *opened.feature_shape))
     figures = {"n": n, "output": str(output), "seconds": time.perf_counter() - since}
@@ -110,8 +114,7 @@ def outliers(
     ]
     columns = ["row", "log_likelihood", "training_percentile", "outlier"]
     if output is not None and output.suffix == ".png":
-        pictures = opened.to_pixels(source.take(first))
-        _write_grid(output, pictures, columns=round(len(first) ** 0.5 + 0.5))
+        _write_grid(output, opened.to_pixels(source.take(first)))
     elif output is not None:
         write_table(output, columns, table)
     if not json:
@@ -138,7 +141,7 @@ def reconstruct(
 ) -> None:
     """Reconstruct the first n rows of DATA from the factors of a model."""
     from mogul.cli.opened import open_model
-    from mogul.report import stack_rows, to_png
+    from mogul.report import stack_rows
     from mogul.tasks import reconstruct as rebuild
 
     since = time.perf_counter()
@@ -147,10 +150,7 @@ def reconstruct(
     x = opened.rows(opened.open(data), n)
     rebuilt = rebuild(opened.mixture, x)
     if output.suffix == ".png":
-        from mogul.compute.checkpoint import atomic_write
-
-        picture = stack_rows([opened.to_pixels(x), opened.to_pixels(rebuilt)])
-        atomic_write(output, to_png(picture, opened.feature_shape[0]))
+        write_picture(output, stack_rows([opened.to_pixels(x), opened.to_pixels(rebuilt)]))
     else:
         write_arrays(output, x=rebuilt.cpu().numpy().reshape(-1, *opened.feature_shape))
     figures = {
@@ -188,8 +188,6 @@ def inpaint(
     json: options.Json = False,
 ) -> None:
     """Fill hidden parts of the first n rows of DATA by the exact conditional of the model."""
-    import torch
-
     from mogul.cli.opened import open_model
     from mogul.data import parse_mask
     from mogul.tasks import inpaint as fill
@@ -203,15 +201,9 @@ def inpaint(
         observed &= parse_mask(mask, len(x), opened.feature_shape, seed).to(x.device)
     done = fill(opened.mixture, x, observed, samples, noise, seed)
     if output.suffix == ".png":
-        from mogul.compute.checkpoint import atomic_write
-        from mogul.report import stack_rows, stretch, to_png
+        from mogul.report import inpainting_picture
 
-        deviation = done.deviation.cpu().numpy().reshape(-1, *opened.feature_shape)
-        seen = torch.where(observed, x, 0.5)
-        grid = [opened.to_pixels(x.nan_to_num(0.5)), opened.to_pixels(seen)]
-        grid += [opened.to_pixels(done.mean), stretch(deviation)]
-        grid += [opened.to_pixels(drawn) for drawn in done.samples]
-        atomic_write(output, to_png(stack_rows(grid), opened.feature_shape[0]))
+        write_picture(output, inpainting_picture(x, observed, done, opened.to_pixels))
     else:
         shape = (-1, *opened.feature_shape)
         write_arrays(
@@ -243,8 +235,6 @@ def show_model(
     json: options.Json = False,
 ) -> None:
     """Describe a model: what it is, what it reached, and its components by weight."""
-    import numpy as np
-
     from mogul.cli.opened import open_model
     from mogul.tasks import characteristic
 
@@ -253,15 +243,9 @@ def show_model(
     opened = open_model(model, "cpu")
     found = characteristic(opened.mixture, n)
     if output is not None:
-        from mogul.compute.checkpoint import atomic_write
-        from mogul.report import stretch, tile, to_png
+        from mogul.report import components_picture
 
-        noise = found.noise.numpy().reshape(-1, *opened.feature_shape)
-        columns = [opened.to_pixels(found.mean), stretch(noise)]
-        for factor in range(found.directions.shape[1]):
-            columns += [opened.to_pixels(found.along(factor, step)) for step in (-2.0, 2.0)]
-        images = np.stack(columns, axis=1).reshape(-1, *opened.feature_shape)
-        atomic_write(output, to_png(tile(images, len(columns)), opened.feature_shape[0]))
+        write_picture(output, components_picture(found, opened.to_pixels)[0])
     if not json:
         table = [
             [int(k), float(w), float(noise.mean()), *direction.norm(dim=-1)[:3].tolist()]
@@ -281,11 +265,8 @@ def show_model(
     show(str(model), figures, json)
 
 
-def _write_grid(path: Path, images: object, columns: int) -> None:
-    import numpy as np
+def _write_grid(path: Path, images: np.ndarray) -> None:
+    """Write images (n, h, w[, 3]) as one picture, about as wide as high."""
+    from mogul.report import tile
 
-    from mogul.compute.checkpoint import atomic_write
-    from mogul.report import tile, to_png
-
-    pictures = np.asarray(images)
-    atomic_write(path, to_png(tile(pictures, columns), pictures.shape[1]))
+    write_picture(path, tile(images, columns=math.ceil(len(images) ** 0.5)))

@@ -20,7 +20,8 @@ from mogul.data import ArraySource, parse_mask
 from mogul.distributions import Mixture
 from mogul.evaluation import Evaluation
 from mogul.report import figures
-from mogul.report.pictures import stack_rows, stretch, tile, to_png
+from mogul.report.layouts import INPAINTING_ROWS, components_picture, inpainting_picture
+from mogul.report.pictures import tile, to_png
 from mogul.tasks import Outliers, characteristic, inpaint
 
 _GRID = 48
@@ -179,22 +180,13 @@ def _scatter(data: ReportData) -> tuple[str, str, list[Picture]]:
 
 def _components(data: ReportData) -> tuple[str, str, list[Picture]]:
     found = characteristic(data.mixture, _COMPONENTS)
-    pixels = data.test.to_pixels
-    noise = found.noise.cpu().numpy().reshape(-1, *data.test.feature_shape)
-    columns = [pixels(found.mean), stretch(noise)]
-    names = ["mean", "noise (stretched)"]
-    for factor in range(min(3, found.directions.shape[1])):
-        columns += [pixels(found.along(factor, -2.0)), pixels(found.along(factor, 2.0))]
-        names += [f"factor {factor + 1} at −2 σ", "at +2 σ"]
-    images = np.stack(columns, axis=1).reshape(-1, *data.test.feature_shape)
-    weights = ", ".join(f"{100 * w:.1f} %" for w in found.weight.tolist())
-    caption = (
-        f"One component per row, the heaviest first ({weights}). From the left: {', '.join(names)}."
-    )
+    laid_out, names = components_picture(found, data.test.to_pixels)
+    weights = ", ".join(f"{100 * w:.1f}\u00a0%" for w in found.weight.tolist())
+    caption = f"One component per column, the heaviest first ({weights}). From the top: {names}."
     picture = Picture(
-        "A grid of images, one row per component.",
+        "A grid of images, one column per component.",
         caption,
-        png=_encode(tile(images, len(columns)), data),
+        png=_encode(laid_out),
     )
     text = (
         f"The {len(found.index)} heaviest of {data.mixture.n_components} components. Each is a "
@@ -211,20 +203,11 @@ def _inpaintings(data: ReportData) -> tuple[str, str, list[Picture]]:
     for spec, what in _MASKS:
         observed = parse_mask(spec, len(x), data.test.feature_shape, data.seed).to(x.device)
         done = inpaint(data.mixture, x, observed, n_samples=2, seed=data.seed)
-        deviation = done.deviation.cpu().numpy().reshape(-1, *data.test.feature_shape)
-        rows = [
-            data.test.to_pixels(x),
-            data.test.to_pixels(torch.where(observed, x, 0.5)),
-            data.test.to_pixels(done.mean),
-            stretch(deviation),
-            *[data.test.to_pixels(sample) for sample in done.samples],
-        ]
         pictures.append(
             Picture(
                 f"Rows of images: original, masked, in-painted; {what}.",
-                f"{what.capitalize()}. From the top: original, what the model sees, conditional "
-                "mean, its standard deviation (stretched), and two conditional samples.",
-                png=_encode(stack_rows(rows), data),
+                f"{what.capitalize()}. From the top: {INPAINTING_ROWS}.",
+                png=_encode(inpainting_picture(x, observed, done, data.test.to_pixels)),
             )
         )
     text = "Hidden pixels of held-out images, inferred by the exact conditional of the mixture."
@@ -275,8 +258,8 @@ def _bins(data: ReportData) -> tuple[str, str, list[Picture]]:
 
 def _grid(data: ReportData, x: torch.Tensor, caption: str, alt: str) -> Picture:
     columns = 8 if len(x) > 24 else 6
-    return Picture(alt, caption, png=_encode(tile(data.test.to_pixels(x), columns), data))
+    return Picture(alt, caption, png=_encode(tile(data.test.to_pixels(x), columns)))
 
 
-def _encode(picture: np.ndarray, data: ReportData) -> str:
-    return base64.b64encode(to_png(picture, data.test.feature_shape[0])).decode()
+def _encode(picture: np.ndarray) -> str:
+    return base64.b64encode(to_png(picture)).decode()

@@ -1,0 +1,61 @@
+"""The pictures of in-painting and of components, as the report and the command line show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mogul.report.pictures import stack_rows, stretch
+from mogul.tasks import ComponentPictures, Inpainting
+
+ToPixels = Callable[[Tensor], np.ndarray]
+INPAINTING_ROWS = (
+    "original, what the model sees, conditional mean, its standard deviation (stretched), and "
+    "conditional samples"
+)
+
+
+def inpainting_picture(
+    x: Tensor, observed: Tensor, done: Inpainting, to_pixels: ToPixels
+) -> np.ndarray:
+    """Lay out rows of images: see `INPAINTING_ROWS`.
+
+    Args:
+        x: original rows (n, D); NaN is shown grey.
+        observed: mask (n, D).
+        done: the in-painting of these rows.
+        to_pixels: turns rows (n, D) into images.
+
+    Returns:
+        the picture, 8-bit.
+    """
+    original, mean = to_pixels(x.nan_to_num(0.5)), to_pixels(done.mean)
+    deviation = done.deviation.cpu().numpy().reshape(mean.shape)
+    seen = to_pixels(torch.where(observed, x, 0.5))
+    samples = [to_pixels(sample) for sample in done.samples]
+    return stack_rows([original, seen, mean, stretch(deviation), *samples])
+
+
+def components_picture(
+    found: ComponentPictures, to_pixels: ToPixels, n_factors: int = 3
+) -> tuple[np.ndarray, str]:
+    """Lay out components, one per column: mean, noise, and the mean bent along each factor.
+
+    Args:
+        found: the components.
+        to_pixels: turns rows (n, D) into images.
+        n_factors: factors to show at most, the longest first.
+
+    Returns:
+        the picture, 8-bit, and what its rows are.
+    """
+    mean = to_pixels(found.mean)
+    rows = [mean, stretch(found.noise.cpu().numpy().reshape(mean.shape))]
+    names = ["mean", "noise (stretched)"]
+    for factor in range(min(n_factors, found.directions.shape[1])):
+        rows += [to_pixels(found.along(factor, steps)) for steps in (-2.0, 2.0)]
+        names += [f"factor {factor + 1} at −2 σ", "at +2 σ"]
+    return stack_rows(rows), ", ".join(names)
