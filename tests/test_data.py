@@ -76,10 +76,16 @@ def test_images_are_cropped_resized_and_coloured(tmp_path):
         open_source(tmp_path, crop=(20, 4))
 
 
-def test_npy_is_memory_mapped(tmp_path):
-    np.save(tmp_path / "x.npy", np.zeros((4, 3)))
-    source = open_source(tmp_path / "x.npy")
-    assert isinstance(source._array, np.memmap)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_in_files_are_memory_mapped(tmp_path, order):
+    x = np.asarray(np.random.default_rng(0).normal(size=(40, 3)), order=order)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "stored.npz", x=x, y=np.eye(2))
+    np.savez_compressed(tmp_path / "packed.npz", x=x)
+    for name, mapped in (("x.npy", True), ("stored.npz", True), ("packed.npz", False)):
+        source = open_source(tmp_path / name)
+        assert isinstance(source._array, np.memmap) == mapped
+        np.testing.assert_array_equal(source.take(range(40), torch.float64), x)
 
 
 def test_digits_come_in_two_disjoint_splits():

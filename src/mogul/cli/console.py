@@ -69,6 +69,7 @@ class FitProgress:
     def __init__(self, passes: int, n_rows: int, quiet: bool) -> None:
         """Prepare for a number of passes over a number of rows."""
         self._lines = not quiet and not err.is_terminal
+        self._told: set[str] = set()
         self._bar = Progress(
             TextColumn("pass {task.fields[number]}"),
             BarColumn(),
@@ -100,7 +101,9 @@ class FitProgress:
             reached += f", held out {row['validation']:,.3f}"
         self._bar.update(self._task, number=row["pass"] + 1, reached=reached)
         for event in row["events"]:
-            err.print(f"[yellow]pass {row['pass']}:[/yellow] {event}")
+            if event not in self._told:
+                err.print(f"[yellow]pass {row['pass']}:[/yellow] {event}")
+        self._told.update(row["events"])
         if self._lines:
             err.print(f"pass {row['pass']}: {reached} ({row['seconds']:.2f} s)")
 

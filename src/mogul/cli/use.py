@@ -261,6 +261,7 @@ def show_model(
         "data": opened.extra["options"]["data"],
         "command": opened.extra["command"],
         "weights": opened.mixture.weights.tolist(),
+        "history": opened.extra["history"],
     }
     show(str(model), figures, json)
 

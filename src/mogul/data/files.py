@@ -28,7 +28,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def read_npz(path: Path) -> np.ndarray:
-    """Read the one array of an .npz file, or its array called `x`.
+    """Open the one array of an .npz file, or its array called `x`; uncompressed, it is mapped.
 
     Raises:
         InputError: if the file is damaged, holds Python objects, or leaves the choice open.
@@ -37,7 +37,7 @@ def read_npz(path: Path) -> np.ndarray:
         with np.load(path, allow_pickle=False) as file:
             names = file.files
             chosen = names[0] if len(names) == 1 else "x"
-            array = file[chosen] if chosen in names else None
+            array = _member(path, file, chosen) if chosen in names else None
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(_damaged(path, "an .npz file of numbers")) from error
     if array is None:
@@ -46,6 +46,26 @@ def read_npz(path: Path) -> np.ndarray:
             "call the data 'x'."
         )
     return array
+
+
+def _member(path: Path, file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+    """Map a member that is stored as it is into memory; unpack one that is compressed."""
+    info = zipfile.ZipFile(path).getinfo(f"{name}.npy")
+    if info.compress_type != zipfile.ZIP_STORED:
+        return file[name]
+    with path.open("rb") as raw:
+        raw.seek(info.header_offset + 26)
+        name_length, extra_length = np.frombuffer(raw.read(4), "<u2")
+        raw.seek(info.header_offset + 30 + int(name_length) + int(extra_length))
+        version = np.lib.format.read_magic(raw)
+        read = np.lib.format.read_array_header_1_0
+        if version != (1, 0):
+            read = np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(raw)
+        if dtype.hasobject or 0 in shape:
+            return file[name]
+        order = "F" if fortran else "C"
+        return np.memmap(path, dtype, mode="r", offset=raw.tell(), shape=shape, order=order)
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -153,7 +153,9 @@ class GaussianMixture(nn.Module):
                 self.raw[name].copy_(tensor)
             if met.any():
                 told.append(
-                    f"variance floor {self.floor.item():.3g} met in {int(met.sum())} covariance(s)"
+                    f"variance floor {self.floor.item():.3g} met in {int(met.sum())} "
+                    "covariance(s), which hold too few or too equal rows: raise variance_floor or "
+                    "use fewer components"
                 )
         self.centres.add_(moments.shift.to(self.dtype))
         weights = moments.count / moments.count.sum()
