@@ -42,6 +42,44 @@ def test_float32_is_within_1e_4_nats_per_feature(name, n_features):
     assert error < 1e-4 * n_features
 
 
+@pytest.mark.parametrize("name", ["diagonal", "isotropic", "ppca", "factor-analysis"])
+def test_float32_survives_noise_far_below_the_distance_of_means(name):
+    # Dark pixels: variance 1e-6 about means that lie 0.3 from the origin. Expanding the square in
+    # float32 loses 1e-2 nats for each of them.
+    d, generator = 60, torch.Generator().manual_seed(0)
+    raw = {"log_noise": torch.full((3, d), 1e-6, dtype=torch.float64).log()}
+    if name in ("isotropic", "ppca"):
+        raw["log_noise"] = raw["log_noise"][:, :1]
+    if families()[name].low_rank:
+        raw["loadings"] = 1e-3 * torch.randn(3, d, 2, generator=generator, dtype=torch.float64)
+    centres = 0.3 * torch.randn(3, d, generator=generator, dtype=torch.float64)
+    raw = {key: value.float() for key, value in raw.items()}
+    covariance = families()[name].from_raw(raw, d)
+    single = Mixture(torch.zeros(3), centres.float(), covariance)
+    double = Mixture(
+        torch.zeros(3).double(), single.centres.double(), covariance.map(torch.Tensor.double)
+    )
+    x = double.sample((200,), seed=1).float()
+    error = (single.log_prob(x).double() - double.log_prob(x.double())).abs().max()
+    assert error < 1e-4 * d
+    resp = torch.softmax(torch.randn(200, 3, generator=generator), -1)
+    ours = single.covariance.statistics(x, resp, single.centres)
+    exact = double.covariance.statistics(x.double(), resp.double(), double.centres)
+    torch.testing.assert_close(ours.second, exact.second, rtol=1e-5, atol=0)
+    seen = torch.rand(200, d, generator=generator) < 0.5
+    hidden = torch.where(seen, x, torch.nan)
+    error = (single.log_prob(hidden).double() - double.log_prob(hidden)).abs().max()
+    assert error < 1e-4 * d
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_rows_of_any_type_are_scored(name):
+    mixture = random_mixture(name, 2, 3, 2)
+    x = mixture.sample((4,), seed=0)
+    torch.testing.assert_close(mixture.log_prob(x.float()), mixture.log_prob(x.float().double()))
+    assert mixture.log_prob(torch.ones(2, 3, dtype=torch.long)).dtype == torch.float64
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("n_features", [1, 2])
 def test_densities_integrate_to_one(name, n_features):

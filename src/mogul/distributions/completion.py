@@ -90,8 +90,7 @@ class _LowRankCompletion(Completion):
         white = torch.linalg.solve_triangular(self._R, b, upper=False)
         z = torch.linalg.solve_triangular(self._R.mT, white, upper=True)
         self._z = z.squeeze(-1).to(x.dtype)
-        quad = x.square() @ psi.reciprocal().mT - 2 * x @ (centres / psi).mT
-        quad = quad + o @ (centres.square() / psi).mT
+        quad = cov._quadratic(x, centres, o)
         quad = quad - white.squeeze(-1).square().sum(-1).to(x.dtype)
         log_det = o @ psi.log().mT
         log_det = log_det + 2 * self._R.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(x.dtype)

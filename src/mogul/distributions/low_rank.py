@@ -23,6 +23,8 @@ from torch import Tensor
 from mogul.distributions.covariance import Covariance, matched
 from mogul.distributions.moments import Moments
 
+_FLOAT32_RATIO = 100.0  # μ²/ψ above which the expanded square costs over 1e-5 nats in float32
+
 
 class DiagonalPlusLowRank(Covariance):
     """W Wᵀ + diag(ψ): loadings (..., C, D, H), noise (..., C, D), or (..., C, 1) if isotropic."""
@@ -154,12 +156,34 @@ class DiagonalPlusLowRank(Covariance):
             shift = (centres.unsqueeze(-2) @ V).squeeze(-2)
         return z - shift.unsqueeze(-3)
 
+    def _delicate(self, centres: Tensor) -> Tensor:
+        """Mark the features (D,) whose expanded squares float32 would lose: μ² ≫ ψ."""
+        if centres.dtype == torch.float64:
+            return torch.zeros(self.n_features, dtype=torch.bool, device=centres.device)
+        ratio = (centres.square() / self.noise).detach()
+        return ratio.reshape(-1, self.n_features).amax(0) > _FLOAT32_RATIO
+
+    def _quadratic(self, x: Tensor, centres: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Return Σ_d (x_d − μ_d)² / ψ_d for rows (..., n, D), as (..., n, K).
+
+        With `seen` (n, D), ones and zeros, only features seen are summed; x is zero elsewhere.
+        """
+        delicate, psi = self._delicate(centres), self.noise
+        if not bool(delicate.any()):
+            return _quadratic(x, centres, psi, seen)
+        total = x.new_zeros(1, dtype=torch.float64)
+        for features, dtype in ((delicate, torch.float64), (~delicate, x.dtype)):
+            noise = psi if self.isotropic_noise else psi[..., features]
+            some = None if seen is None else seen[..., features].to(dtype)
+            rows, means = x[..., features].to(dtype), centres[..., features].to(dtype)
+            total = total + _quadratic(rows, means, noise.to(dtype), some)
+        return total.to(x.dtype)
+
     def log_prob(self, x: Tensor, centres: Tensor) -> Tensor:
         """Score all components by matrix products with x, x² and V."""
         V, R = self._whitener()
         V = V.to(x.dtype)
-        precision = self.noise.reciprocal()
-        quad = _quadratic(x, centres, precision) - self._project(x, centres, V).square().sum(-1)
+        quad = self._quadratic(x, centres) - self._project(x, centres, V).square().sum(-1)
         log_det = self.noise_variances.double().log().sum(-1)
         log_det = log_det + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         const = (log_det + self.n_features * math.log(2 * math.pi)).to(x.dtype)
@@ -193,6 +217,10 @@ class DiagonalPlusLowRank(Covariance):
         count = resp.sum(0, dtype=torch.float64)
         c, sums = centres.double(), (resp.mT @ x).double()
         squares = (resp.mT @ x.square()).double()
+        delicate = self._delicate(centres)
+        if bool(delicate.any()):
+            part, r = x[:, delicate].double(), resp.double().mT
+            sums[:, delicate], squares[:, delicate] = r @ part, r @ part.square()
         second = squares - 2 * c * sums + count[:, None] * c.square()
         first = sums - count[:, None] * c
         if shared:
@@ -332,10 +360,12 @@ class FactorAnalysis(DiagonalPlusLowRank):
         return noise
 
 
-def _quadratic(x: Tensor, centres: Tensor, precision: Tensor) -> Tensor:
-    """Return Σ_d (x_d − μ_d)² / ψ_d for rows (..., n, D) and components, (..., n, K)."""
+def _quadratic(x: Tensor, centres: Tensor, noise: Tensor, seen: Tensor | None) -> Tensor:
+    """Return Σ_d (x_d − μ_d)² / ψ_d by expanding the square, (..., n, K)."""
+    precision = noise.reciprocal()
     scaled = centres * precision
-    const = (centres * scaled).sum(-1).unsqueeze(-2)
+    terms = centres * scaled
+    const = terms.sum(-1).unsqueeze(-2) if seen is None else seen @ terms.mT
     if precision.shape[-1] == 1:
         squares = x.square().sum(-1, keepdim=True) * precision.squeeze(-1).unsqueeze(-2)
     else:

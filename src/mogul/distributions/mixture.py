@@ -17,6 +17,8 @@ from mogul.errors import InputError
 class Mixture(Distribution):
     r"""A mixture of Gaussians, $p(x) = \sum_k \pi_k\,N(x;\, o + c_k,\, \Sigma_k)$.
 
+    Rows of any real type may be given; they are computed with in the type of the parameters.
+
     Args:
         logits: unnormalised log mixing weights, (..., K).
         centres: component means measured from `origin`, (..., K, D); without an origin, the means.
@@ -133,7 +135,7 @@ class Mixture(Distribution):
             InputError: if the rows have the wrong number of features.
         """
         self._check_width(value)
-        x = value - self.origin
+        x = value.to(self.dtype) - self.origin
         if self.batch_shape:
             log_prob = self.covariance.log_prob(x.unsqueeze(-2), self.centres).squeeze(-2)
         else:
@@ -166,7 +168,7 @@ class Mixture(Distribution):
             InputError: if the rows have the wrong number of features.
         """
         responsibilities = self.responsibilities(value)
-        x = value - self.origin
+        x = value.to(self.dtype) - self.origin
         return self.origin + self.covariance.reconstruct(x, responsibilities, self.centres)
 
     def sample(  # type: ignore[override]
@@ -229,7 +231,7 @@ class Mixture(Distribution):
         keep = torch.ones(self.n_features, dtype=torch.bool, device=self.centres.device)
         keep[features] = False
         hidden = keep.nonzero().squeeze(-1)
-        rows = values.reshape(-1, len(features)) - self.origin[features]
+        rows = values.to(self.dtype).reshape(-1, len(features)) - self.origin[features]
         log_prob, centres, covariance = self.covariance.condition(
             features, hidden, rows, self.centres
         )
@@ -253,6 +255,7 @@ class Mixture(Distribution):
             InputError: if shapes disagree, or a NaN is marked as observed.
         """
         self._check_width(x)
+        x = x.to(self.dtype)
         return complete(self, x, ~x.isnan() if observed is None else observed)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Mixture:
