@@ -1,5 +1,7 @@
 """EM: one contract for every family and sharing, and agreement with scikit-learn."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -201,3 +203,49 @@ def test_bad_requests_are_refused_in_a_sentence():
         initialise(GaussianMixture(2, 3), ArraySource(x))
     with pytest.raises(InputError, match="Row 2"):
         fit(GaussianMixture(2, 3), ArraySource(x), EM())
+
+
+def _nasty():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4))
+    far = 8 + rng.normal(size=(3, 4))
+    return {
+        "constant column": np.column_stack([x, np.full(200, 1e6)]),
+        "duplicates": np.repeat(x[:2], 50, axis=0),
+        "fewer rows than features": rng.normal(size=(5, 20)),
+        "as many components as rows": x[:3],
+        "20,000 rows against 3": np.concatenate([rng.normal(size=(20_000, 4)), far]),
+        "large": x * 1e15,
+        "small": x * 1e-15,
+        "far origin": x + 1e6,
+        "outlier": np.concatenate([x, np.full((1, 4), 1e12)]),
+        "collinear": x @ rng.normal(size=(4, 1)) @ rng.normal(size=(1, 6)),
+        "mixed scales": x * np.array([1e-8, 1e-4, 1e4, 1e8]),
+        "heavy tails": rng.standard_cauchy((200, 4)),
+        "lattice": rng.integers(0, 3, (200, 4)),
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", families())
+@pytest.mark.parametrize("what", _nasty())
+def test_nasty_data_give_finite_rising_likelihoods(what, name, dtype):
+    source = ArraySource(_nasty()[what])
+    model = _model(name, "own", 3, source.n_features, dtype)
+    initialise(model, source)
+    history = fit(model, source, EM(), passes=10, tolerance=0.0).history
+    assert model().log_prob(source.take(range(len(source)), dtype)).isfinite().all()
+    slack = 1e-3 if dtype == torch.float32 else 1e-9
+    for row, after in itertools.pairwise(history):
+        if not any("restarted" in event for event in row["events"]):
+            fall = row["log_likelihood"] - after["log_likelihood"]
+            assert fall <= slack * max(1.0, abs(after["log_likelihood"]))
+
+
+def test_a_scale_beyond_float32_is_refused():
+    x = 1e30 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with pytest.raises(InputError, match="use float64"):
+        initialise(_model("full", "own", 2, 2, torch.float32), ArraySource(x))
+    model = _model("full", "own", 2, 2)
+    initialise(model, ArraySource(x))
+    assert fit(model, ArraySource(x), EM(), passes=3).history[-1]["log_likelihood"] < -100

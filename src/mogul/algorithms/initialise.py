@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from mogul.algorithms.base import fit
@@ -111,10 +113,15 @@ def _subsample(model: Any, source: Source, sample_size: int, seed: int) -> Tenso
 def _start(model: Any, x: Tensor, method: str, seed: int) -> None:
     """Cluster rows (n, D) and start the model from the clusters."""
     centred = (x - x.mean(0)).cpu().numpy()
+    size = float(np.abs(centred).max())
+    centred /= size if 0 < size < np.inf else 1.0  # so that squares stay in range
     k = model.n_components
     if method == "k-means":
         means = KMeans(k, n_init=1, max_iter=30, random_state=seed)  # pyright: ignore
-        labels = means.fit(centred).labels_
+        with warnings.catch_warnings():
+            # Fewer distinct rows than components: the model restarts what stays empty.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            labels = means.fit(centred).labels_
     else:
         if method == "random":
             centres = centred[np.random.default_rng(seed).choice(len(centred), k, replace=False)]

@@ -73,6 +73,9 @@ class _LowRankCompletion(Completion):
     def _component_log_prob(self) -> Tensor:
         cov, centres, x = self.mixture.covariance, self.mixture.centres, self.x
         assert isinstance(cov, DiagonalPlusLowRank)
+        if cov.steep:
+            cov = cov.map(torch.Tensor.double)
+            centres, x = centres.double(), x.double()
         n, (k, d) = x.shape[0], centres.shape
         o = self.observed.to(x.dtype)
         W = cov._loadings.expand(k, d, -1)
@@ -89,12 +92,13 @@ class _LowRankCompletion(Completion):
         self._R = torch.linalg.cholesky(M)
         white = torch.linalg.solve_triangular(self._R, b, upper=False)
         z = torch.linalg.solve_triangular(self._R.mT, white, upper=True)
-        self._z = z.squeeze(-1).to(x.dtype)
+        self._z = z.squeeze(-1).to(self.x.dtype)
         quad = cov._quadratic(x, centres, o)
         quad = quad - white.squeeze(-1).square().sum(-1).to(x.dtype)
         log_det = o @ psi.log().mT
         log_det = log_det + 2 * self._R.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(x.dtype)
-        return -0.5 * (quad + log_det + o.sum(-1, keepdim=True) * math.log(2 * math.pi))
+        nats = -0.5 * (quad + log_det + o.sum(-1, keepdim=True) * math.log(2 * math.pi))
+        return nats.to(self.x.dtype)
 
     def _extended(self) -> Tensor:
         """[μ, W] (K, D, H+1), to which [1, z] belongs."""

@@ -24,6 +24,7 @@ from mogul.distributions.covariance import Covariance, matched
 from mogul.distributions.moments import Moments
 
 _FLOAT32_RATIO = 100.0  # μ²/ψ above which the expanded square costs over 1e-5 nats in float32
+_FLOAT32_SIGNAL = 1000.0  # tr(WᵀΨ⁻¹W)/D above which Woodbury costs over 1e-4 nats per feature
 
 
 class DiagonalPlusLowRank(Covariance):
@@ -179,8 +180,19 @@ class DiagonalPlusLowRank(Covariance):
             total = total + _quadratic(rows, means, noise.to(dtype), some)
         return total.to(x.dtype)
 
+    @property
+    def steep(self) -> bool:
+        """Whether factors dwarf the noise so much that float32 would lose the residual."""
+        if self.noise.dtype == torch.float64:
+            return False
+        signal = (self._loadings.square() / self.noise.unsqueeze(-1)).detach().sum((-1, -2))
+        return bool((signal > _FLOAT32_SIGNAL * self.n_features).any())
+
     def log_prob(self, x: Tensor, centres: Tensor) -> Tensor:
         """Score all components by matrix products with x, x² and V."""
+        if self.steep:
+            exact = self.map(torch.Tensor.double).log_prob(x.double(), centres.double())
+            return exact.to(x.dtype)
         V, R = self._whitener()
         V = V.to(x.dtype)
         quad = self._quadratic(x, centres) - self._project(x, centres, V).square().sum(-1)
@@ -213,6 +225,9 @@ class DiagonalPlusLowRank(Covariance):
 
     def statistics(self, x: Tensor, resp: Tensor, centres: Tensor) -> Moments:
         """Counts, means, squares, and the second moments projected on V, by matrix products."""
+        if self.steep:
+            double = self.map(torch.Tensor.double)
+            return double.statistics(x.double(), resp.double(), centres.double())
         shared = self.n_covariances == 1
         count = resp.sum(0, dtype=torch.float64)
         c, sums = centres.double(), (resp.mT @ x).double()

@@ -190,19 +190,16 @@ class GaussianMixture(nn.Module):
             seed: seed of the randomised principal components.
 
         Raises:
-            InputError: if all rows are equal, so that no scale can be learned.
+            InputError: if all rows are equal, so that no scale can be learned, or the scale is
+                beyond what the floating-point type can square.
         """
         x = x.to(self.centres)
         labels = labels.to(self.device)
         self.origin.copy_(x.mean(0))
         x = x - self.origin
-        scale = x.square().mean()
-        if not scale > 0:
-            raise InputError(
-                "All rows are equal, so the data have no scale; give rows that differ, or drop "
-                "the constant columns."
-            )
-        self.floor.copy_(self.variance_floor * scale)
+        scale = float(x.double().square().mean())
+        _check_scale(scale, self.dtype)
+        self.floor.fill_(self.variance_floor * scale)
         sizes = torch.bincount(labels, minlength=self.n_components).to(x.dtype)
         sums = torch.zeros_like(self.centres).index_add_(0, labels, x)
         filled = sizes.clamp_min(1).unsqueeze(-1)
@@ -231,6 +228,21 @@ class GaussianMixture(nn.Module):
             "variance_floor": self.variance_floor,
             "dtype": str(self.dtype).removeprefix("torch."),
         }
+
+
+def _check_scale(variance: float, dtype: torch.dtype) -> None:
+    if variance == 0:
+        raise InputError(
+            "All rows are equal, so the data have no scale; give rows that differ, or drop the "
+            "constant columns."
+        )
+    # Squares, their ratio to the floor, and sums over features must stay in range.
+    limit = torch.finfo(dtype).max ** 0.8
+    if not 1 / limit < variance < limit:
+        raise InputError(
+            f"The data have a mean variance of {variance:.3g}, which {dtype} cannot square "
+            "safely; rescale the columns, or use float64."
+        )
 
 
 def _check_counts(n_components: int, n_features: int) -> None:
