@@ -21,7 +21,8 @@ from pathlib import Path
 ROWS = {
     "MNIST, MPPCA 50×6": "mnist --model mppca --components 50 --rank 6",
     "MNIST, MFA 50×6": "mnist --model mfa --components 50 --rank 6",
-    "CelebA 64×64×3, MPPCA 100×10": "celeba --model mppca --components 100 --rank 10 --variance-floor 1e-3",
+    "CelebA 64×64×3, MPPCA 100×10": "celeba --model mppca --components 100 --rank 10 "
+    "--variance-floor 1e-3",
 }
 COLUMNS = (
     "test log-likelihood (nats)",

@@ -198,11 +198,6 @@ def test_bad_requests_are_refused_in_a_sentence():
         GaussianMixture(2, 3, sharing="mine")
     with pytest.raises(InputError, match="All rows are equal"):
         initialise(GaussianMixture(1, 3), ArraySource(torch.ones(5, 3)))
-    x[2, 1] = float("nan")
-    with pytest.raises(InputError, match="missing values"):
-        initialise(GaussianMixture(2, 3), ArraySource(x))
-    with pytest.raises(InputError, match="Row 2"):
-        fit(GaussianMixture(2, 3), ArraySource(x), EM())
 
 
 def _nasty():

@@ -88,8 +88,11 @@ class HasMoments(Protocol):
         """Return the density as a value."""
         ...
 
-    def expect(self, x: Tensor, weight: Tensor | None) -> tuple[Any, Tensor]:
-        """Return additive expected statistics of rows (n, D), and their log-likelihoods (n,)."""
+    def expect(self, x: Tensor, weight: Tensor | None, gaps: bool) -> tuple[Any, Tensor]:
+        """Return additive expected statistics of rows (n, D), and their log-likelihoods (n,).
+
+        `gaps` says whether any row of the data has missing values.
+        """
         ...
 
     def maximise(self, moments: Any) -> list[str]:

@@ -46,28 +46,30 @@ class EM:
         """Choose the batch size."""
         self.batch_size = batch_size
 
-    def init(self, model: HasMoments, source: Source) -> None:
-        """Check that there are at least as many rows as components.
+    def init(self, model: HasMoments, source: Source) -> bool:
+        """Check that there are rows for all components; return whether values are missing.
 
         Raises:
             InputError: if there are fewer.
         """
         check_enough_rows(len(source), model.n_components)
+        batches = source.batches(default_batch_size(source.n_features), model.dtype)
+        return any(bool(batch.x.isnan().any()) for batch in batches)
 
     def step(
-        self, model: HasMoments, source: Source, state: None, seen: Callable[[int], None]
-    ) -> tuple[None, Pass]:
+        self, model: HasMoments, source: Source, state: bool, seen: Callable[[int], None]
+    ) -> tuple[bool, Pass]:
         """E-step over all batches, then one M-step.
 
         Raises:
-            InputError: if a row holds NaN or has a log-likelihood that is not finite.
+            InputError: if a row has a log-likelihood that is not finite.
         """
         moments, total, mass = None, 0.0, 0.0
         worst = _Worst(model.n_components)
         size = self.batch_size or default_batch_size(source.n_features)
         for x, weight, index in source.batches(size, model.dtype, model.device):
-            batch_moments, log_prob = model.expect(x, weight)
-            _check_finite(log_prob, x, index)
+            batch_moments, log_prob = model.expect(x, weight, gaps=state)
+            _check_finite(log_prob, index)
             moments = batch_moments if moments is None else moments + batch_moments
             mean_of = log_prob.double()
             total += float((mean_of if weight is None else mean_of * weight).sum())
@@ -84,7 +86,7 @@ class EM:
                 f"component(s) {', '.join(map(str, dead.tolist()))} held no data and were "
                 "restarted at the worst-explained rows"
             )
-        return None, Pass(total / mass, events)
+        return state, Pass(total / mass, events)
 
 
 def check_enough_rows(n_rows: int, n_components: int) -> None:
@@ -100,16 +102,10 @@ def check_enough_rows(n_rows: int, n_components: int) -> None:
         )
 
 
-def _check_finite(log_prob: Tensor, x: Tensor, index: Tensor) -> None:
+def _check_finite(log_prob: Tensor, index: Tensor) -> None:
     if bool(log_prob.isfinite().all()):
         return
-    first = int((~log_prob.isfinite()).nonzero()[0])
-    row = int(index[first])
-    if bool(x[first].isnan().any()):
-        raise InputError(
-            f"Row {row} has missing values (NaN); EM trains on complete rows only: drop such rows, "
-            "or fill their gaps, and fit again."
-        )
+    row = int(index[int((~log_prob.isfinite()).nonzero()[0])])
     raise InputError(
         f"Row {row} has a log-likelihood that is not finite; its values are too far from all "
         "others for this floating-point type: use float64, or drop the row."

@@ -35,7 +35,8 @@ def initialise(
 
     Centres come from random rows, from k-means++ seeding (Arthur & Vassilvitskii 2007) or from
     k-means; rows go to their nearest centre, and each cluster gives its size as weight, its mean,
-    and its covariance (a local PPCA for low-rank families).
+    and its covariance (a local PPCA for low-rank families). For this start alone, missing values
+    stand at the mean of their column.
 
     Args:
         model: the model to set, in place.
@@ -47,7 +48,7 @@ def initialise(
         sample_size: rows to start from.
 
     Raises:
-        InputError: for an unknown method, more components than rows, or missing values.
+        InputError: for an unknown method, or more components than rows.
     """
     if method not in METHODS:
         raise InputError(f"Unknown start '{method}'; choose one of: {', '.join(METHODS)}.")
@@ -100,18 +101,12 @@ def _subsample(model: Any, source: Source, sample_size: int, seed: int) -> Tenso
     rows = min(len(source), max(rows, model.n_components))
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(len(source), generator=generator)[:rows].sort().values
-    x = source.take(index, model.dtype, model.device)
-    if bool(x.isnan().any()):
-        columns = x.isnan().any(0).nonzero().squeeze(-1).tolist()
-        raise InputError(
-            f"The data have missing values (NaN) in {len(columns)} column(s), first column "
-            f"{columns[0]}; fitting needs complete rows: drop such rows, or fill their gaps."
-        )
-    return x
+    return source.take(index, model.dtype, model.device)
 
 
 def _start(model: Any, x: Tensor, method: str, seed: int) -> None:
     """Cluster rows (n, D) and start the model from the clusters."""
+    x = torch.where(x.isnan(), x.nanmean(0).nan_to_num(0.0), x)
     centred = (x - x.mean(0)).cpu().numpy()
     size = float(np.abs(centred).max())
     centred /= size if 0 < size < np.inf else 1.0  # so that squares stay in range

@@ -4,6 +4,7 @@ from mogul.distributions.completion import Completion
 from mogul.distributions.covariance import Covariance, families, family
 from mogul.distributions.full import Full
 from mogul.distributions.low_rank import PPCA, Diagonal, FactorAnalysis, Isotropic
+from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.mixture import Mixture
 from mogul.distributions.moments import Moments
 
@@ -15,6 +16,7 @@ __all__ = [
     "FactorAnalysis",
     "Full",
     "Isotropic",
+    "MaskedMoments",
     "Mixture",
     "Moments",
     "families",

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mogul.compute.backend import make_generator
 from mogul.distributions.low_rank import DiagonalPlusLowRank
+from mogul.distributions.masked import MaskedMoments
+from mogul.distributions.moments import Moments
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ class Completion(ABC):
         return self.mixture.origin + filled
 
     @property
+    def reconstruction(self) -> Tensor:
+        """Posterior mean of the noise-free part of all features, (n, D), in data units."""
+        return self.mixture.origin + self._noise_free()
+
+    @property
     def variance(self) -> Tensor:
         """Var[hidden | observed] of each feature, (n, D); zero where observed."""
         mean, second = self._moments()
@@ -54,9 +61,29 @@ class Completion(ABC):
         draw = torch.where(self.observed, self.x, self._draw(component, noise, generator))
         return self.mixture.origin + draw
 
+    def statistics(self, weight: Tensor | None) -> Moments | MaskedMoments:
+        """Return the expected moments of the rows, for an M-step.
+
+        Args:
+            weight: one weight per row, (n,), or None.
+
+        Returns:
+            moments that add; of the kind that the family's `maximise` takes.
+        """
+        resp = self.responsibilities
+        return self._statistics(resp if weight is None else resp * weight.unsqueeze(-1))
+
+    @abstractmethod
+    def _statistics(self, resp: Tensor) -> Moments | MaskedMoments:
+        """Return the expected moments weighted by resp (n, K)."""
+
     @abstractmethod
     def _component_log_prob(self) -> Tensor:
         """Return log p(observed | k), (n, K)."""
+
+    @abstractmethod
+    def _noise_free(self) -> Tensor:
+        """Return the posterior mean of the noise-free part about the origin, (n, D)."""
 
     @abstractmethod
     def _moments(self) -> tuple[Tensor, Tensor]:
@@ -107,19 +134,57 @@ class _LowRankCompletion(Completion):
         W = cov._loadings.expand(*centres.shape, -1)
         return torch.cat([centres.unsqueeze(-1), W], dim=-1)
 
+    def _extended_factors(self) -> Tensor:
+        """[1, E[z]], (n, K, H+1)."""
+        return torch.cat([torch.ones_like(self.log_prob).unsqueeze(-1), self._z], dim=-1)
+
+    def _noise_free(self) -> Tensor:
+        E = self._extended()
+        rz = self.responsibilities.unsqueeze(-1) * self._extended_factors()
+        return rz.flatten(1) @ E.movedim(1, -1).flatten(0, 1)
+
     def _moments(self) -> tuple[Tensor, Tensor]:
-        r, E = self.responsibilities, self._extended()
+        r, E, z = self.responsibilities, self._extended(), self._extended_factors()
         k, d, h = E.shape
-        z = torch.cat([torch.ones_like(r).unsqueeze(-1), self._z], dim=-1)  # (n, K, H+1)
-        rz = r.unsqueeze(-1) * z
-        mean = rz.flatten(1) @ E.movedim(1, -1).reshape(k * h, d)
-        eye = torch.eye(h - 1, dtype=self._R.dtype, device=self._R.device)
-        R_inv = torch.linalg.solve_triangular(self._R, eye.expand_as(self._R), upper=False)
         zz = z.unsqueeze(-1) * z.unsqueeze(-2)
-        zz[..., 1:, 1:] += (R_inv.mT @ R_inv).to(z.dtype)
+        zz[..., 1:, 1:] += self._factor_covariance().to(z.dtype)
         weighted = (r[..., None, None] * zz).flatten(1)
         squares = (E.unsqueeze(-1) * E.unsqueeze(-2)).movedim(1, -1).reshape(k * h * h, d)
-        return mean, weighted @ squares + r @ self.mixture.noise_variances
+        return self._noise_free(), weighted @ squares + r @ self.mixture.noise_variances
+
+    def _factor_covariance(self) -> Tensor:
+        """M_n⁻¹, the posterior covariance of the factors, (n, K, H, H)."""
+        eye = torch.eye(self._R.shape[-1], dtype=self._R.dtype, device=self._R.device)
+        R_inv = torch.linalg.solve_triangular(self._R, eye.expand_as(self._R), upper=False)
+        return R_inv.mT @ R_inv
+
+    def _statistics(self, resp: Tensor) -> MaskedMoments:
+        k, h = resp.shape[1], self._z.shape[-1]
+        r, z = resp.double(), self._z.double()
+        o, x = self.observed.double(), self.x.double()
+        zz = self._factor_covariance() + z.unsqueeze(-1) * z.unsqueeze(-2)
+        rz = r.unsqueeze(-1) * z
+        rzz = r[..., None, None] * zz
+        # The largest product runs in the type of the data; all that is subtracted from is float64.
+        gram = self.observed.to(self.x.dtype).mT @ rzz.flatten(1).to(self.x.dtype)
+        joint = torch.cat([r, rz.flatten(1)], dim=-1)
+        seen, of_x = o.mT @ joint, x.mT @ joint
+        n, value = seen[:, :k].mT, of_x[:, :k].mT
+        factor = seen[:, k:].unflatten(-1, (k, h)).movedim(0, 1)
+        product = of_x[:, k:].unflatten(-1, (k, h)).movedim(0, 1)
+        square = (x.square().mT @ r).mT
+        c = self.mixture.centres.double()
+        return MaskedMoments(
+            count=r.sum(0),
+            seen=n,
+            value=value - c * n,
+            square=square - 2 * c * value + c.square() * n,
+            factor=factor,
+            product=product - c.unsqueeze(-1) * factor,
+            gram=gram.double().unflatten(-1, (k, h, h)).movedim(0, 1),
+            factor_mean=rz.sum(0),
+            factor_gram=rzz.sum(0),
+        )
 
     def _draw(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:
         E, n = self._extended(), self.x.shape[0]
@@ -162,6 +227,29 @@ class _PatternCompletion(Completion):
             log_prob[rows], means, conditional = cov.condition(seen, hidden, x, centres)
             self._groups.append((rows, hidden, means, conditional))
         return log_prob
+
+    def _statistics(self, resp: Tensor) -> Moments:
+        cov, centres = self.mixture.covariance, self.mixture.centres
+        total = cov.statistics(self.x[:0], resp[:0], centres)
+        whole = self.observed.all(-1)
+        if bool(whole.any()):
+            total = total + cov.statistics(self.x[whole], resp[whole], centres)
+        for rows, hidden, means, conditional in self._groups:
+            r = resp[rows].double().mT  # (K, n)
+            y = self.x[rows].expand(len(centres), -1, -1).clone()
+            y[:, :, hidden] = means.movedim(1, 0)
+            y = (y - centres.unsqueeze(1)).double()
+            ry = r.unsqueeze(-1) * y
+            second = ry.mT @ y
+            spread = conditional.dense().double() * r.sum(1)[:, None, None]
+            second[:, hidden[:, None], hidden] += spread
+            if cov.n_covariances == 1:
+                second = second.sum(0, keepdim=True)
+            total = total + Moments(r.sum(1), ry.sum(1), second)
+        return total
+
+    def _noise_free(self) -> Tensor:
+        return self.responsibilities @ self.mixture.centres
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         first, second = torch.zeros_like(self.x), torch.zeros_like(self.x)

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.moments import Moments
 from mogul.errors import InputError
 
@@ -126,8 +127,19 @@ class Covariance(ABC):
         """Return the moments of x (n, D) about the centres, weighted by resp (n, K)."""
 
     @abstractmethod
-    def maximise(self, moments: Moments, floor: Tensor) -> tuple[Self, Tensor]:
-        """Return the covariances of the exact M-step, and which of them met the floor (C,)."""
+    def maximise(
+        self, moments: Moments | MaskedMoments, floor: Tensor, learn: bool = True
+    ) -> tuple[Tensor, Self, Tensor]:
+        """Return the solution of the exact M-step.
+
+        Args:
+            moments: what `statistics` or a `Completion` summed over the data.
+            floor: smallest variance allowed, scalar.
+            learn: whether covariances are learned; otherwise only the centres move.
+
+        Returns:
+            the shift of the centres (K, D), the covariances, and which of them met the floor (C,).
+        """
 
     @abstractmethod
     def marginal(self, features: Tensor) -> Self:

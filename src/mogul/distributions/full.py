@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mogul.distributions.covariance import Covariance, matched
+from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.moments import Moments
 
 
@@ -133,24 +134,29 @@ class Full(Covariance):
             second[0 if self.n_covariances == 1 else k] += y.mT @ y
         return Moments(resp.sum(0, dtype=torch.float64), first, second)
 
-    def maximise(self, moments: Moments, floor: Tensor) -> tuple[Self, Tensor]:
+    def maximise(
+        self, moments: Moments | MaskedMoments, floor: Tensor, learn: bool = True
+    ) -> tuple[Tensor, Self, Tensor]:
         """Σ = S/n − δδᵀ; eigenvalues below the floor are raised to it, which is the exact optimum.
 
         Components without data keep their covariance.
         """
+        assert isinstance(moments, Moments)
         delta = moments.shift
+        if not learn:
+            return delta, self, moments.mass < 0
         outer = moments.count[:, None, None] * delta[:, :, None] * delta[:, None, :]
         n = moments.mass[:, None, None]
         covariance = (moments.second - moments.pool(outer)) / n.clamp_min(1e-300)
         covariance = torch.where(n > 0, covariance, self.dense().double())
         scale_tril, met = _floored_cholesky(covariance, floor)
-        return type(self)(scale_tril.to(self.scale_tril.dtype)), met
+        return delta, type(self)(scale_tril.to(self.scale_tril.dtype)), met
 
     def marginal(self, features: Tensor) -> Self:
         """Re-factorise the rows of L that belong to the features."""
         rows = self.scale_tril[..., features, :]
         # QR of the rows avoids squaring the condition number as L Lᵀ would.
-        r = torch.linalg.qr(rows.mT, mode="r").R
+        r = torch.linalg.qr(rows.mT).R
         sign = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).unsqueeze(-1)
         return type(self)((r * sign).mT.contiguous())
 

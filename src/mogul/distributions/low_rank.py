@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mogul.distributions.covariance import Covariance, matched
+from mogul.distributions.masked import MaskedMoments, expand, regress
 from mogul.distributions.moments import Moments
 
 _FLOAT32_RATIO = 100.0  # μ²/ψ above which the expanded square costs over 1e-5 nats in float32
@@ -39,8 +40,8 @@ class DiagonalPlusLowRank(Covariance):
 
     @classmethod
     @abstractmethod
-    def _tie_noise(cls, noise: Tensor) -> Tensor:
-        """Impose the family's structure on per-feature noise variances (..., C, D)."""
+    def _tie_noise(cls, noise: Tensor, mass: Tensor) -> Tensor:
+        """Impose the family's structure on noise variances (C, D) of counts (C, D) or (C, 1)."""
 
     @classmethod
     def raw_shapes(cls, n: int, n_features: int, rank: int) -> dict[str, tuple[int, ...]]:
@@ -253,7 +254,9 @@ class DiagonalPlusLowRank(Covariance):
             count, first, second, joint.movedim(1, 0) - c.unsqueeze(-1) * summed.unsqueeze(-2)
         )
 
-    def maximise(self, moments: Moments, floor: Tensor) -> tuple[Self, Tensor]:
+    def maximise(
+        self, moments: Moments | MaskedMoments, floor: Tensor, learn: bool = True
+    ) -> tuple[Tensor, Self, Tensor]:
         r"""One exact M-step given the responsibilities, with parameter expansion.
 
         With $S$ the scatter about the new mean and $\beta = M^{-1}W^\top\Psi^{-1}$, the expected
@@ -262,6 +265,10 @@ class DiagonalPlusLowRank(Covariance):
         expansion, $W = W^*\,\mathrm{chol}(C_{zz})$ (Rubin & Thayer 1982; Liu, Rubin & Wu 1998).
         Components without data keep their covariance.
         """
+        if isinstance(moments, MaskedMoments):
+            return self._maximise_masked(moments, floor, learn)
+        if not learn:
+            return moments.shift, self, moments.mass < 0
         delta, n = moments.shift, moments.mass[:, None].clamp_min(1e-300)
         mass = moments.count[:, None]
         diagonal = (moments.second - moments.pool(mass * delta.square())) / n
@@ -279,14 +286,34 @@ class DiagonalPlusLowRank(Covariance):
             W_star = torch.cholesky_solve(C_xz.mT, C_zz_chol).mT
             diagonal = diagonal - (W_star * C_xz).sum(-1)
             loadings = W_star @ C_zz_chol
-        noise = self._tie_noise(diagonal)
-        met = (noise < floor).any(-1)
-        noise = noise.clamp_min(floor.double())
-        seen = moments.mass > 0
-        noise = torch.where(seen[:, None], noise, self.noise.double())
-        loadings = torch.where(seen[:, None, None], loadings, self._loadings.double())
+        return delta, *self._floored(loadings, diagonal, moments.mass[:, None], floor)
+
+    def _maximise_masked(
+        self, moments: MaskedMoments, floor: Tensor, learn: bool
+    ) -> tuple[Tensor, Self, Tensor]:
+        """The M-step from partly observed rows; see `masked`."""
+        found = regress(moments, self._loadings, learn)
+        if not learn:
+            return found.shift, self, moments.count[: self.n_covariances] < 0
+        shift, loadings = expand(found, moments)
+        noise = found.residual / found.mass.clamp_min(1e-300)
+        return shift, *self._floored(loadings, noise, found.mass, floor)
+
+    def _floored(
+        self, loadings: Tensor, noise: Tensor, mass: Tensor, floor: Tensor
+    ) -> tuple[Self, Tensor]:
+        """Return new covariances with noise (C, D) tied and no lower than the floor, and where.
+
+        Where the mass (C, D) or (C, 1) is zero the old values stay.
+        """
+        noise = self._tie_noise(noise, mass)
+        seen = mass.amax(-1, keepdim=True) if self.isotropic_noise else mass
+        met = ((noise < floor) & (seen > 0)).any(-1)
+        noise = torch.where(seen > 0, noise.clamp_min(floor.double()), self.noise.double())
+        kept = self._loadings.double()
+        loadings = torch.where(mass.unsqueeze(-1) > 0, loadings, kept)
         dtype = self.noise.dtype
-        return type(self)(loadings.to(dtype), noise.to(dtype)), met & seen
+        return type(self)(loadings.to(dtype), noise.to(dtype)), met
 
     def marginal(self, features: Tensor) -> Self:
         """Keep the rows of the features."""
@@ -328,7 +355,7 @@ class Diagonal(DiagonalPlusLowRank):
         return cls.from_raw({"log_noise": variances.log()}, variances.shape[-1])
 
     @classmethod
-    def _tie_noise(cls, noise: Tensor) -> Tensor:
+    def _tie_noise(cls, noise: Tensor, mass: Tensor) -> Tensor:
         return noise
 
 
@@ -345,8 +372,8 @@ class Isotropic(DiagonalPlusLowRank):
         return cls.from_raw({"log_noise": variance.unsqueeze(-1).log()}, n_features)
 
     @classmethod
-    def _tie_noise(cls, noise: Tensor) -> Tensor:
-        return noise.mean(-1, keepdim=True)
+    def _tie_noise(cls, noise: Tensor, mass: Tensor) -> Tensor:
+        return _weighted_mean(noise, mass)
 
 
 class PPCA(DiagonalPlusLowRank):
@@ -358,8 +385,8 @@ class PPCA(DiagonalPlusLowRank):
     isotropic_noise = True
 
     @classmethod
-    def _tie_noise(cls, noise: Tensor) -> Tensor:
-        return noise.mean(-1, keepdim=True)
+    def _tie_noise(cls, noise: Tensor, mass: Tensor) -> Tensor:
+        return _weighted_mean(noise, mass)
 
 
 class FactorAnalysis(DiagonalPlusLowRank):
@@ -371,7 +398,7 @@ class FactorAnalysis(DiagonalPlusLowRank):
     isotropic_noise = False
 
     @classmethod
-    def _tie_noise(cls, noise: Tensor) -> Tensor:
+    def _tie_noise(cls, noise: Tensor, mass: Tensor) -> Tensor:
         return noise
 
 
@@ -386,6 +413,12 @@ def _quadratic(x: Tensor, centres: Tensor, noise: Tensor, seen: Tensor | None) -
     else:
         squares = x.square() @ precision.mT
     return squares - 2 * (x @ scaled.mT) + const
+
+
+def _weighted_mean(noise: Tensor, mass: Tensor) -> Tensor:
+    """Return the mean over features (C, 1) of noise (C, D), weighted by mass (C, D) or (C, 1)."""
+    mass = mass.expand_as(noise)
+    return (noise * mass).sum(-1, keepdim=True) / mass.sum(-1, keepdim=True).clamp_min(1e-300)
 
 
 def _principal_components(x: Tensor, rank: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -131,10 +131,15 @@ class Mixture(Distribution):
     def component_log_prob(self, value: Tensor) -> Tensor:
         """Return log π_k + log N(x; k) for rows (..., D), as (..., K), in nats.
 
+        Features that are NaN are marginalised.
+
         Raises:
             InputError: if the rows have the wrong number of features.
         """
         self._check_width(value)
+        if not self.batch_shape and bool(value.isnan().any()):
+            log_prob = self.complete(value.reshape(-1, self.n_features)).log_prob
+            return log_prob.reshape(*value.shape[:-1], self.n_components)
         x = value.to(self.dtype) - self.origin
         if self.batch_shape:
             log_prob = self.covariance.log_prob(x.unsqueeze(-2), self.centres).squeeze(-2)
@@ -150,9 +155,6 @@ class Mixture(Distribution):
         Raises:
             InputError: if the rows have the wrong number of features.
         """
-        if not self.batch_shape and value.isnan().any():
-            rows = value.reshape(-1, value.shape[-1])
-            return self.complete(rows).log_prob.logsumexp(-1).reshape(value.shape[:-1])
         return self.component_log_prob(value).logsumexp(-1)
 
     def responsibilities(self, value: Tensor) -> Tensor:
@@ -163,10 +165,13 @@ class Mixture(Distribution):
         r"""Return the posterior mean of the noise-free part of rows (n, D), as (n, D).
 
         $\hat x = \sum_k p(k|x)\,(\mu_k + W_k E[z|x,k])$; without factors, the weighted means.
+        What is NaN is reconstructed too, from the rest of its row.
 
         Raises:
             InputError: if the rows have the wrong number of features.
         """
+        if bool(value.isnan().any()):
+            return self.complete(value).reconstruction
         responsibilities = self.responsibilities(value)
         x = value.to(self.dtype) - self.origin
         return self.origin + self.covariance.reconstruct(x, responsibilities, self.centres)

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Moments:
+class Additive:
+    """Statistics that add: of disjoint data, of batches, of machines."""
+
+    def __add__(self, other: Self) -> Self:
+        """Return the statistics of both data sets together."""
+        return self._each(lambda name, own: own + getattr(other, name))
+
+    def scale(self, factor: float) -> Self:
+        """Return the statistics of the data with all weights multiplied by `factor`."""
+        return self._each(lambda name, own: own * factor)
+
+    def _each(self, function: Callable[[str, Tensor], Tensor]) -> Self:
+        present = [f.name for f in fields(self) if getattr(self, f.name) is not None]
+        return replace(self, **{name: function(name, getattr(self, name)) for name in present})
+
+
+@dataclass(frozen=True)
+class Moments(Additive):
     r"""Weighted counts, first and second moments of each component about its reference point.
 
     With responsibilities $r_{nk}$ (times sample weights) and reference points $o_k$:
@@ -29,24 +48,6 @@ class Moments:
     first: Tensor
     second: Tensor
     projected: Tensor | None = None
-
-    def __add__(self, other: Moments) -> Moments:
-        """Return the moments of both data sets together."""
-        sums = {
-            f.name: getattr(self, f.name) + getattr(other, f.name)
-            for f in fields(self)
-            if getattr(self, f.name) is not None
-        }
-        return replace(self, **sums)
-
-    def scale(self, factor: float) -> Moments:
-        """Return the moments of the data with all weights multiplied by `factor`."""
-        scaled = {
-            f.name: getattr(self, f.name) * factor
-            for f in fields(self)
-            if getattr(self, f.name) is not None
-        }
-        return replace(self, **scaled)
 
     @property
     def shift(self) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mogul.distributions import Covariance, Mixture, Moments, family
+from mogul.distributions import Covariance, MaskedMoments, Mixture, Moments, family
 from mogul.errors import InputError
 
 SHARINGS = ("own", "shared", "constant")
@@ -132,9 +132,18 @@ class GaussianMixture(nn.Module):
             self.raw[name].copy_(tensor)
 
     @torch.no_grad()
-    def expect(self, x: Tensor, weight: Tensor | None) -> tuple[Moments, Tensor]:
-        """Return the expected moments of rows x (n, D) with weights (n,), and log p(x) (n,)."""
+    def expect(
+        self, x: Tensor, weight: Tensor | None, gaps: bool
+    ) -> tuple[Moments | MaskedMoments, Tensor]:
+        """Return the expected moments of rows x (n, D) with weights (n,), and log p(x) (n,).
+
+        With `gaps`, NaN marks what is missing, and moments of the other kind are returned, whether
+        or not these rows have any; log p is that of what is observed.
+        """
         mixture = self()
+        if gaps:
+            completion = mixture.complete(x)
+            return completion.statistics(weight), completion.log_prob.logsumexp(-1)
         x = x - self.origin
         joint = mixture.covariance.log_prob(x, mixture.centres) + mixture.log_weights
         log_prob = joint.logsumexp(-1)
@@ -144,11 +153,12 @@ class GaussianMixture(nn.Module):
         return mixture.covariance.statistics(x, resp, mixture.centres), log_prob
 
     @torch.no_grad()
-    def maximise(self, moments: Moments) -> list[str]:
+    def maximise(self, moments: Moments | MaskedMoments) -> list[str]:
         """Set weights, means and covariances to their exact maximisers; tell of floors met."""
         mixture, told = self(), []
-        if self.sharing != "constant":
-            covariance, met = mixture.covariance.maximise(moments, self.floor)
+        learn = self.sharing != "constant"
+        shift, covariance, met = mixture.covariance.maximise(moments, self.floor, learn)
+        if learn:
             for name, tensor in covariance.to_raw().items():
                 self.raw[name].copy_(tensor)
             if met.any():
@@ -157,12 +167,12 @@ class GaussianMixture(nn.Module):
                     "covariance(s), which hold too few or too equal rows: raise variance_floor or "
                     "use fewer components"
                 )
-        self.centres.add_(moments.shift.to(self.dtype))
+        self.centres.add_(shift.to(self.dtype))
         weights = moments.count / moments.count.sum()
         self.logits.copy_(weights.clamp_min(1e-30).log())
         return told
 
-    def dead(self, moments: Moments) -> Tensor:
+    def dead(self, moments: Moments | MaskedMoments) -> Tensor:
         """Return the components that hold less than half an observation."""
         return (moments.count < 0.5).nonzero().squeeze(-1)
 
@@ -170,10 +180,11 @@ class GaussianMixture(nn.Module):
     def reseed(self, components: Tensor, points: Tensor) -> None:
         """Restart components at points (m, D), with the covariance of the heaviest component.
 
+        Missing values of a point are taken at the origin of the data.
         They get a tenth of an equal share of the weight, so that they disturb the others little.
         """
         heaviest = int(self.logits.argmax())
-        self.centres[components] = points - self.origin
+        self.centres[components] = (points - self.origin).nan_to_num(0.0)
         self.logits.copy_(self.logits.log_softmax(-1))
         self.logits[components] = -torch.tensor(10.0 * self.n_components).log().to(self.dtype)
         if self.sharing == "own":
