@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mogul.algorithms import EM, fit, initialise
+    from mogul.algorithms import EM, Gradient, fit, initialise
     from mogul.data import open_source
     from mogul.distributions import Mixture
     from mogul.errors import InputError
@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "EM": "mogul.algorithms",
     "GaussianMixture": "mogul.models",
+    "Gradient": "mogul.algorithms",
     "InputError": "mogul.errors",
     "Mixture": "mogul.distributions",
     "fit": "mogul.algorithms",
@@ -27,6 +28,7 @@ _HOMES = {
 __all__ = [
     "EM",
     "GaussianMixture",
+    "Gradient",
     "InputError",
     "Mixture",
     "fit",

@@ -66,6 +66,37 @@ class Density(Protocol):
         ...
 
 
+class HasGradient(Protocol):
+    """A module whose parameters gradients can move."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the parameters."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        ...
+
+    @property
+    def data_scale(self) -> float:
+        """Unit in which the data are spread."""
+        ...
+
+    def __call__(self) -> Density:
+        """Return the density as a value, through which gradients flow."""
+        ...
+
+    def parameter_groups(self) -> dict[str, list[torch.nn.Parameter]]:
+        """Return parameters as "weights", "locations" (in data units) and "shapes" (without)."""
+        ...
+
+    def clamp(self) -> list[str]:
+        """Put parameters back where densities are bounded; return what to tell."""
+        ...
+
+
 class HasMoments(Protocol):
     """A model that expectation-maximisation can fit, whatever its family."""
 

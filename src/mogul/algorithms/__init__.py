@@ -2,12 +2,14 @@
 
 from mogul.algorithms.base import Fit, StopReason, fit
 from mogul.algorithms.em import EM
+from mogul.algorithms.gradient import Gradient
 from mogul.algorithms.initialise import initialise
 from mogul.algorithms.scoring import default_batch_size, log_likelihoods, mean_log_likelihood
 
 __all__ = [
     "EM",
     "Fit",
+    "Gradient",
     "StopReason",
     "default_batch_size",
     "fit",

@@ -38,10 +38,15 @@ class Pass:
 
 
 class Algorithm(Protocol):
-    """How to improve a model; `fit` owns the loop."""
+    """How to improve a model; `fit` owns the loop.
 
-    def init(self, model: Any, source: Source) -> Any:
-        """Check model and source, and return the algorithm's state."""
+    `monotone` says that every pass raises the log-likelihood, so that a small gain means the end.
+    """
+
+    monotone: bool
+
+    def init(self, model: Any, source: Source, passes: int) -> Any:
+        """Check model and source, and return the algorithm's state for so many passes at most."""
         ...
 
     def step(
@@ -84,7 +89,7 @@ def fit(
         algorithm: how, for example `EM()`.
         passes: largest number of passes over the data.
         tolerance: stop when a pass raises the mean log-likelihood by less, in nats per feature;
-            zero never stops early.
+            zero never stops early, and neither do algorithms that are not monotone.
         validation: held-out data to score at every pass.
         callback: called with each row of the history.
         seen: called with the number of rows seen after each batch, for progress bars.
@@ -98,7 +103,7 @@ def fit(
     if passes < 1:
         raise InputError(f"passes is {passes}; it must be at least 1.")
     began = time.perf_counter()
-    state = algorithm.init(model, source)
+    state = algorithm.init(model, source, passes)
     history: list[dict[str, Any]] = []
     reason = StopReason.PASS_LIMIT
     for number in range(1, passes + 1):
@@ -114,7 +119,7 @@ def fit(
         })
         if callback is not None:
             callback(history[-1])
-        if _converged(history, tolerance * source.n_features):
+        if algorithm.monotone and _converged(history, tolerance * source.n_features):
             reason = StopReason.CONVERGED
             break
     return Fit(model, history, reason, time.perf_counter() - began)

@@ -42,11 +42,13 @@ class EM:
         batch_size: rows per batch; default: what keeps buffers near 64 MB.
     """
 
+    monotone = True
+
     def __init__(self, batch_size: int | None = None) -> None:
         """Choose the batch size."""
         self.batch_size = batch_size
 
-    def init(self, model: HasMoments, source: Source) -> bool:
+    def init(self, model: HasMoments, source: Source, passes: int) -> bool:
         """Check that there are rows for all components; return whether values are missing.
 
         Raises:

@@ -100,7 +100,7 @@ class _LowRankCompletion(Completion):
     def _component_log_prob(self) -> Tensor:
         cov, centres, x = self.mixture.covariance, self.mixture.centres, self.x
         assert isinstance(cov, DiagonalPlusLowRank)
-        if cov.steep:
+        if bool(cov.steep.any()):
             cov = cov.map(torch.Tensor.double)
             centres, x = centres.double(), x.double()
         n, (k, d) = x.shape[0], centres.shape

@@ -28,6 +28,7 @@ class Covariance(ABC):
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
     low_rank: ClassVar[bool] = False
+    in_data_units: ClassVar[tuple[str, ...]] = ()  # unconstrained tensors that grow with the data
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         """Register every family that has a name."""
@@ -48,6 +49,11 @@ class Covariance(ABC):
     @abstractmethod
     def to_raw(self) -> dict[str, Tensor]:
         """Return the unconstrained tensors; the inverse of `from_raw`."""
+
+    @classmethod
+    @abstractmethod
+    def clamp_raw(cls, raw: dict[str, Tensor], floor: Tensor) -> Tensor:
+        """Raise, in place, what makes variances smaller than the floor; return where (C,)."""
 
     @classmethod
     @abstractmethod
@@ -103,6 +109,10 @@ class Covariance(ABC):
     @abstractmethod
     def dense(self) -> Tensor:
         """Return the covariance matrices (..., C, D, D): for tests and small D only."""
+
+    def tril(self) -> Tensor:
+        """Return Cholesky factors (..., C, D, D): for small D only."""
+        return torch.linalg.cholesky(self.dense())
 
     @abstractmethod
     def log_prob(self, x: Tensor, centres: Tensor) -> Tensor:
@@ -166,6 +176,13 @@ class Covariance(ABC):
     @abstractmethod
     def n_parameters(cls, n_features: int, rank: int) -> int:
         """Return the number of free parameters of one covariance."""
+
+
+def raise_to(raw: Tensor, least: Tensor) -> Tensor:
+    """Raise values (C, m) to a least one, in place; return the rows in which one was raised."""
+    low = (raw < least).any(-1)
+    raw.clamp_min_(least)
+    return low
 
 
 def families() -> dict[str, type[Covariance]]:

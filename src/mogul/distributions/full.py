@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from mogul.distributions.covariance import Covariance, matched
+from mogul.distributions.covariance import Covariance, matched, raise_to
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.moments import Moments
 
@@ -31,19 +31,25 @@ class Full(Covariance):
 
     @classmethod
     def raw_shapes(cls, n: int, n_features: int, rank: int) -> dict[str, tuple[int, ...]]:
-        """Return one lower triangle with a logarithmic diagonal."""
-        return {"scale_tril": (n, n_features, n_features)}
+        """Return logarithms of the diagonal, and the rows of L in units of their diagonal."""
+        return {"log_diagonal": (n, n_features), "lower": (n, n_features, n_features)}
 
     @classmethod
     def from_raw(cls, raw: dict[str, Tensor], n_features: int) -> Self:
-        """Return L = strict lower triangle + exp(diagonal)."""
-        a = raw["scale_tril"]
-        return cls(a.tril(-1) + torch.diag_embed(a.diagonal(dim1=-2, dim2=-1).exp()))
+        """Return L = diag(exp(log_diagonal)) (I + strict lower triangle)."""
+        eye = torch.eye(n_features, dtype=raw["lower"].dtype, device=raw["lower"].device)
+        return cls(raw["log_diagonal"].exp().unsqueeze(-1) * (eye + raw["lower"].tril(-1)))
 
     def to_raw(self) -> dict[str, Tensor]:
-        """Return the lower triangle with the logarithm of the diagonal."""
-        diagonal = self.scale_tril.diagonal(dim1=-2, dim2=-1).log()
-        return {"scale_tril": self.scale_tril.tril(-1) + torch.diag_embed(diagonal)}
+        """Return the logarithm of the diagonal, and the triangle below it relative to it."""
+        diagonal = self.scale_tril.diagonal(dim1=-2, dim2=-1)
+        lower = (self.scale_tril / diagonal.unsqueeze(-1)).tril(-1)
+        return {"log_diagonal": diagonal.log(), "lower": lower}
+
+    @classmethod
+    def clamp_raw(cls, raw: dict[str, Tensor], floor: Tensor) -> Tensor:
+        """Keep the conditional variances L_dd² at the floor or above."""
+        return raise_to(raw["log_diagonal"], 0.5 * floor.log())
 
     @classmethod
     def from_cluster(cls, x: Tensor, rank: int, floor: Tensor, prior: Tensor, seed: int) -> Self:
@@ -91,6 +97,10 @@ class Full(Covariance):
     def dense(self) -> Tensor:
         """Return L Lᵀ."""
         return self.scale_tril @ self.scale_tril.mT
+
+    def tril(self) -> Tensor:
+        """Return L."""
+        return self.scale_tril
 
     def log_prob(self, x: Tensor, centres: Tensor) -> Tensor:
         """Whiten by L⁻¹, one matrix product per component: −½(‖L⁻¹(x−μ)‖² + D log 2π) − log|L|."""

@@ -20,7 +20,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from mogul.distributions.covariance import Covariance, matched
+from mogul.distributions.covariance import Covariance, matched, raise_to
 from mogul.distributions.masked import MaskedMoments, expand, regress
 from mogul.distributions.moments import Moments
 
@@ -64,6 +64,11 @@ class DiagonalPlusLowRank(Covariance):
         """Return log ψ and the loadings."""
         raw = {"log_noise": self.noise.log()}
         return raw | ({"loadings": self._loadings} if self.low_rank else {})
+
+    @classmethod
+    def clamp_raw(cls, raw: dict[str, Tensor], floor: Tensor) -> Tensor:
+        """Keep the noise at the floor or above."""
+        return raise_to(raw["log_noise"], floor.log())
 
     @classmethod
     def from_cluster(cls, x: Tensor, rank: int, floor: Tensor, prior: Tensor, seed: int) -> Self:
@@ -182,18 +187,41 @@ class DiagonalPlusLowRank(Covariance):
         return total.to(x.dtype)
 
     @property
-    def steep(self) -> bool:
-        """Whether factors dwarf the noise so much that float32 would lose the residual."""
+    def steep(self) -> Tensor:
+        """Mark covariances (C,) whose factors dwarf the noise: float32 would lose the residual."""
         if self.noise.dtype == torch.float64:
-            return False
+            return torch.zeros(self.n_covariances, dtype=torch.bool, device=self.noise.device)
         signal = (self._loadings.square() / self.noise.unsqueeze(-1)).detach().sum((-1, -2))
-        return bool((signal > _FLOAT32_SIGNAL * self.n_features).any())
+        steep = signal > _FLOAT32_SIGNAL * self.n_features
+        return steep.reshape(-1, self.n_covariances).any(0)
+
+    def _subset(self, which: Tensor) -> Self:
+        """Return the covariances marked in which (C,)."""
+        return type(self)(self._loadings[..., which, :, :], self.noise[..., which, :])
+
+    def _split(self, n_components: int) -> list[tuple[Tensor, Self]]:
+        """Return marked components (K,) with their covariances, the steep ones in float64."""
+        steep, parts = self.steep, []
+        for which, convert in ((~steep, None), (steep, torch.Tensor.double)):
+            if bool(which.any()):
+                part = self if bool(which.all()) else self._subset(which)
+                parts.append((which.expand(n_components), part.map(convert) if convert else part))
+        return parts
 
     def log_prob(self, x: Tensor, centres: Tensor) -> Tensor:
         """Score all components by matrix products with x, x² and V."""
-        if self.steep:
-            exact = self.map(torch.Tensor.double).log_prob(x.double(), centres.double())
-            return exact.to(x.dtype)
+        parts = self._split(centres.shape[-2])
+        if len(parts) == 1:
+            part = parts[0][1]
+            return part._log_prob(x.to(part.noise), centres.to(part.noise)).to(x.dtype)
+        shape = (*torch.broadcast_shapes(x.shape[:-2], centres.shape[:-2]), x.shape[-2])
+        out = x.new_empty(*shape, centres.shape[-2])
+        for which, part in parts:
+            scored = part._log_prob(x.to(part.noise), centres[..., which, :].to(part.noise))
+            out[..., which] = scored.to(x.dtype)
+        return out
+
+    def _log_prob(self, x: Tensor, centres: Tensor) -> Tensor:
         V, R = self._whitener()
         V = V.to(x.dtype)
         quad = self._quadratic(x, centres) - self._project(x, centres, V).square().sum(-1)
@@ -226,9 +254,17 @@ class DiagonalPlusLowRank(Covariance):
 
     def statistics(self, x: Tensor, resp: Tensor, centres: Tensor) -> Moments:
         """Counts, means, squares, and the second moments projected on V, by matrix products."""
-        if self.steep:
-            double = self.map(torch.Tensor.double)
-            return double.statistics(x.double(), resp.double(), centres.double())
+        parts = self._split(len(centres))
+        found = [
+            (
+                which,
+                part._statistics(*(t.to(part.noise) for t in (x, resp[:, which], centres[which]))),
+            )
+            for which, part in parts
+        ]
+        return found[0][1] if len(found) == 1 else Moments.scatter(found)
+
+    def _statistics(self, x: Tensor, resp: Tensor, centres: Tensor) -> Moments:
         shared = self.n_covariances == 1
         count = resp.sum(0, dtype=torch.float64)
         c, sums = centres.double(), (resp.mT @ x).double()
@@ -382,6 +418,7 @@ class PPCA(DiagonalPlusLowRank):
     name = "ppca"
     aliases = ("mppca", "ppca-mixture")
     low_rank = True
+    in_data_units = ("loadings",)
     isotropic_noise = True
 
     @classmethod
@@ -395,6 +432,7 @@ class FactorAnalysis(DiagonalPlusLowRank):
     name = "factor-analysis"
     aliases = ("fa", "mfa", "factor-analysis-mixture")
     low_rank = True
+    in_data_units = ("loadings",)
     isotropic_noise = False
 
     @classmethod

@@ -11,6 +11,7 @@ from torch.distributions import Distribution, constraints
 from mogul.compute.backend import make_generator
 from mogul.distributions.completion import Completion, complete
 from mogul.distributions.covariance import Covariance
+from mogul.distributions.reparameterise import attach
 from mogul.errors import InputError
 
 
@@ -37,6 +38,7 @@ class Mixture(Distribution):
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}  # ruff: ignore[mutable-class-default] - torch's own form
+    has_rsample = True
     support = constraints.real_vector  # pyright: ignore[reportAssignmentType]
 
     def __init__(
@@ -204,6 +206,33 @@ class Mixture(Distribution):
             centres = centres.expand(*shape, *centres.shape[-2:])
             pick = index[..., None, None].expand(*shape, 1, self.n_features)
             return self.origin + centres.gather(-2, pick).squeeze(-2) + draws
+
+    def rsample(  # type: ignore[override]
+        self, sample_shape: Any = (), seed: int | None = None
+    ) -> Tensor:
+        """Draw samples (*sample_shape, *batch_shape, D) that are differentiable in all parameters.
+
+        Implicit reparameterisation; see `reparameterise`. It builds D×D factors, and so is for
+        features by the dozen, not by the thousand.
+
+        Args:
+            sample_shape: how many, as a tuple.
+            seed: any integer makes the draw repeatable; None draws a fresh seed from the system.
+
+        Returns:
+            samples in the units of the data.
+        """
+        drawn = self.sample(sample_shape, seed=seed)
+        batch, k, d = self.batch_shape, self.n_components, self.n_features
+        n_batch = batch.numel()
+        tril = self.covariance.tril().expand(*batch, k, d, d).reshape(n_batch, k, d, d)
+        x = attach(
+            (drawn - self.origin).reshape(-1, n_batch, d),
+            self.log_weights.expand(*batch, k).reshape(n_batch, k),
+            self.centres.expand(*batch, k, d).reshape(n_batch, k, d),
+            tril,
+        )
+        return self.origin + x.to(self.dtype).reshape(drawn.shape)
 
     def marginal(self, features: Tensor) -> Mixture:
         """Return the mixture of some features, given by their indices (m,)."""

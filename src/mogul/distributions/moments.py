@@ -49,6 +49,19 @@ class Moments(Additive):
     second: Tensor
     projected: Tensor | None = None
 
+    @classmethod
+    def scatter(cls, parts: list[tuple[Tensor, Moments]]) -> Moments:
+        """Put the moments of marked components (K,) together, in the order of the marks."""
+        joined = {}
+        for f in fields(cls):
+            first = getattr(parts[0][1], f.name)
+            if first is not None:
+                out = first.new_empty(len(parts[0][0]), *first.shape[1:])
+                for which, part in parts:
+                    out[which] = getattr(part, f.name)
+                joined[f.name] = out
+        return cls(**joined)
+
     @property
     def shift(self) -> Tensor:
         """Weighted means relative to the reference points, (K, D); zero where nothing was seen."""

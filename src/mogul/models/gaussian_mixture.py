@@ -39,7 +39,7 @@ class GaussianMixture(nn.Module):
     """
 
     origin: Tensor
-    floor: Tensor
+    variance_scale: Tensor
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class GaussianMixture(nn.Module):
             for name, shape in self.family.raw_shapes(n_covariances, n_features, self.rank).items()
         })
         self.register_buffer("origin", torch.zeros(n_features, **kind))
-        self.register_buffer("floor", torch.tensor(torch.finfo(dtype).tiny, **kind))
+        self.register_buffer("variance_scale", torch.ones((), **kind))
 
     @property
     def n_components(self) -> int:
@@ -95,6 +95,33 @@ class GaussianMixture(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters live."""
         return self.centres.device
+
+    @property
+    def floor(self) -> Tensor:
+        """Smallest variance allowed, scalar, in squared units of the data."""
+        return self.variance_floor * self.variance_scale
+
+    @property
+    def data_scale(self) -> float:
+        """Root mean variance of the features: the unit in which the data are spread."""
+        return float(self.variance_scale.sqrt())
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return what gradients move: "weights", "locations" in data units, "shapes" without."""
+        moving = {name: p for name, p in self.raw.items() if p.requires_grad}
+        located = [p for name, p in moving.items() if name in self.family.in_data_units]
+        shapes = [p for name, p in moving.items() if name not in self.family.in_data_units]
+        return {
+            "weights": [p for p in [self.logits] if p.requires_grad],
+            "locations": [p for p in [self.centres] if p.requires_grad] + located,
+            "shapes": shapes,
+        }
+
+    @torch.no_grad()
+    def clamp(self) -> list[str]:
+        """Put variances that fell below the floor back on it; tell of it."""
+        low = self.family.clamp_raw(dict(self.raw.items()), self.floor)
+        return self._told_of_floor(low)
 
     @property
     def n_parameters(self) -> int:
@@ -128,6 +155,7 @@ class GaussianMixture(nn.Module):
         self.logits.copy_(mixture.log_weights)
         self.centres.copy_(mixture.centres)
         self.origin.copy_(mixture.origin)
+        self.variance_scale.copy_(mixture.variance.mean())
         for name, tensor in raw.items():
             self.raw[name].copy_(tensor)
 
@@ -161,16 +189,19 @@ class GaussianMixture(nn.Module):
         if learn:
             for name, tensor in covariance.to_raw().items():
                 self.raw[name].copy_(tensor)
-            if met.any():
-                told.append(
-                    f"variance floor {self.floor.item():.3g} met in {int(met.sum())} "
-                    "covariance(s), which hold too few or too equal rows: raise variance_floor or "
-                    "use fewer components"
-                )
+            told = self._told_of_floor(met)
         self.centres.add_(shift.to(self.dtype))
         weights = moments.count / moments.count.sum()
         self.logits.copy_(weights.clamp_min(1e-30).log())
         return told
+
+    def _told_of_floor(self, met: Tensor) -> list[str]:
+        if not bool(met.any()):
+            return []
+        return [
+            f"variance floor {self.floor.item():.3g} met in {int(met.sum())} covariance(s), which "
+            "hold too few or too equal rows: raise variance_floor or use fewer components"
+        ]
 
     def dead(self, moments: Moments | MaskedMoments) -> Tensor:
         """Return the components that hold less than half an observation."""
@@ -210,7 +241,7 @@ class GaussianMixture(nn.Module):
         x = x - self.origin
         scale = float(x.double().square().mean())
         _check_scale(scale, self.dtype)
-        self.floor.fill_(self.variance_floor * scale)
+        self.variance_scale.fill_(scale)
         sizes = torch.bincount(labels, minlength=self.n_components).to(x.dtype)
         sums = torch.zeros_like(self.centres).index_add_(0, labels, x)
         filled = sizes.clamp_min(1).unsqueeze(-1)

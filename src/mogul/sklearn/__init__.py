@@ -1,0 +1,6 @@
+"""scikit-learn estimators over mogul's mixtures."""
+
+from mogul.sklearn.factors import MFA, MPPCA
+from mogul.sklearn.gaussian import GaussianMixture
+
+__all__ = ["MFA", "MPPCA", "GaussianMixture"]

@@ -1,0 +1,275 @@
+"""What all mixture estimators share: fitting with restarts, and everything done with the fit."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, DensityMixin, _fit_context
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from mogul.algorithms import EM, fit
+from mogul.data import ArraySource
+from mogul.distributions import Mixture
+from mogul.models import GaussianMixture as Model
+
+INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
+
+
+class MixtureEstimator(DensityMixin, BaseEstimator):
+    """Base of the estimators: numpy in, numpy out; torch in, torch out; NaN means missing.
+
+    Computation runs in the type of the data, float32 or float64, and on the device of a tensor.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "reg_covar": [Interval(Real, 0.0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "init_params": [StrOptions(set(INIT_PARAMS))],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+    }
+
+    n_components: int
+    tol: float
+    reg_covar: float
+    max_iter: int
+    n_init: int
+    init_params: str
+    random_state: Any
+    warm_start: bool
+    verbose: int
+
+    def __sklearn_tags__(self) -> Any:
+        """Say that NaN is allowed."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    @abstractmethod
+    def _new_model(self, n_features: int, dtype: torch.dtype, device: torch.device) -> Model:
+        """Return an untrained model of the estimator's family."""
+
+    def fit(self, X: Any, y: None = None, sample_weight: Any = None) -> Self:
+        """Fit by EM, `n_init` times, and keep the fit of highest likelihood.
+
+        Args:
+            X: rows (n_samples, n_features): array, tensor or data frame; NaN means missing.
+            y: ignored.
+            sample_weight: one weight per row, (n_samples,), or None.
+
+        Returns:
+            the estimator.
+        """
+        self._fit(X, sample_weight)
+        return self
+
+    def fit_predict(self, X: Any, y: None = None, sample_weight: Any = None) -> Any:
+        """Fit, and return the most likely component of every row, (n_samples,)."""
+        return self._fit(X, sample_weight).predict(X)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def _fit(self, X: Any, sample_weight: Any) -> Self:
+        x = self._rows(X, reset=True)
+        if len(x) < self.n_components:
+            raise ValueError(
+                f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
+                f"n_samples = {len(x)}"
+            )
+        weight = None
+        if sample_weight is not None:
+            weight = torch.as_tensor(np.asarray(sample_weight), dtype=x.dtype)
+        source = ArraySource(x, weight)
+        random = check_random_state(self.random_state)
+        warm = self.warm_start and hasattr(self, "model_")
+        best = None
+        for _ in range(1 if warm else self.n_init):
+            model = self.model_ if warm else self._started(x, weight, random)
+            fitted = fit(model, source, EM(), passes=self.max_iter, tolerance=self.tol / x.shape[1])
+            if best is None or _bound(fitted) > _bound(best):
+                best = fitted
+        assert best is not None
+        self.model_ = best.model.requires_grad_(False)
+        self.lower_bounds_ = [row["log_likelihood"] for row in best.history]
+        self.lower_bound_ = self.lower_bounds_[-1]
+        self.n_iter_ = len(best.history)
+        self.converged_ = best.reason.value == "converged"
+        if not self.converged_:
+            warnings.warn(
+                f"EM did not converge in {self.max_iter} iterations (tol={self.tol}); try "
+                "different init parameters, or increase max_iter, tol, or check for degenerate "
+                "data.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        self._publish(self.mixture_)
+        return self
+
+    def _started(self, x: Tensor, weight: Tensor | None, random: np.random.RandomState) -> Model:
+        """Return a model after one M-step from the initial responsibilities."""
+        model = self._new_model(x.shape[1], x.dtype, x.device)
+        filled = torch.where(x.isnan(), x.nanmean(0).nan_to_num(0.0), x)
+        resp = torch.as_tensor(
+            _responsibilities(
+                filled.cpu().numpy(), self.init_params, self.n_components, random,
+                None if weight is None else weight.numpy(),
+            ),
+            dtype=x.dtype,
+            device=x.device,
+        )  # fmt: skip
+        model.start(filled, resp.argmax(-1), seed=int(random.randint(2**31 - 1)))
+        scale = float(model.variance_scale)
+        model.variance_floor = self.reg_covar / scale
+        resp = resp if weight is None else resp * weight.to(x).unsqueeze(-1)
+        self._from_responsibilities(model, filled, resp)
+        return model
+
+    def _from_responsibilities(self, model: Model, x: Tensor, resp: Tensor) -> None:
+        """Set the model by one exact M-step from responsibilities (n, K)."""
+        mixture = model()
+        centred = x - model.origin
+        model.maximise(mixture.covariance.statistics(centred, resp, mixture.centres))
+
+    @property
+    def mixture_(self) -> Mixture:
+        """The fitted density."""
+        check_is_fitted(self, "model_")
+        return self.model_()
+
+    def _publish(self, mixture: Mixture) -> None:
+        """Set the attributes of the fit under scikit-learn's names."""
+        self.weights_ = mixture.weights.cpu().numpy()
+        self.means_ = mixture.means.cpu().numpy()
+
+    def score_samples(self, X: Any) -> Any:
+        """Return the log-likelihood of each row in nats, (n_samples,)."""
+        mixture, x = self._opened(X)
+        return _like(X, mixture.log_prob(x))
+
+    def score(self, X: Any, y: None = None) -> float:
+        """Return the mean log-likelihood per row, in nats."""
+        mixture, x = self._opened(X)
+        return float(mixture.log_prob(x).double().mean())
+
+    def predict(self, X: Any) -> Any:
+        """Return the most likely component of each row, (n_samples,)."""
+        mixture, x = self._opened(X)
+        return _like(X, mixture.component_log_prob(x).argmax(-1))
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return the responsibilities of the components, (n_samples, n_components)."""
+        mixture, x = self._opened(X)
+        return _like(X, mixture.responsibilities(x))
+
+    def impute(self, X: Any) -> Any:
+        """Return the rows with each NaN replaced by its conditional mean."""
+        mixture, x = self._opened(X)
+        return _like(X, mixture.complete(x).mean)
+
+    def sample_missing(self, X: Any, n_samples: int = 1) -> Any:
+        """Return draws of the rows with each NaN drawn from its conditional distribution.
+
+        Args:
+            X: rows (n_samples, n_features) with NaN.
+            n_samples: number of draws m, as for multiple imputation.
+
+        Returns:
+            completed rows, (m, n_samples, n_features).
+        """
+        mixture, x = self._opened(X)
+        random, completion = check_random_state(self.random_state), mixture.complete(x)
+        draws = [completion.sample(seed=int(random.randint(2**31 - 1))) for _ in range(n_samples)]
+        return _like(X, torch.stack(draws))
+
+    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Draw rows from the fitted mixture, ordered by component.
+
+        Args:
+            n_samples: how many.
+
+        Returns:
+            rows (n_samples, n_features), and their components (n_samples,).
+
+        Raises:
+            ValueError: if n_samples is not positive.
+        """
+        mixture = self.mixture_
+        if n_samples < 1:
+            raise ValueError(f"Invalid value for 'n_samples': {n_samples}. At least one is needed.")
+        random = check_random_state(self.random_state)
+        weights = self.weights_.astype(np.float64)
+        counts = random.multinomial(n_samples, weights / weights.sum())
+        labels = np.repeat(np.arange(self.n_components), counts)
+        generator = torch.Generator(device=mixture.device).manual_seed(
+            int(random.randint(2**31 - 1))
+        )
+        component = torch.as_tensor(labels, device=mixture.device)
+        draws = mixture.means[component] + mixture.covariance.sample(component, True, generator)
+        return draws.cpu().numpy(), labels
+
+    def aic(self, X: Any) -> float:
+        """Return Akaike's information criterion on X; lower is better."""
+        return -2 * self.score(X) * len(X) + 2 * self.model_.n_parameters
+
+    def bic(self, X: Any) -> float:
+        """Return the Bayesian information criterion on X (Schwarz 1978); lower is better."""
+        return -2 * self.score(X) * len(X) + self.model_.n_parameters * float(np.log(len(X)))
+
+    def _opened(self, X: Any) -> tuple[Mixture, Tensor]:
+        mixture = self.mixture_
+        return mixture, self._rows(X, reset=False).to(mixture.centres)
+
+    def _rows(self, X: Any, reset: bool) -> Tensor:
+        """Return X as a float tensor, checked as scikit-learn checks."""
+        device = X.device if isinstance(X, Tensor) else "cpu"
+        array: Any = X.detach().cpu().numpy() if isinstance(X, Tensor) else X
+        checked = validate_data(
+            self, array, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan",
+            ensure_min_samples=2 if reset else 1,
+        )  # fmt: skip
+        return torch.as_tensor(np.array(checked), device=device)
+
+
+def _responsibilities(
+    x: np.ndarray,
+    how: str,
+    k: int,
+    random: np.random.RandomState,
+    weight: np.ndarray | None,
+) -> np.ndarray:
+    """Return initial responsibilities (n, K) by scikit-learn's own rules."""
+    n = len(x)
+    if how == "random":
+        resp = random.uniform(size=(n, k))
+        return resp / resp.sum(1, keepdims=True)
+    resp = np.zeros((n, k))
+    if how == "kmeans":
+        means = KMeans(k, n_init=1, random_state=random)  # pyright: ignore[reportArgumentType]
+        resp[np.arange(n), means.fit(x, sample_weight=weight).labels_] = 1
+    elif how == "k-means++":
+        resp[kmeans_plusplus(x, k, sample_weight=weight, random_state=random)[1], np.arange(k)] = 1
+    else:
+        resp[random.choice(n, size=k, replace=False), np.arange(k)] = 1
+    return resp
+
+
+def _bound(fitted: Any) -> float:
+    return fitted.history[-1]["log_likelihood"]
+
+
+def _like(X: Any, result: Tensor) -> Any:
+    """Return a tensor for a tensor, and an array for anything else."""
+    return result if isinstance(X, Tensor) else result.cpu().numpy()
