@@ -170,4 +170,4 @@ def _checked(value: Any, shape: tuple[int, ...], name: str) -> Tensor:
         raise ValueError(
             f"The parameter '{name}' should have the shape of {shape}, but got {array.shape}"
         )
-    return torch.as_tensor(array)
+    return torch.tensor(array)
