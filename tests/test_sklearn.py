@@ -19,16 +19,9 @@ from mogul.sklearn import MFA, MPPCA, GaussianMixture
 
 ESTIMATORS = [GaussianMixture(), MPPCA(), MFA()]
 TYPES = ["full", "tied", "diag", "spherical"]
-_STOCHASTIC = (
-    "k-means draws its seeds from the rows as they are listed, so removing a row or repeating it "
-    "changes the start; scikit-learn's KMeans fails the same check"
-)
 
 
-@parametrize_with_checks(
-    ESTIMATORS,
-    expected_failed_checks=lambda _: {"check_sample_weight_equivalence_on_dense_data": _STOCHASTIC},
-)
+@parametrize_with_checks(ESTIMATORS)
 def test_scikit_learn_checks(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
