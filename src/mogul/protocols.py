@@ -92,6 +92,10 @@ class HasGradient(Protocol):
         """Return parameters as "weights", "locations" (in data units) and "shapes" (without)."""
         ...
 
+    def log_prior(self) -> Tensor:
+        """Return what a fit adds to the log-likelihood of all rows, a scalar; zero without."""
+        ...
+
     def clamp(self) -> list[str]:
         """Put parameters back where densities are bounded; return what to tell."""
         ...
@@ -128,6 +132,10 @@ class HasMoments(Protocol):
 
     def maximise(self, moments: Any) -> list[str]:
         """Set the parameters that maximise the expected log-likelihood; return what to tell."""
+        ...
+
+    def log_prior(self) -> Tensor:
+        """Return what a fit adds to the log-likelihood of all rows, a scalar; zero without."""
         ...
 
     def dead(self, moments: Any) -> Tensor:

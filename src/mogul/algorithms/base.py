@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mogul.algorithms.scoring import mean_log_likelihood
@@ -31,10 +31,15 @@ class StopReason(enum.Enum):
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass over the data, told by an algorithm: mean log-likelihood in nats, and events."""
+    """One pass over the data, told by an algorithm.
+
+    `log_likelihood` is the mean per row in nats; `objective` what the algorithm raises, the same
+    plus any penalty per row.
+    """
 
     log_likelihood: float
-    events: list[str] = field(default_factory=list)
+    events: list[str]
+    objective: float
 
 
 class Algorithm(Protocol):
@@ -61,7 +66,8 @@ class Fit:
     """The outcome of a fit.
 
     `history` has one row per pass: pass, log_likelihood (mean nats per row, at the parameters the
-    pass began with), validation (the same on held-out rows, or None), seconds, events.
+    pass began with), objective (the same plus any log-prior, per row), validation (the
+    log-likelihood of held-out rows, or None), seconds, events.
     """
 
     model: Any
@@ -88,7 +94,7 @@ def fit(
         source: the data.
         algorithm: how, for example `EM()`.
         passes: largest number of passes over the data.
-        tolerance: stop when a pass raises the mean log-likelihood by less, in nats per feature;
+        tolerance: stop when a pass raises the objective by less, in nats per row and feature;
             zero never stops early, and neither do algorithms that are not monotone.
         validation: held-out data to score at every pass.
         callback: called with each row of the history.
@@ -113,6 +119,7 @@ def fit(
         history.append({
             "pass": number,
             "log_likelihood": done.log_likelihood,
+            "objective": done.objective,
             "validation": held_out,
             "seconds": time.perf_counter() - since,
             "events": done.events,
@@ -128,4 +135,4 @@ def fit(
 def _converged(history: list[dict[str, Any]], tolerance: float) -> bool:
     if len(history) < 2 or tolerance <= 0 or history[-2]["events"]:
         return False
-    return history[-1]["log_likelihood"] - history[-2]["log_likelihood"] < tolerance
+    return history[-1]["objective"] - history[-2]["objective"] < tolerance

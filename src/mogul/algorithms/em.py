@@ -67,6 +67,7 @@ class EM:
             InputError: if a row has a log-likelihood that is not finite.
         """
         moments, total, mass = None, 0.0, 0.0
+        log_prior = float(model.log_prior().detach())
         worst = _Worst(model.n_components)
         size = self.batch_size or default_batch_size(source.n_features)
         for x, weight, index in source.batches(size, model.dtype, model.device):
@@ -88,7 +89,7 @@ class EM:
                 f"component(s) {', '.join(map(str, dead.tolist()))} held no data and were "
                 "restarted at the worst-explained rows"
             )
-        return state, Pass(total / mass, events)
+        return state, Pass(total / mass, events, (total + log_prior) / mass)
 
 
 def check_enough_rows(n_rows: int, n_components: int) -> None:

@@ -111,7 +111,7 @@ class Gradient:
             x = source.take(index, model.dtype, model.device)
             state.optimiser.zero_grad(set_to_none=True)
             log_prob = model().log_prob(x)
-            loss = -log_prob.mean()
+            loss = -log_prob.mean() - model.log_prior() / len(source)
             _check_finite(loss)
             loss.backward()
             state.optimiser.step()
@@ -119,7 +119,9 @@ class Gradient:
             events.update(model.clamp())
             total += float(log_prob.detach().double().sum())
             seen(len(index))
-        return state, Pass(total / len(source), sorted(events))
+        mean = total / len(source)
+        objective = mean + float(model.log_prior().detach()) / len(source)
+        return state, Pass(mean, sorted(events), objective)
 
 
 def _check_finite(loss: Tensor) -> None:

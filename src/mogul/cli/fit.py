@@ -104,7 +104,7 @@ def fit(
     held_out = mogul.open_source(held_out_name, **reading) if held_out_name else None
     mixture = mogul.GaussianMixture(
         components, source.n_features, model, rank, sharing, variance_floor,
-        resolve_dtype(dtype), resolve_device(device),
+        dtype=resolve_dtype(dtype), device=resolve_device(device),
     )  # fmt: skip
     if not json:
         err.print(f"{len(source):,} rows of shape {source.feature_shape}; starting by {start} …")

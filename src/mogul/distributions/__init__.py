@@ -7,6 +7,7 @@ from mogul.distributions.low_rank import PPCA, Diagonal, FactorAnalysis, Isotrop
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.mixture import Mixture
 from mogul.distributions.moments import Moments
+from mogul.distributions.prior import Prior
 
 __all__ = [
     "PPCA",
@@ -19,6 +20,7 @@ __all__ = [
     "MaskedMoments",
     "Mixture",
     "Moments",
+    "Prior",
     "families",
     "family",
 ]

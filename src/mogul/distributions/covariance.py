@@ -152,6 +152,30 @@ class Covariance(ABC):
         """
 
     @abstractmethod
+    def log_det(self) -> Tensor:
+        """Return log |Σ| of every covariance, (..., C), in float64."""
+
+    @abstractmethod
+    def precision_trace(self) -> Tensor:
+        """Return tr Σ⁻¹ of every covariance, (..., C), in float64."""
+
+    @abstractmethod
+    def cloud(
+        self, mass: Tensor, offset: Tensor, variance: Tensor, gaps: bool
+    ) -> Moments | MaskedMoments:
+        """Return the moments of made-up rows: per component an isotropic cloud near its centre.
+
+        Args:
+            mass: how many rows, (K,).
+            offset: their mean, measured from the component's centre, (K, D).
+            variance: their variance in each direction, scalar.
+            gaps: whether moments of partly observed rows are wanted.
+
+        Returns:
+            moments to add to those of the data.
+        """
+
+    @abstractmethod
     def marginal(self, features: Tensor) -> Self:
         """Return the covariances of the features (m,) alone."""
 

@@ -162,6 +162,27 @@ class Full(Covariance):
         scale_tril, met = _floored_cholesky(covariance, floor)
         return delta, type(self)(scale_tril.to(self.scale_tril.dtype)), met
 
+    def log_det(self) -> Tensor:
+        """Return 2 Σ log L_dd."""
+        return 2 * self.scale_tril.double().diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def precision_trace(self) -> Tensor:
+        """Return ‖L⁻¹‖²."""
+        L = self.scale_tril.double()
+        eye = torch.eye(self.n_features, dtype=L.dtype, device=L.device)
+        inverse = torch.linalg.solve_triangular(L, eye.expand_as(L), upper=False)
+        return inverse.square().sum((-1, -2))
+
+    def cloud(self, mass: Tensor, offset: Tensor, variance: Tensor, gaps: bool) -> Moments:
+        """Second moments m (v I + δδᵀ)."""
+        m, off = mass.double(), offset.double()
+        eye = torch.eye(self.n_features, dtype=m.dtype, device=m.device)
+        spread = variance.double() * eye + off.unsqueeze(-1) * off.unsqueeze(-2)
+        second = m[:, None, None] * spread
+        if self.n_covariances == 1:
+            second = second.sum(0, keepdim=True)
+        return Moments(m, m.unsqueeze(-1) * off, second)
+
     def marginal(self, features: Tensor) -> Self:
         """Re-factorise the rows of L that belong to the features."""
         rows = self.scale_tril[..., features, :]

@@ -351,6 +351,52 @@ class DiagonalPlusLowRank(Covariance):
         dtype = self.noise.dtype
         return type(self)(loadings.to(dtype), noise.to(dtype)), met
 
+    def log_det(self) -> Tensor:
+        """Return log|Ψ| + log|M|."""
+        R = self._whitener()[1]
+        noise = self.noise_variances.double().log().sum(-1)
+        return noise + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def precision_trace(self) -> Tensor:
+        """Return tr Ψ⁻¹ − ‖V‖²."""
+        V = self._whitener()[0]
+        return self.noise_variances.double().reciprocal().sum(-1) - V.square().sum((-1, -2))
+
+    def cloud(
+        self, mass: Tensor, offset: Tensor, variance: Tensor, gaps: bool
+    ) -> Moments | MaskedMoments:
+        """Squares m (v + δ²), and their products with V or with the inferred factors."""
+        m, off, v = mass.double(), offset.double(), variance.double()
+        V, R = self._whitener()
+        pooled = self.n_covariances == 1
+        scale = m.unsqueeze(-1)
+        square = scale * (v + off.square())
+        along = (off.unsqueeze(-2) @ V).squeeze(-2)  # Vᵀδ, (K, H)
+        if not gaps:
+            projected = scale.unsqueeze(-1) * (v * V + off.unsqueeze(-1) * along.unsqueeze(-2))
+            if pooled:
+                square, projected = square.sum(0, keepdim=True), projected.sum(0, keepdim=True)
+            return Moments(m, scale * off, square, projected if self.low_rank else None)
+        d, h = off.shape[-1], self.rank
+        eye = torch.eye(h, dtype=V.dtype, device=V.device)
+        R_inv = torch.linalg.solve_triangular(R, eye.expand_as(R), upper=False)
+        beta = (V @ R_inv).expand(len(off), -1, -1)  # E[z] = βᵀδ
+        z = (along.unsqueeze(-2) @ R_inv).squeeze(-2)
+        zz = R_inv.mT @ R_inv + v * beta.mT @ beta + z.unsqueeze(-1) * z.unsqueeze(-2)
+        weight = scale.unsqueeze(-1)
+        product = weight * (v * beta + off.unsqueeze(-1) * z.unsqueeze(-2))
+        return MaskedMoments(
+            count=m,
+            seen=scale.expand(-1, d),
+            value=scale * off,
+            square=square,
+            factor=(scale * z).unsqueeze(-2).expand(-1, d, -1),
+            product=product,
+            gram=(weight * zz).unsqueeze(-3).expand(-1, d, -1, -1),
+            factor_mean=scale * z,
+            factor_gram=weight * zz,
+        )
+
     def marginal(self, features: Tensor) -> Self:
         """Keep the rows of the features."""
         noise = self.noise if self.isotropic_noise else self.noise[..., features]

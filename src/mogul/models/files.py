@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from mogul.compute.checkpoint import load_tensors, save_tensors
+from mogul.distributions import Prior
 from mogul.errors import InputError
 from mogul.models.gaussian_mixture import GaussianMixture
 
@@ -53,6 +54,8 @@ def load_model(
             )
         arguments = dict(config["arguments"])
         arguments["dtype"] = getattr(torch, arguments["dtype"])
+        if arguments["prior"] is not None:
+            arguments["prior"] = Prior(**arguments["prior"])
         model = GaussianMixture(**arguments)
         model.load_state_dict(tensors)
     except InputError:

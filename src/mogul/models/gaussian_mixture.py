@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mogul.distributions import Covariance, MaskedMoments, Mixture, Moments, family
+from mogul.distributions import Covariance, MaskedMoments, Mixture, Moments, Prior, family
 from mogul.errors import InputError
 
 SHARINGS = ("own", "shared", "constant")
@@ -24,6 +25,8 @@ class GaussianMixture(nn.Module):
         sharing: "own" covariance per component, one "shared" by all, or one that stays "constant"
             after initialisation while weights and means are learned.
         variance_floor: smallest variance, as a fraction of the mean feature variance of the data.
+        prior: a prior on the parameters, for maximum a posteriori fits; without one, maximum
+            likelihood.
         dtype: floating-point type of parameters and computation.
         device: where the parameters live.
 
@@ -49,6 +52,7 @@ class GaussianMixture(nn.Module):
         rank: int | None = None,
         sharing: str = "own",
         variance_floor: float = 1e-6,
+        prior: Prior | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -65,6 +69,7 @@ class GaussianMixture(nn.Module):
         self.sharing = sharing
         self.rank = _check_rank(self.family, rank, n_features)
         self.variance_floor = variance_floor
+        self.prior = prior
         kind: dict[str, Any] = {"dtype": dtype, "device": device}
         n_covariances = n_components if sharing == "own" else 1
         self.logits = nn.Parameter(torch.zeros(n_components, **kind))
@@ -184,6 +189,10 @@ class GaussianMixture(nn.Module):
     def maximise(self, moments: Moments | MaskedMoments) -> list[str]:
         """Set weights, means and covariances to their exact maximisers; tell of floors met."""
         mixture, told = self(), []
+        counts = moments.count
+        if self.prior is not None:
+            moments = moments + self._pseudo_observations(mixture, self.prior, moments)
+            counts = counts + (self.prior.concentration - 1)
         learn = self.sharing != "constant"
         shift, covariance, met = mixture.covariance.maximise(moments, self.floor, learn)
         if learn:
@@ -191,9 +200,42 @@ class GaussianMixture(nn.Module):
                 self.raw[name].copy_(tensor)
             told = self._told_of_floor(met)
         self.centres.add_(shift.to(self.dtype))
-        weights = moments.count / moments.count.sum()
+        weights = counts / counts.sum()
         self.logits.copy_(weights.clamp_min(1e-30).log())
         return told
+
+    def _pseudo_observations(
+        self, mixture: Mixture, prior: Prior, moments: Moments | MaskedMoments
+    ) -> Any:
+        """Return the moments of the rows that the prior stands for; see `Prior`.
+
+        Those about a component's mean stand at its old one, which makes the step a minorisation
+        of the posterior instead of its maximiser; it still never falls.
+        """
+        gaps, k = isinstance(moments, MaskedMoments), self.n_components
+        each = moments.count.new_ones(k)
+        share = prior.covariance_strength / (k if self.sharing == "shared" else 1)
+        spread = prior.covariance_scale * self.variance_scale
+        still = torch.zeros_like(mixture.centres)
+        covariance = mixture.covariance
+        rows = covariance.cloud(share * each, still, spread, gaps)
+        at_mean = covariance.cloud(
+            prior.mean_strength * each, -mixture.centres, torch.zeros_like(spread), gaps
+        )
+        return rows + at_mean  # pyright: ignore[reportOperatorIssue]
+
+    def log_prior(self) -> Tensor:
+        """Return the log-density of the prior at the parameters, in nats, up to a constant."""
+        if self.prior is None:
+            return torch.zeros((), dtype=torch.float64, device=self.device)
+        prior, mixture = self.prior, self()
+        covariance = mixture.covariance
+        spread = prior.covariance_scale * self.variance_scale.double()
+        shape = covariance.log_det() + spread * covariance.precision_trace()
+        at_mean = covariance.log_prob(torch.zeros_like(mixture.centres[:1]), mixture.centres)
+        total = (prior.concentration - 1) * mixture.log_weights.double().sum()
+        total = total - 0.5 * prior.covariance_strength * shape.sum()
+        return total + prior.mean_strength * at_mean.double().sum()
 
     def _told_of_floor(self, met: Tensor) -> list[str]:
         if not bool(met.any()):
@@ -268,6 +310,7 @@ class GaussianMixture(nn.Module):
             "rank": self.rank or None,
             "sharing": self.sharing,
             "variance_floor": self.variance_floor,
+            "prior": None if self.prior is None else dataclasses.asdict(self.prior),
             "dtype": str(self.dtype).removeprefix("torch."),
         }
 
