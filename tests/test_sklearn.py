@@ -15,13 +15,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mogul.sklearn import MFA, MPPCA, GaussianMixture
+from mogul.sklearn import MFA, MPPCA, BayesianGaussianMixture, GaussianMixture
 
 ESTIMATORS = [GaussianMixture(), MPPCA(), MFA()]
 TYPES = ["full", "tied", "diag", "spherical"]
 
 
-@parametrize_with_checks(ESTIMATORS)
+@parametrize_with_checks([*ESTIMATORS, BayesianGaussianMixture()])
 def test_scikit_learn_checks(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -148,3 +148,42 @@ def test_warm_start_goes_on(blobs):
         first = model.fit(blobs).lower_bound_
         second = model.fit(blobs).lower_bound_
     assert second >= first
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("prior", ["dirichlet_process", "dirichlet_distribution"])
+def test_the_variational_mixture_is_scikit_learns(blobs, covariance_type, prior):
+    arguments = {
+        "n_components": 8, "covariance_type": covariance_type, "random_state": 1,
+        "weight_concentration_prior_type": prior, "max_iter": 2000, "tol": 1e-7,
+        "weight_concentration_prior": 0.01, "reg_covar": 0.0,
+    }  # fmt: skip
+    theirs = sklearn.mixture.BayesianGaussianMixture(**arguments).fit(blobs)
+    ours = BayesianGaussianMixture(**arguments | {"tol": 1e-12}).fit(blobs)
+    for name in ("weights_", "means_", "covariances_", "degrees_of_freedom_", "mean_precision_"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-2, atol=1e-2)
+    np.testing.assert_allclose(ours.score_samples(blobs), theirs.score_samples(blobs), atol=1e-2)
+    np.testing.assert_array_equal(ours.predict(blobs), theirs.predict(blobs))
+    if covariance_type in ("full", "tied"):
+        assert (np.diff(ours.lower_bounds_) > -1e-9).all()
+    assert (ours.weights_ > 0.01).sum() < 8
+
+
+def test_the_bound_is_below_the_evidence_of_one_gaussian():
+    # One Gaussian: the posterior is exact, so the bound is the evidence, known in closed form.
+    x = np.random.default_rng(0).normal(size=(30, 2))
+    model = BayesianGaussianMixture(
+        weight_concentration_prior_type="dirichlet_distribution", random_state=0, tol=1e-12
+    ).fit(x)
+    n, d, v0, b0 = 30, 2, 2.0, 1.0
+    prior = np.cov(x.T)
+    posterior = prior + (n - 1) * np.cov(x.T)
+    from scipy.special import multigammaln
+
+    evidence = (
+        -0.5 * n * d * np.log(np.pi) + multigammaln((v0 + n) / 2, d) - multigammaln(v0 / 2, d)
+        + 0.5 * v0 * np.linalg.slogdet(prior)[1]
+        - 0.5 * (v0 + n) * np.linalg.slogdet(posterior)[1]
+        + 0.5 * d * np.log(b0 / (b0 + n))
+    )  # fmt: skip
+    assert model.lower_bound_ * n == pytest.approx(evidence, abs=1e-6)

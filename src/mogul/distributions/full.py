@@ -58,7 +58,7 @@ class Full(Covariance):
         x = x.double()
         eye = torch.eye(d, dtype=x.dtype, device=x.device)
         covariance = (x.mT @ x + prior * eye) / (n + 1)
-        return cls(_floored_cholesky(covariance[None], floor)[0])
+        return cls(floored_cholesky(covariance[None], floor)[0])
 
     @classmethod
     def stack(cls, members: list[Self]) -> Self:
@@ -159,7 +159,7 @@ class Full(Covariance):
         n = moments.mass[:, None, None]
         covariance = (moments.second - moments.pool(outer)) / n.clamp_min(1e-300)
         covariance = torch.where(n > 0, covariance, self.dense().double())
-        scale_tril, met = _floored_cholesky(covariance, floor)
+        scale_tril, met = floored_cholesky(covariance, floor)
         return delta, type(self)(scale_tril.to(self.scale_tril.dtype)), met
 
     def log_det(self) -> Tensor:
@@ -213,7 +213,7 @@ class Full(Covariance):
         return n_features * (n_features + 1) // 2
 
 
-def _floored_cholesky(covariance: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
+def floored_cholesky(covariance: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
     """Return Cholesky factors (C, D, D), after raising eigenvalues below the floor, and where."""
     floor = floor.to(covariance)
     L, info = torch.linalg.cholesky_ex(covariance)

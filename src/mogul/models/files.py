@@ -24,7 +24,14 @@ def save_model(
         path: the file to write.
         model: the model.
         extra: JSON-like facts to keep beside it (data options, history, command).
+
+    Raises:
+        InputError: for a model of another class, or a path that cannot be written.
     """
+    if type(model) is not GaussianMixture:
+        raise InputError(
+            f"A {type(model).__name__} cannot be written; write its as_gaussian_mixture()."
+        )
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     config = {"format": _FORMAT, "model": "gaussian-mixture", "arguments": model.config()}
     save_tensors(Path(path), tensors, config | {"extra": extra or {}})

@@ -103,7 +103,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
                 best = fitted
         assert best is not None
         self.model_ = best.model.requires_grad_(False)
-        self.lower_bounds_ = [row["log_likelihood"] for row in best.history]
+        self.lower_bounds_ = [row["objective"] for row in best.history]
         self.lower_bound_ = self.lower_bounds_[-1]
         self.n_iter_ = len(best.history)
         self.converged_ = best.reason.value == "converged"
@@ -157,7 +157,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
     def score_samples(self, X: Any) -> Any:
         """Return the log-likelihood of each row in nats, (n_samples,)."""
         mixture, x = self._opened(X)
-        return _like(X, mixture.log_prob(x))
+        return like(X, mixture.log_prob(x))
 
     def score(self, X: Any, y: None = None) -> float:
         """Return the mean log-likelihood per row, in nats."""
@@ -167,17 +167,17 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
     def predict(self, X: Any) -> Any:
         """Return the most likely component of each row, (n_samples,)."""
         mixture, x = self._opened(X)
-        return _like(X, mixture.component_log_prob(x).argmax(-1))
+        return like(X, mixture.component_log_prob(x).argmax(-1))
 
     def predict_proba(self, X: Any) -> Any:
         """Return the responsibilities of the components, (n_samples, n_components)."""
         mixture, x = self._opened(X)
-        return _like(X, mixture.responsibilities(x))
+        return like(X, mixture.responsibilities(x))
 
     def impute(self, X: Any) -> Any:
         """Return the rows with each NaN replaced by its conditional mean."""
         mixture, x = self._opened(X)
-        return _like(X, mixture.complete(x).mean)
+        return like(X, mixture.complete(x).mean)
 
     def sample_missing(self, X: Any, n_samples: int = 1) -> Any:
         """Return draws of the rows with each NaN drawn from its conditional distribution.
@@ -192,7 +192,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         mixture, x = self._opened(X)
         random, completion = check_random_state(self.random_state), mixture.complete(x)
         draws = [completion.sample(seed=int(random.randint(2**31 - 1))) for _ in range(n_samples)]
-        return _like(X, torch.stack(draws))
+        return like(X, torch.stack(draws))
 
     def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Draw rows from the fitted mixture, ordered by component.
@@ -237,7 +237,8 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         device = X.device if isinstance(X, Tensor) else "cpu"
         array: Any = X.detach().cpu().numpy() if isinstance(X, Tensor) else X
         checked = validate_data(
-            self, array, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan",
+            self, array, reset=reset, dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan" if self.__sklearn_tags__().input_tags.allow_nan else True,
             ensure_min_samples=2 if reset else 1,
         )  # fmt: skip
         return torch.as_tensor(np.array(checked), device=device)
@@ -267,9 +268,9 @@ def _responsibilities(
 
 
 def _bound(fitted: Any) -> float:
-    return fitted.history[-1]["log_likelihood"]
+    return fitted.history[-1]["objective"]
 
 
-def _like(X: Any, result: Tensor) -> Any:
+def like(X: Any, result: Tensor) -> Any:
     """Return a tensor for a tensor, and an array for anything else."""
     return result if isinstance(X, Tensor) else result.cpu().numpy()

@@ -143,25 +143,27 @@ class GaussianMixture(MixtureEstimator):
 
     def _publish(self, mixture: Mixture) -> None:
         super()._publish(mixture)
-        tril = mixture.covariance.tril() if "full" in FAMILIES[self.covariance_type] else None
-        if tril is not None:
-            eye = torch.eye(mixture.n_features, dtype=tril.dtype, device=tril.device)
-            inverse = torch.linalg.solve_triangular(tril, eye.expand_as(tril), upper=False)
-            covariance, root = tril @ tril.mT, inverse.mT
-            precision = root @ root.mT
-        else:
-            covariance = mixture.covariance.variances
-            precision, root = covariance.reciprocal(), covariance.rsqrt()
-        for name, value in (
-            ("covariances_", covariance),
-            ("precisions_", precision),
-            ("precisions_cholesky_", root),
-        ):
-            if self.covariance_type == "tied":
-                value = value[0]
-            if self.covariance_type == "spherical":
-                value = value[:, 0]
-            setattr(self, name, value.cpu().numpy())
+        for name, value in covariance_attributes(self.covariance_type, mixture).items():
+            setattr(self, name, value)
+
+
+def covariance_attributes(covariance_type: str, mixture: Mixture) -> dict[str, np.ndarray]:
+    """Return covariances, precisions and their Cholesky factors in scikit-learn's shapes."""
+    if "full" in FAMILIES[covariance_type]:
+        tril = mixture.covariance.tril()
+        eye = torch.eye(mixture.n_features, dtype=tril.dtype, device=tril.device)
+        inverse = torch.linalg.solve_triangular(tril, eye.expand_as(tril), upper=False)
+        covariance, root = tril @ tril.mT, inverse.mT
+        precision = root @ root.mT
+    else:
+        covariance = mixture.covariance.variances
+        precision, root = covariance.reciprocal(), covariance.rsqrt()
+    values = {"covariances_": covariance, "precisions_": precision, "precisions_cholesky_": root}
+    if covariance_type == "tied":
+        values = {name: value[0] for name, value in values.items()}
+    if covariance_type == "spherical":
+        values = {name: value[:, 0] for name, value in values.items()}
+    return {name: value.cpu().numpy() for name, value in values.items()}
 
 
 def _checked(value: Any, shape: tuple[int, ...], name: str) -> Tensor:
