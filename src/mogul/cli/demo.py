@@ -25,6 +25,8 @@ def demo(
     json: options.Json = False,
 ) -> None:
     """Run the main job on handwritten digits, and write a report about it."""
+    if context.invoked_subcommand is not None:
+        return
     since = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     model, page = shlex.quote(str(folder / "digits.mogul")), folder / "report.html"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mogul.cli import options
 from mogul.cli.console import FitProgress, check_output, command_line, err, show
+
+if TYPE_CHECKING:
+    from mogul.data import ArraySource
+    from mogul.models import GaussianMixture
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -86,12 +90,11 @@ def fit(
 ) -> None:
     """Fit a mixture of Gaussians to DATA and write it to a file."""
     import mogul
-    from mogul.algorithms import log_likelihoods
+    from mogul.algorithms import mean_log_likelihood
     from mogul.compute.backend import resolve_device, resolve_dtype
     from mogul.data import counterpart
     from mogul.distributions import family
     from mogul.evaluation import bits_per_dim
-    from mogul.tasks import training_quantiles
 
     check_output(output, ())
     family(model)  # an unknown name is told before the data are read
@@ -115,25 +118,44 @@ def fit(
             callback=progress.passed, seen=progress.seen,
         )  # fmt: skip
     mixture.requires_grad_(False)
-    scores = log_likelihoods(mixture(), source).numpy()
-    figures: dict[str, Any] = {"log_likelihood": float(scores.mean())}
-    figures["bits_per_dim"] = bits_per_dim(source, figures["log_likelihood"])
+    figures: dict[str, Any] = {}
     if held_out is not None:
-        reached = float(log_likelihoods(mixture(), held_out).mean())
+        reached = mean_log_likelihood(mixture(), held_out)
         figures["test_log_likelihood"] = reached
         figures["test_bits_per_dim"] = bits_per_dim(held_out, reached)
     figures |= {
-        "n": len(source), "n_parameters": mixture.n_parameters, "passes": len(fitted.history),
+        "n_parameters": mixture.n_parameters, "passes": len(fitted.history),
         "seconds": fitted.seconds, "stopped": fitted.reason.value,
     }  # fmt: skip
+    figures = keep(output, mixture, source, fitted.history, figures)
+    show(f"{output}", figures | {"advice": fitted.reason.advice}, json)
+
+
+def keep(
+    output: Path,
+    model: GaussianMixture,
+    source: ArraySource,
+    history: list[dict[str, Any]],
+    figures: dict[str, Any],
+) -> dict[str, Any]:
+    """Write a model with all that other commands need to know of it; return its figures."""
+    import mogul
+    from mogul.algorithms import log_likelihoods
+    from mogul.evaluation import bits_per_dim
+    from mogul.tasks import training_quantiles
+
+    scores = log_likelihoods(model(), source).numpy()
+    mean = float(scores.mean())
+    reached = {"log_likelihood": mean, "bits_per_dim": bits_per_dim(source, mean)}
+    figures = reached | {"n": len(source)} | figures
     extra = {
         "options": source.options,
         "feature_shape": list(source.feature_shape),
         "levels": source.scale.levels if source.scale else None,
-        "history": fitted.history,
+        "history": history,
         "quantiles": training_quantiles(scores),
         "figures": figures,
         "command": command_line(),
     }
-    mogul.save_model(output, mixture, extra)
-    show(f"{output}", figures | {"advice": fitted.reason.advice}, json)
+    mogul.save_model(output, model, extra)
+    return figures

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import mogul
-from mogul.cli import compare, console, demo, fit, use
+from mogul.cli import compare, console, demo, demo_mixture, fit, select, use
 
 app = typer.Typer(
     help="Density modelling with mixtures of Gaussians: fit, score, sample, find outliers, "
@@ -34,6 +34,7 @@ def _root(
 
 
 app.command()(fit.fit)
+app.command()(select.select)
 app.command()(use.sample)
 app.command()(use.score)
 app.command()(use.outliers)
@@ -42,7 +43,10 @@ app.command()(use.inpaint)
 app.command()(compare.evaluate)
 app.command(name="show")(use.show_model)
 app.command()(compare.report)
-app.command()(demo.demo)
+demos = typer.Typer(invoke_without_command=True, help="Show what mogul does.")
+demos.callback()(demo.demo)
+demos.command()(demo_mixture.mixture)
+app.add_typer(demos, name="demo")
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """Results as pictures and one self-contained page."""
 
+from mogul.report.animation import contour_picture, to_animation
+from mogul.report.figures import selection_lines
 from mogul.report.html import ReportData, write_report
 from mogul.report.layouts import components_picture, inpainting_picture
 from mogul.report.pictures import stack_rows, tile, to_png
@@ -7,9 +9,12 @@ from mogul.report.pictures import stack_rows, tile, to_png
 __all__ = [
     "ReportData",
     "components_picture",
+    "contour_picture",
     "inpainting_picture",
+    "selection_lines",
     "stack_rows",
     "tile",
+    "to_animation",
     "to_png",
     "write_report",
 ]

@@ -89,6 +89,27 @@ def likelihood_histogram(log_likelihood: np.ndarray, threshold: float) -> str:
     return _svg(draw, 6.4, 2.8)
 
 
+def selection_lines(candidates: list[dict[str, Any]], criterion: str) -> str:
+    """Draw a criterion against the number of components, a line per family, sharing and rank."""
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for row in candidates:
+        rank = "" if row["rank"] is None else f", {row['rank']} factors"
+        shared = "" if row["sharing"] == "own" else f", {row['sharing']}"
+        name = f"{row['covariance']}{rank}{shared}"
+        lines.setdefault(name, []).append((row["components"], row[criterion]))
+
+    def draw(axes: Axes) -> None:
+        for name, points in sorted(lines.items(), key=lambda item: min(v for _, v in item[1])):
+            points.sort()
+            axes.plot(*zip(*points, strict=True), "o-", markersize=3, label=name)
+        axes.set_xlabel("components")
+        axes.set_ylabel(criterion.upper() if criterion != "validation" else "log-likelihood")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(fontsize=8)
+
+    return _svg(draw, 7.4, 4.4)
+
+
 def scatter(data: np.ndarray, samples: np.ndarray, columns: tuple[int, int]) -> str:
     """Draw two columns of data and of model samples over each other."""
 

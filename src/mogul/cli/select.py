@@ -1,0 +1,95 @@
+"""`mogul select`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mogul.cli import options
+from mogul.cli.console import check_output, rows, show
+
+
+def select(
+    data: options.Data,
+    families: Annotated[
+        str, typer.Option(help="Covariance families, with commas.")
+    ] = "full,diagonal,isotropic",
+    components: Annotated[str, typer.Option(help="Numbers of Gaussians: 1-9, or 2,4,8.")] = "1-9",
+    ranks: Annotated[str, typer.Option(help="Numbers of factors, for ppca and mfa.")] = "1,2",
+    sharing: Annotated[str, typer.Option(help="own, shared, or both with a comma.")] = "own,shared",
+    criterion: Annotated[str, typer.Option(help="bic, aic, icl, or validation.")] = "bic",
+    test: Annotated[
+        str | None, typer.Option(help="Held-out data, for the criterion validation.")
+    ] = None,
+    n_init: Annotated[int, typer.Option(help="Starts per candidate.")] = 3,
+    passes: Annotated[int, typer.Option(help="Most passes per candidate.")] = 200,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A file for the best model.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="An .svg plot of the criterion.")] = None,
+    jobs: Annotated[int, typer.Option(help="Processes; -1 is one per core.")] = -1,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """Fit families × components × factors to DATA, and rank them."""
+    import mogul
+    from mogul.cli.fit import keep
+    from mogul.compute.checkpoint import atomic_write
+    from mogul.evaluation import select as choose
+    from mogul.report import selection_lines
+
+    since = time.perf_counter()
+    if output is not None:
+        check_output(output, ())
+    if plot is not None:
+        check_output(plot, (".svg",))
+    source = mogul.open_source(data)
+    found = choose(
+        source,
+        families.split(","),
+        _numbers(components),
+        _numbers(ranks),
+        sharing.split(","),
+        criterion,
+        None if test is None else mogul.open_source(test),
+        passes=passes,
+        n_init=n_init,
+        seed=seed,
+        jobs=jobs,
+    )
+    table = [candidate.row() for candidate in found.candidates]
+    if plot is not None:
+        atomic_write(plot, selection_lines(table, criterion).encode())
+    best = table[0]
+    figures = {k: best[k] for k in ("covariance", "sharing", "components", "rank", criterion)}
+    figures |= {"n_parameters": best["n_parameters"], "seconds": time.perf_counter() - since}
+    if output is not None:
+        keep(output, found.model, source, [], figures)
+    if json:
+        figures["candidates"] = table
+    else:
+        names = ["covariance", "sharing", "components", "rank", "log_likelihood", "n_parameters"]
+        names += ["aic", "bic", "icl", "trouble"]
+        shown = [[str(row[n]) if n == "trouble" else row[n] for n in names] for row in table[:20]]
+        rows(f"The best of {len(table)} candidates", [n.replace("_", " ") for n in names], shown)
+    show(f"Best by {criterion}", figures, json)
+
+
+def _numbers(text: str) -> list[int]:
+    """Read "1-9" or "2,4,8".
+
+    Raises:
+        InputError: if it is neither.
+    """
+    from mogul.errors import InputError
+
+    found: list[int] = []
+    for part in text.split(","):
+        low, _, high = part.partition("-")
+        if not (low.isdecimal() and (high.isdecimal() or not high)):
+            raise InputError(f"The numbers '{text}' are not understood; give 1-9, or 2,4,8.")
+        found += range(int(low), int(high or low) + 1)
+    return found
