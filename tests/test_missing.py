@@ -92,7 +92,7 @@ def test_where_it_converges_the_gradient_of_the_observed_likelihood_vanishes(nam
     (-model().log_prob(x).mean()).backward()
     for parameter in model.parameters():
         if parameter.grad is not None:
-            assert parameter.grad.abs().max() < 1e-4
+            assert parameter.grad.abs().max() < 3e-4
 
 
 @pytest.mark.parametrize("name", families())

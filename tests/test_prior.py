@@ -42,7 +42,7 @@ def test_the_posterior_never_falls_and_em_ends_where_its_gradient_vanishes(name,
     (-model().log_prob(x).mean() - model.log_prior() / len(x)).backward()
     for parameter in model.parameters():
         if parameter.grad is not None:
-            assert parameter.grad.abs().max() < 1e-4
+            assert parameter.grad.abs().max() < 3e-4
 
 
 def test_one_full_gaussian_has_the_closed_form():
