@@ -2,8 +2,8 @@
 
 from mogul.distributions.completion import Completion
 from mogul.distributions.covariance import Covariance, families, family
+from mogul.distributions.diagonal_families import PPCA, Diagonal, FactorAnalysis, Isotropic
 from mogul.distributions.full import Full
-from mogul.distributions.low_rank import PPCA, Diagonal, FactorAnalysis, Isotropic
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.mixture import Mixture
 from mogul.distributions.moments import Moments

@@ -1,4 +1,4 @@
-r"""Covariances W Wᵀ + diagonal noise: PPCA and factor analysis, and their cases without factors.
+r"""Covariances W Wᵀ + diagonal noise: the mathematics that four families share.
 
 With $M = I + W^\top\Psi^{-1}W$, $M = RR^\top$ and $V = \Psi^{-1}WR^{-\top}$, the Woodbury identity
 and the matrix determinant lemma give
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mogul.distributions.covariance import Covariance, matched, raise_to
+from mogul.distributions.linear_algebra import expanded_quadratic, principal_components
 from mogul.distributions.masked import MaskedMoments, expand, regress
 from mogul.distributions.moments import Moments
 
@@ -79,7 +80,7 @@ class DiagonalPlusLowRank(Covariance):
         """
         n, d = x.shape
         rank = rank if cls.low_rank else 0
-        directions, eigenvalues = _principal_components(x, rank, seed)
+        directions, eigenvalues = principal_components(x, rank, seed)
         variance = x.square().mean(0)
         rest = (variance.sum() - eigenvalues.sum()).clamp_min(0) / max(d - rank, 1)
         level = ((n * rest + prior) / (n + 1)).clamp_min(floor)
@@ -177,13 +178,13 @@ class DiagonalPlusLowRank(Covariance):
         """
         delicate, psi = self._delicate(centres), self.noise
         if not bool(delicate.any()):
-            return _quadratic(x, centres, psi, seen)
+            return expanded_quadratic(x, centres, psi, seen)
         total = x.new_zeros(1, dtype=torch.float64)
         for features, dtype in ((delicate, torch.float64), (~delicate, x.dtype)):
             noise = psi if self.isotropic_noise else psi[..., features]
             some = None if seen is None else seen[..., features].to(dtype)
             rows, means = x[..., features].to(dtype), centres[..., features].to(dtype)
-            total = total + _quadratic(rows, means, noise.to(dtype), some)
+            total = total + expanded_quadratic(rows, means, noise.to(dtype), some)
         return total.to(x.dtype)
 
     @property
@@ -422,100 +423,3 @@ class DiagonalPlusLowRank(Covariance):
         """DH − H(H−1)/2 loadings (rotations do not count) and the noise variances."""
         factors = n_features * rank - rank * (rank - 1) // 2 if cls.low_rank else 0
         return factors + (1 if cls.isotropic_noise else n_features)
-
-
-class Diagonal(DiagonalPlusLowRank):
-    """Independent features: variances (..., C, D)."""
-
-    name = "diagonal"
-    aliases = ("diag",)
-    isotropic_noise = False
-
-    @classmethod
-    def of(cls, variances: Tensor) -> Self:
-        """Return the family member with variances (..., C, D)."""
-        return cls.from_raw({"log_noise": variances.log()}, variances.shape[-1])
-
-    @classmethod
-    def _tie_noise(cls, noise: Tensor, mass: Tensor) -> Tensor:
-        return noise
-
-
-class Isotropic(DiagonalPlusLowRank):
-    """One variance for all features: σ² (..., C, 1)."""
-
-    name = "isotropic"
-    aliases = ("spherical", "iso")
-    isotropic_noise = True
-
-    @classmethod
-    def of(cls, variance: Tensor, n_features: int) -> Self:
-        """Return the family member with variances (..., C) on n_features."""
-        return cls.from_raw({"log_noise": variance.unsqueeze(-1).log()}, n_features)
-
-    @classmethod
-    def _tie_noise(cls, noise: Tensor, mass: Tensor) -> Tensor:
-        return _weighted_mean(noise, mass)
-
-
-class PPCA(DiagonalPlusLowRank):
-    """Probabilistic principal components W Wᵀ + σ²I (Tipping & Bishop 1999)."""
-
-    name = "ppca"
-    aliases = ("mppca", "ppca-mixture")
-    low_rank = True
-    in_data_units = ("loadings",)
-    isotropic_noise = True
-
-    @classmethod
-    def _tie_noise(cls, noise: Tensor, mass: Tensor) -> Tensor:
-        return _weighted_mean(noise, mass)
-
-
-class FactorAnalysis(DiagonalPlusLowRank):
-    """Factor analysis W Wᵀ + diag(ψ) (Rubin & Thayer 1982; Ghahramani & Hinton 1996)."""
-
-    name = "factor-analysis"
-    aliases = ("fa", "mfa", "factor-analysis-mixture")
-    low_rank = True
-    in_data_units = ("loadings",)
-    isotropic_noise = False
-
-    @classmethod
-    def _tie_noise(cls, noise: Tensor, mass: Tensor) -> Tensor:
-        return noise
-
-
-def _quadratic(x: Tensor, centres: Tensor, noise: Tensor, seen: Tensor | None) -> Tensor:
-    """Return Σ_d (x_d − μ_d)² / ψ_d by expanding the square, (..., n, K)."""
-    precision = noise.reciprocal()
-    scaled = centres * precision
-    terms = centres * scaled
-    const = terms.sum(-1).unsqueeze(-2) if seen is None else seen @ terms.mT
-    if precision.shape[-1] == 1:
-        squares = x.square().sum(-1, keepdim=True) * precision.squeeze(-1).unsqueeze(-2)
-    else:
-        squares = x.square() @ precision.mT
-    return squares - 2 * (x @ scaled.mT) + const
-
-
-def _weighted_mean(noise: Tensor, mass: Tensor) -> Tensor:
-    """Return the mean over features (C, 1) of noise (C, D), weighted by mass (C, D) or (C, 1)."""
-    mass = mass.expand_as(noise)
-    return (noise * mass).sum(-1, keepdim=True) / mass.sum(-1, keepdim=True).clamp_min(1e-300)
-
-
-def _principal_components(x: Tensor, rank: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return leading directions (D, H) and eigenvalues (H,) of xᵀx/n by subspace iteration."""
-    n, d = x.shape
-    if rank == 0:
-        return x.new_zeros(d, 0), x.new_zeros(0)
-    generator = torch.Generator(device=x.device).manual_seed(seed)
-    width = min(rank + 8, d)
-    Q = torch.empty(d, width, dtype=x.dtype, device=x.device).normal_(generator=generator)
-    Q = torch.linalg.qr(Q).Q
-    for _ in range(6):
-        Q = torch.linalg.qr(x.mT @ (x @ Q)).Q
-    values, vectors = torch.linalg.eigh((x @ Q).mT @ (x @ Q) / n)
-    order = values.argsort(descending=True)[:rank]
-    return Q @ vectors[:, order], values[order].clamp_min(0)

@@ -1,0 +1,41 @@
+"""Products of matrices that the low-rank families are made of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def expanded_quadratic(x: Tensor, centres: Tensor, noise: Tensor, seen: Tensor | None) -> Tensor:
+    """Return Σ_d (x_d − μ_d)² / ψ_d by expanding the square, (..., n, K)."""
+    precision = noise.reciprocal()
+    scaled = centres * precision
+    terms = centres * scaled
+    const = terms.sum(-1).unsqueeze(-2) if seen is None else seen @ terms.mT
+    if precision.shape[-1] == 1:
+        squares = x.square().sum(-1, keepdim=True) * precision.squeeze(-1).unsqueeze(-2)
+    else:
+        squares = x.square() @ precision.mT
+    return squares - 2 * (x @ scaled.mT) + const
+
+
+def weighted_mean(noise: Tensor, mass: Tensor) -> Tensor:
+    """Return the mean over features (C, 1) of noise (C, D), weighted by mass (C, D) or (C, 1)."""
+    mass = mass.expand_as(noise)
+    return (noise * mass).sum(-1, keepdim=True) / mass.sum(-1, keepdim=True).clamp_min(1e-300)
+
+
+def principal_components(x: Tensor, rank: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return leading directions (D, H) and eigenvalues (H,) of xᵀx/n by subspace iteration."""
+    n, d = x.shape
+    if rank == 0:
+        return x.new_zeros(d, 0), x.new_zeros(0)
+    generator = torch.Generator(device=x.device).manual_seed(seed)
+    width = min(rank + 8, d)
+    Q = torch.empty(d, width, dtype=x.dtype, device=x.device).normal_(generator=generator)
+    Q = torch.linalg.qr(Q).Q
+    for _ in range(6):
+        Q = torch.linalg.qr(x.mT @ (x @ Q)).Q
+    values, vectors = torch.linalg.eigh((x @ Q).mT @ (x @ Q) / n)
+    order = values.argsort(descending=True)[:rank]
+    return Q @ vectors[:, order], values[order].clamp_min(0)
