@@ -96,6 +96,10 @@ class HasGradient(Protocol):
         """Return what a fit adds to the log-likelihood of all rows, a scalar; zero without."""
         ...
 
+    def hold_frozen(self) -> None:
+        """Zero the gradients of what must not move."""
+        ...
+
     def clamp(self) -> list[str]:
         """Put parameters back where densities are bounded; return what to tell."""
         ...

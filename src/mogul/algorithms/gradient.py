@@ -114,6 +114,7 @@ class Gradient:
             loss = -log_prob.mean() - model.log_prior() / len(source)
             _check_finite(loss)
             loss.backward()
+            model.hold_frozen()
             state.optimiser.step()
             state.schedule.step()
             events.update(model.clamp())

@@ -7,7 +7,7 @@ feature into a weighted regression of x_d on $\tilde z$ over the rows that obser
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,6 +39,16 @@ class MaskedMoments(Additive):
     gram: Tensor
     factor_mean: Tensor
     factor_gram: Tensor
+
+    def pin(self, components: Tensor) -> MaskedMoments:
+        """Return moments by which the marked components (K,) keep their centres."""
+        row = components.unsqueeze(-1)
+        return replace(
+            self,
+            value=self.value.masked_fill(row, 0.0),
+            factor=self.factor.masked_fill(row.unsqueeze(-1), 0.0),
+            factor_mean=self.factor_mean.masked_fill(row, 0.0),
+        )
 
 
 @dataclass(frozen=True)

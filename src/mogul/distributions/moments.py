@@ -62,6 +62,10 @@ class Moments(Additive):
                 joined[f.name] = out
         return cls(**joined)
 
+    def pin(self, components: Tensor) -> Moments:
+        """Return moments by which the marked components (K,) keep their centres."""
+        return replace(self, first=self.first.masked_fill(components.unsqueeze(-1), 0.0))
+
     @property
     def shift(self) -> Tensor:
         """Weighted means relative to the reference points, (K, D); zero where nothing was seen."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from mogul.distributions import Covariance, MaskedMoments, Mixture, Moments, Pri
 from mogul.errors import InputError
 
 SHARINGS = ("own", "shared", "constant")
+PARTS = ("weights", "means", "covariances")
 
 
 class GaussianMixture(nn.Module):
@@ -43,6 +45,7 @@ class GaussianMixture(nn.Module):
 
     origin: Tensor
     variance_scale: Tensor
+    frozen: Tensor
 
     def __init__(
         self,
@@ -80,6 +83,8 @@ class GaussianMixture(nn.Module):
         })
         self.register_buffer("origin", torch.zeros(n_features, **kind))
         self.register_buffer("variance_scale", torch.ones((), **kind))
+        shape = (len(PARTS), n_components)
+        self.register_buffer("frozen", torch.zeros(shape, dtype=torch.bool, device=device))
 
     @property
     def n_components(self) -> int:
@@ -121,6 +126,39 @@ class GaussianMixture(nn.Module):
             "locations": [p for p in [self.centres] if p.requires_grad] + located,
             "shapes": shapes,
         }
+
+    def freeze(self, components: Sequence[int] | None = None, parts: Sequence[str] = PARTS) -> None:
+        """Keep parts of components as they are, in EM and in gradient fits alike.
+
+        Args:
+            components: which ones; None for all.
+            parts: "weights", "means" and "covariances", or some of them; a covariance that is
+                shared stays if it is frozen for any component.
+
+        Raises:
+            InputError: for an unknown part, or a component that does not exist.
+        """
+        chosen = list(range(self.n_components)) if components is None else list(components)
+        if any(not 0 <= k < self.n_components for k in chosen) or set(parts) - set(PARTS):
+            raise InputError(
+                f"Components {chosen} and parts {tuple(parts)} came; choose components from 0 to "
+                f"{self.n_components - 1}, and parts from {', '.join(PARTS)}."
+            )
+        for part in parts:
+            self.frozen[PARTS.index(part), chosen] = True
+
+    def _frozen_covariances(self) -> Tensor:
+        """Mark the covariances (C,) that stay."""
+        marked = self.frozen[2]
+        return marked if self.sharing == "own" else marked.any().reshape(1)
+
+    def hold_frozen(self) -> None:
+        """Zero the gradients of what is frozen."""
+        still = self._frozen_covariances()
+        pairs = [(self.logits, self.frozen[0]), (self.centres, self.frozen[1])]
+        for parameter, mask in [*pairs, *[(raw, still) for raw in self.raw.values()]]:
+            if parameter.grad is not None:
+                parameter.grad[mask] = 0.0
 
     @torch.no_grad()
     def clamp(self) -> list[str]:
@@ -193,16 +231,28 @@ class GaussianMixture(nn.Module):
         if self.prior is not None:
             moments = moments + self._pseudo_observations(mixture, self.prior, moments)
             counts = counts + (self.prior.concentration - 1)
+        moments = moments.pin(self.frozen[1])
         learn = self.sharing != "constant"
         shift, covariance, met = mixture.covariance.maximise(moments, self.floor, learn)
         if learn:
+            still = self._frozen_covariances()
+            if bool(still.any()):
+                # Their centres move as with constant covariances.
+                fixed = mixture.covariance.maximise(moments, self.floor, learn=False)[0]
+                shift = torch.where(still.unsqueeze(-1), fixed, shift)
             for name, tensor in covariance.to_raw().items():
-                self.raw[name].copy_(tensor)
-            told = self._told_of_floor(met)
+                self.raw[name][~still] = tensor[~still]
+            told = self._told_of_floor(met & ~still)
         self.centres.add_(shift.to(self.dtype))
-        weights = counts / counts.sum()
-        self.logits.copy_(weights.clamp_min(1e-30).log())
+        self._set_weights(counts)
         return told
+
+    def _set_weights(self, counts: Tensor) -> None:
+        """Set weights in proportion to counts (K,), sharing what frozen ones leave."""
+        free, weights = ~self.frozen[0], self.logits.double().softmax(-1)
+        left = weights[free].sum() if bool(self.frozen[0].any()) else 1.0
+        weights[free] = left * counts[free] / counts[free].sum().clamp_min(1e-300)
+        self.logits.copy_(weights.clamp_min(1e-30).log())
 
     def _pseudo_observations(
         self, mixture: Mixture, prior: Prior, moments: Moments | MaskedMoments
@@ -247,7 +297,7 @@ class GaussianMixture(nn.Module):
 
     def dead(self, moments: Moments | MaskedMoments) -> Tensor:
         """Return the components that hold less than half an observation."""
-        return (moments.count < 0.5).nonzero().squeeze(-1)
+        return ((moments.count < 0.5) & ~self.frozen.any(0)).nonzero().squeeze(-1)
 
     @torch.no_grad()
     def reseed(self, components: Tensor, points: Tensor) -> None:
