@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 
 from mogul import InputError
 from mogul.evaluation import BinModel
@@ -18,18 +19,39 @@ def _two_bins(n_left, n_right):
     return np.concatenate([np.full((n_left, 1), -1.0), np.full((n_right, 1), 1.0)])
 
 
-@pytest.mark.parametrize(("left", "differs"), [(59, False), (63, False), (64, True), (36, True)])
+@pytest.mark.parametrize(
+    ("left", "differs"), [(59, False), (60, False), (61, True), (64, True), (36, True)]
+)
 def test_two_proportions_by_hand(left, differs):
     # p₁ = 0.5 of 1000, p₂ = left/100: with 0.64, pooled 0.5127, standard error 0.05243, z = 2.67;
-    # with 0.59, z = 1.72; the critical value is 1.96.
+    # with 0.59, z = 1.72; the critical value, 1.96, lies between those of 0.60 and 0.61.
     train = _two_bins(500, 500)
     found = BinModel(train, n_bins=2).compare(_two_bins(left, 100 - left))
     pooled = (500 + left) / 1100
     z = abs(left / 100 - 0.5) / math.sqrt(pooled * (1 - pooled) * (1 / 1000 + 1 / 100))
     assert (z > 1.959964) == bool(found.different[0]) == bool(found.different[1])
     assert found.ndb == 2 * found.different[0]
-    if left in (59, 64):
-        assert found.different[0] == differs
+    assert found.different[0] == differs
+
+
+def test_the_level_of_significance_sets_the_critical_value():
+    # z = 2.67 for 64 of 100 has the two-sided p-value 2(1 - Φ(2.67)) = 0.0076.
+    train, other = _two_bins(500, 500), _two_bins(64, 36)
+    z = 0.14 / math.sqrt((564 / 1100) * (536 / 1100) * (1 / 1000 + 1 / 100))
+    p_value = math.erfc(z / math.sqrt(2))
+    assert p_value == pytest.approx(0.0076, abs=1e-4)
+    for level, ndb in ((p_value * 1.001, 2), (p_value * 0.999, 0)):
+        assert BinModel(train, n_bins=2, significance=level).compare(other).ndb == ndb
+
+
+def test_a_bin_that_is_empty_in_both_does_not_differ():
+    with pytest.warns(ConvergenceWarning):  # two distinct rows cannot fill three bins
+        bins = BinModel(_two_bins(50, 50), n_bins=3)
+    found = bins.compare(_two_bins(0, 40))
+    empty = found.reference == 0
+    assert empty.sum() == 1
+    np.testing.assert_array_equal(found.different, ~empty)
+    assert found.ratio == pytest.approx(2 / 3)
 
 
 def test_divergence_by_hand_and_at_its_bounds():
@@ -39,6 +61,11 @@ def test_divergence_by_hand_and_at_its_bounds():
     assert jensen_shannon(p, q) == pytest.approx(expected)
     assert jensen_shannon(p, p) == pytest.approx(0.0, abs=1e-15)
     assert jensen_shannon(q, q[::-1]) == pytest.approx(math.log(2))
+    rng = np.random.default_rng(0)
+    for sharpness in (0.01, 0.1, 1.0, 10.0):  # from nearly one-hot, with zeros, to nearly even
+        p, q = rng.dirichlet(np.full(20, sharpness), size=2)
+        assert 0 < jensen_shannon(p, q) <= math.log(2) + 1e-12
+        assert jensen_shannon(p, q) == pytest.approx(jensen_shannon(q, p))
 
 
 def test_rows_of_the_same_distribution_differ_at_the_level_of_significance():
@@ -49,6 +76,17 @@ def test_rows_of_the_same_distribution_differ_at_the_level_of_significance():
         ratios += [bins.compare(rng.normal(size=(2000, 5))).ratio for _ in range(3)]
     # The bins are fitted to the training rows, which makes a few more of them differ.
     assert 0.02 < np.mean(ratios) < 0.12
+
+
+def test_five_percent_of_fixed_bins_differ_under_the_null():
+    # Bins that no sample can move (distinct values): the shares are binomial, as the test assumes.
+    rng = np.random.default_rng(0)
+    grid, ndb = np.arange(10.0), 0
+    for _ in range(40):
+        train = np.append(grid, rng.choice(grid, 2000))[:, None]
+        bins = BinModel(train, n_bins=10)
+        ndb += sum(bins.compare(rng.choice(grid, 2000)[:, None]).ndb for _ in range(5))
+    assert 0.035 < ndb / 2000 < 0.065
 
 
 def test_a_dropped_mode_is_found():
@@ -72,8 +110,16 @@ def test_whitening_ignores_the_units():
     plain = BinModel(train, n_bins=10, whiten=True).compare(other)
     scaled = BinModel(train * units, n_bins=10, whiten=True).compare(other * units)
     np.testing.assert_array_equal(plain.proportions, scaled.proportions)
-    constant = np.column_stack([train, np.ones(1000)])
-    assert np.isfinite(BinModel(constant, n_bins=10, whiten=True).compare(constant).js)
+
+
+def test_whitening_gives_constant_features_no_weight():
+    # 0.1 has no exact mean in float32: its deviation is rounding noise, which must not divide.
+    train, other = _normal(1000, 4).astype(np.float32), _normal(500, 4, seed=1).astype(np.float32)
+    plain = BinModel(train, n_bins=10, whiten=True).compare(other)
+    bins = BinModel(np.pad(train, ((0, 0), (0, 1)), constant_values=0.1), n_bins=10, whiten=True)
+    padded = bins.compare(np.pad(other, ((0, 0), (0, 1)), constant_values=0.2))
+    assert bins._scale[-1] == 1
+    np.testing.assert_array_equal(plain.proportions, padded.proportions)
 
 
 def test_many_features_use_a_sixth_of_them():
@@ -84,6 +130,30 @@ def test_many_features_use_a_sixth_of_them():
     moved = train.copy()
     moved[:, unused] += 100
     assert bins.compare(moved).ndb == 0
+    assert BinModel(train[:, :1000], n_bins=3)._centres.shape == (3, 1000)
+
+
+def test_bins_are_those_of_the_nearest_centres():
+    train = 3 + _normal(9000, 4)  # more rows than one chunk
+    bins = BinModel(train, n_bins=6)
+    found = bins.compare(train)
+    np.testing.assert_array_equal(found.proportions, found.reference)
+    assert (found.ndb, found.js, found.n) == (0, 0.0, 9000)
+    centres = bins._centres + bins._shift
+    nearest = np.square(train[:, None] - centres).sum(2).argmin(1)
+    np.testing.assert_allclose(np.bincount(nearest) / 9000, found.reference, atol=3 / 9000)
+
+
+def test_the_seed_determines_the_bins():
+    train, other = _normal(300, 1100), _normal(200, 1100, seed=1)
+
+    def compare(seed):
+        bins = BinModel(train, n_bins=8, seed=seed)
+        return bins._used, bins._centres, bins.compare(other).proportions
+
+    for one, again, different in zip(compare(3), compare(3), compare(4), strict=True):
+        np.testing.assert_array_equal(one, again)
+        assert (one != different).any()
 
 
 def test_bad_rows_are_refused():
@@ -96,3 +166,13 @@ def test_bad_rows_are_refused():
         bins.compare(np.zeros((0, 3)))
     with pytest.raises(InputError, match="60 bins"):
         BinModel(np.zeros((50, 3)), n_bins=60)
+    with pytest.raises(InputError, match="1 bins"):
+        BinModel(np.zeros((50, 3)), n_bins=1)
+    with pytest.raises(InputError, match=r"significance of 1\.5"):
+        BinModel(np.zeros((50, 3)), n_bins=2, significance=1.5)
+    for shape in ((50,), (0, 3), (5, 0), (5, 3, 2)):
+        with pytest.raises(InputError, match=r"\(n, D\)"):
+            BinModel(np.zeros(shape), n_bins=2)
+    for value in (np.nan, np.inf):
+        with pytest.raises(InputError, match="cannot be binned"):
+            BinModel(np.full((5, 3), value), n_bins=2)

@@ -5,15 +5,18 @@ from mogul.algorithms.em import EM
 from mogul.algorithms.gradient import Gradient
 from mogul.algorithms.initialise import initialise
 from mogul.algorithms.scoring import default_batch_size, log_likelihoods, mean_log_likelihood
+from mogul.algorithms.split_merge import Move, split_and_merge
 
 __all__ = [
     "EM",
     "Fit",
     "Gradient",
+    "Move",
     "StopReason",
     "default_batch_size",
     "fit",
     "initialise",
     "log_likelihoods",
     "mean_log_likelihood",
+    "split_and_merge",
 ]

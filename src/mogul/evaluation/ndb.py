@@ -38,19 +38,9 @@ class BinComparison:
 
 
 class BinModel:
-    """k-means bins of training rows, in which other rows are compared with them.
+    """k-means bins of a training set, in which other samples are compared with it.
 
     Source: Richardson & Weiss 2018, "On GANs and GMMs".
-
-    Args:
-        train: training rows (n, D).
-        n_bins: number of bins K.
-        whiten: give every feature zero mean and unit variance first.
-        significance: level of the two-sided test in each bin.
-        seed: seed of k-means, and of the D/6 coordinates that are used when D > 1000.
-
-    Raises:
-        InputError: if rows are not 2-D or finite, or there are fewer rows than bins.
     """
 
     def __init__(
@@ -63,8 +53,16 @@ class BinModel:
     ) -> None:
         """Cut the training rows into bins.
 
+        Args:
+            train: training rows (n, D).
+            n_bins: number of bins K.
+            whiten: give every feature that is not constant unit variance first.
+            significance: level of the two-sided test in each bin.
+            seed: seed of k-means, and of the D // 6 coordinates used when D > 1000.
+
         Raises:
-            InputError: as the class says.
+            InputError: if rows are not 2-D or finite, bins are fewer than two or more than the
+                rows, or the significance is not between 0 and 1.
         """
         _check(train, None)
         if not 2 <= n_bins <= len(train):
@@ -72,70 +70,63 @@ class BinModel:
                 f"{n_bins} bins were asked for with {len(train)} training row(s); choose from 2 to "
                 "the number of rows, and about a hundred rows per bin."
             )
+        if not 0 < significance < 1:
+            raise InputError(
+                f"A significance of {significance} came; it must lie between 0 and 1: try 0.05."
+            )
         self.n_bins = n_bins
         self._width = train.shape[1]
         self._critical = NormalDist().inv_cdf(1 - significance / 2)
         self._used = _coordinates(self._width, seed)
-        part = train[:, self._used].astype(np.float32)
-        self._shift = part.mean(0)
+        part = train[:, self._used].astype(np.float32, copy=False)
+        # Sums over many rows drift in float32, hence float64 here and in the deviations.
+        self._shift = part.mean(0, dtype=np.float64).astype(np.float32)
         self._scale = _deviations(part) if whiten else np.ones_like(self._shift)
-        part = (part - self._shift) / self._scale
-        means = KMeans(n_bins, n_init=1, random_state=seed).fit(part)  # pyright: ignore
+        means = KMeans(n_bins, n_init=1, random_state=seed)  # pyright: ignore
+        means.fit((part - self._shift) / self._scale)
         self._centres = np.asarray(means.cluster_centers_, np.float32)
         self._n = len(train)
-        self._counts = self._assign(train)
+        self._counts = np.bincount(self._assign(train), minlength=n_bins)
 
-    def compare(self, rows: np.ndarray) -> BinComparison:
-        r"""Compare how other rows fill the bins.
+    def compare(self, samples: np.ndarray) -> BinComparison:
+        r"""Compare how samples (m, D), in the units of the training rows, fill the bins.
 
         A bin differs if $|p_1-p_2|/\sqrt{p(1-p)(1/n_1+1/n_2)}$ exceeds the normal quantile, with
-        $p$ the pooled share: the two-proportion z-test.
-
-        Args:
-            rows: rows (m, D) in the units of the training rows.
-
-        Returns:
-            the comparison.
+        $p$ the pooled share: the two-proportion z-test. A bin empty in both does not differ.
 
         Raises:
-            InputError: if rows are not 2-D, not finite, or of another width.
+            InputError: if samples are not 2-D, not finite, or of another width.
         """
-        _check(rows, self._width)
-        counts, n, m = self._assign(rows), self._n, len(rows)
+        _check(samples, self._width)
+        counts = np.bincount(self._assign(samples), minlength=self.n_bins)
+        n, m = self._n, len(samples)
         reference, proportions = self._counts / n, counts / m
         pooled = (self._counts + counts) / (n + m)
         error = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+        # Multiplied out, because the error is zero in a bin that is empty, or full, in both.
         different = np.abs(proportions - reference) > self._critical * error
-        return BinComparison(
-            int(different.sum()),
-            self.n_bins,
-            jensen_shannon(proportions, reference),
-            m,
-            proportions,
-            reference,
-            different,
-        )
+        js = jensen_shannon(proportions, reference)
+        ndb = int(different.sum())
+        return BinComparison(ndb, self.n_bins, js, m, proportions, reference, different)
 
     def _assign(self, rows: np.ndarray) -> np.ndarray:
-        """Count the rows whose nearest centre is each bin's, (K,)."""
-        counts = np.zeros(self.n_bins, np.int64)
+        """Return the bin (n,) with the nearest centre to each row."""
+        labels = np.empty(len(rows), np.int64)
         half_norms = 0.5 * np.square(self._centres).sum(1)
         for start in range(0, len(rows), _CHUNK):
-            part = rows[start : start + _CHUNK, self._used].astype(np.float32)
+            chunk = slice(start, start + _CHUNK)
+            part = rows[chunk, self._used].astype(np.float32, copy=False)
             part = (part - self._shift) / self._scale
-            nearest = (half_norms - part @ self._centres.T).argmin(1)
-            counts += np.bincount(nearest, minlength=self.n_bins)
-        return counts
+            # ½‖x − c‖² less ½‖x‖², which is the same for every centre.
+            labels[chunk] = (half_norms - part @ self._centres.T).argmin(1)
+        return labels
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
     """Return ½KL(p‖m) + ½KL(q‖m), m = (p+q)/2, of two histograms (K,), in nats (0 … ln 2)."""
     middle = 0.5 * (p + q)
-    total = 0.0
-    for part in (p, q):
-        some = part > 0
-        total += 0.5 * float((part[some] * np.log(part[some] / middle[some])).sum())
-    return max(total, 0.0)
+    kl = [float((a[a > 0] * np.log(a[a > 0] / middle[a > 0])).sum()) for a in (p, q)]
+    return max(0.5 * sum(kl), 0.0)
 
 
 def _coordinates(width: int, seed: int) -> np.ndarray:
@@ -148,8 +139,8 @@ def _coordinates(width: int, seed: int) -> np.ndarray:
 
 def _deviations(rows: np.ndarray) -> np.ndarray:
     """Return standard deviations (D,), one where a feature is constant."""
-    deviations = rows.std(0)
-    return np.where(deviations > 0, deviations, 1).astype(np.float32)
+    varies = rows.max(0) > rows.min(0)
+    return np.where(varies, rows.std(0, dtype=np.float64), 1).astype(np.float32)
 
 
 def _check(rows: np.ndarray, width: int | None) -> None:
