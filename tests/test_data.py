@@ -88,6 +88,27 @@ def test_arrays_in_files_are_memory_mapped(tmp_path, order):
         np.testing.assert_array_equal(source.take(range(40), torch.float64), x)
 
 
+def test_tables_with_gaps(tmp_path):
+    lines = "id,name,a,b\n1,x,0.5,NA\n2,y,,-2e3\n3,z,7,?\n"
+    (tmp_path / "t.csv").write_text(lines)
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(lines.encode()))
+    for name in ("t.csv", "t.csv.gz"):
+        source = open_source(tmp_path / name, columns=["b", "a"])
+        expected = [[np.nan, 0.5], [-2000, np.nan], [np.nan, 7]]
+        np.testing.assert_array_equal(source.take(range(3)), expected)
+        np.testing.assert_array_equal(open_source(**source.options).take(range(3)), expected)
+    with pytest.raises(InputError, match="column name: 'x' is not a number"):
+        open_source(tmp_path / "t.csv")
+    with pytest.raises(InputError, match="no column c"):
+        open_source(tmp_path / "t.csv", columns=["c"])
+    (tmp_path / "short.csv").write_text("a,b\n1\n")
+    with pytest.raises(InputError, match="line 2: 1 cells"):
+        open_source(tmp_path / "short.csv")
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(InputError, match="is empty"):
+        open_source(tmp_path / "empty.csv")
+
+
 def test_digits_come_in_two_disjoint_splits():
     train, test = open_source("digits"), open_source("digits:test")
     assert len(train) + len(test) == 1797

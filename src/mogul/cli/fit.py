@@ -77,6 +77,7 @@ def fit(
     colour: Annotated[
         bool | None, typer.Option("--colour/--grey", help="Read images in colour or grey.")
     ] = None,
+    columns: options.Columns = None,
     dequantise: Annotated[
         bool, typer.Option(help="Add uniform noise to integer pixels, so bits per dimension hold.")
     ] = True,
@@ -100,6 +101,7 @@ def fit(
     family(model)  # an unknown name is told before the data are read
     reading: dict[str, Any] = {
         "crop": _size(crop), "size": _size(size), "colour": colour, "dequantise": dequantise,
+        "columns": options.listed(columns),
         "seed": seed,
     }  # fmt: skip
     source = mogul.open_source(data, limit=limit, **reading)

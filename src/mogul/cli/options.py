@@ -10,8 +10,8 @@ import typer
 Data = Annotated[
     str,
     typer.Argument(
-        help="A .npy, .npz, idx or zip file, a folder of images, or a data set: digits, mnist, "
-        "fashion-mnist, celeba, each with :train or :test.",
+        help="A .npy, .npz, .csv, idx or zip file, a folder of images, or a data set: digits, "
+        "mnist, fashion-mnist, celeba, each with :train or :test.",
         show_default=False,
     ),
 ]
@@ -26,7 +26,16 @@ Test = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(help="Columns of a CSV file, with commas; default all.", show_default=False),
+]
 Count = Annotated[int, typer.Option("-n", min=1, help="How many.")]
 Picture = Annotated[
     Path, typer.Option("-o", "--output", help="A .png picture or .npy array to write.")
 ]
+
+
+def listed(text: str | None) -> list[str] | None:
+    """Split names at commas."""
+    return None if text is None else [name.strip() for name in text.split(",")]

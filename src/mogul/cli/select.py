@@ -26,6 +26,7 @@ def select(
     ] = None,
     n_init: Annotated[int, typer.Option(help="Starts per candidate.")] = 3,
     passes: Annotated[int, typer.Option(help="Most passes per candidate.")] = 200,
+    columns: options.Columns = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="A file for the best model.")
     ] = None,
@@ -46,7 +47,8 @@ def select(
         check_output(output, ())
     if plot is not None:
         check_output(plot, (".svg",))
-    source = mogul.open_source(data)
+    chosen = options.listed(columns)
+    source = mogul.open_source(data, columns=chosen)
     found = choose(
         source,
         families.split(","),
@@ -54,7 +56,7 @@ def select(
         _numbers(ranks),
         sharing.split(","),
         criterion,
-        None if test is None else mogul.open_source(test),
+        None if test is None else mogul.open_source(test, columns=chosen),
         passes=passes,
         n_init=n_init,
         seed=seed,

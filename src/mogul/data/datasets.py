@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from mogul.data.files import read_idx, read_npy, read_npz
+from mogul.data.files import read_csv, read_idx, read_npy, read_npz
 from mogul.data.images import Size, read_images
 from mogul.data.pixels import PixelScale
 from mogul.data.sources import ArraySource, check_columns
@@ -26,6 +26,7 @@ def open_source(
     crop: Size | None = None,
     size: Size | None = None,
     colour: bool | None = None,
+    columns: Sequence[str] | None = None,
     dequantise: bool = True,
     limit: int | None = None,
     seed: int = 0,
@@ -35,12 +36,13 @@ def open_source(
     Integer pixels become numbers in (0, 1); see `PixelScale`. Everything else passes as it is.
 
     Args:
-        data: an array (n, D) or of images (n, height, width[, 3]); the path of a .npy, .npz, idx
-            or zip file or a folder of images; or a known data set, `digits`, `mnist`,
+        data: an array (n, D) or of images (n, height, width[, 3]); the path of a .npy, .npz, CSV,
+            idx or zip file or a folder of images; or a known data set, `digits`, `mnist`,
             `fashion-mnist` or `celeba`, with `:train` (the default) or `:test` after it. All but
             digits are read from the folder that the environment variable MOGUL_DATA names.
         crop: height and width of a central crop of image files.
         size: height and width to resize image files to, after the crop.
+        columns: names of the columns of a CSV file to read; default all.
         colour: decode image files in colour or grey; None does as the first image is.
         dequantise: add uniform noise to integer pixels, so that densities bound probabilities;
             data that are not integer pixels pass as they are either way.
@@ -59,8 +61,10 @@ def open_source(
     if isinstance(data, str | Path):
         name = str(data)
         picture_options = {"crop": crop, "size": size, "colour": colour}
-        array, levels = _read(name, picture_options)
+        array, levels = _read(name, picture_options, columns)
         options = {"data": _lasting(name), "dequantise": dequantise, "limit": limit, "seed": seed}
+        if columns is not None:
+            options["columns"] = list(columns)
         options |= {k: v for k, v in picture_options.items() if v is not None}
     else:
         name, array = "array", data
@@ -81,7 +85,9 @@ def counterpart(name: str) -> str | None:
     return f"{base}:test" if base in _KNOWN and split in ("", "train") else None
 
 
-def _read(name: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, int]:
+def _read(
+    name: str, picture_options: dict[str, Any], columns: Sequence[str] | None
+) -> tuple[np.ndarray, int]:
     base, _, split = name.partition(":")
     if base in _KNOWN:
         if split not in ("", *SPLITS):
@@ -97,6 +103,10 @@ def _read(name: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, int]:
         return read_images(path, **picture_options), 256
     if any(value is not None for value in picture_options.values()):
         raise InputError(f"{name}: crop, size and colour apply to folders and zips of images only.")
+    if path.name.lower().endswith((".csv", ".csv.gz")):
+        return read_csv(path, columns), 256
+    if columns is not None:
+        raise InputError(f"{name}: columns are chosen in CSV files only.")
     return _array_reader(path)(path), 256
 
 
@@ -109,8 +119,8 @@ def _array_reader(path: Path) -> Callable[[Path], np.ndarray]:
     if any(mark in name for mark in ("idx", "ubyte")):
         return read_idx
     raise InputError(
-        f"{path} is of an unknown kind; data may be .npy, .npz, idx files (named *idx* or *ubyte*, "
-        "plain or .gz), folders of images, or zip files of images."
+        f"{path} is of an unknown kind; data may be .npy, .npz, .csv or idx files (named *idx* or "
+        "*ubyte*; CSV and idx also .gz), folders of images, or zip files of images."
     )
 
 

@@ -1,17 +1,21 @@
-"""Arrays in files: .npy (memory-mapped), .npz, and idx (plain or gzipped)."""
+"""Arrays in files: .npy (memory-mapped), .npz, CSV, and idx (the latter plain or gzipped)."""
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import math
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mogul.errors import InputError
 
+_MISSING = ("", "NA", "NaN", "nan", "null", "?")
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -102,6 +106,56 @@ def read_idx(path: Path) -> np.ndarray:
     if need == 0:
         return np.empty(shape, dtype)
     return np.memmap(path, dtype, mode="r", offset=offset, shape=shape)
+
+
+def read_csv(path: Path, columns: Sequence[str] | None = None) -> np.ndarray:
+    """Read a CSV file with a header line, plain or gzipped; empty cells, NA and NaN are missing.
+
+    Args:
+        path: the file.
+        columns: names of the columns to read, in order; default all.
+
+    Returns:
+        numbers (n, D), float64, NaN where missing.
+
+    Raises:
+        InputError: if the file is damaged, lines differ in length, a column does not exist, or a
+            cell is text.
+    """
+    try:
+        content = _gunzip(path) if path.suffix == ".gz" else path.read_bytes()
+        header, *lines = list(csv.reader(io.StringIO(content.decode("utf-8-sig"))))
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise InputError(_damaged(path, "a CSV file with a header line")) from error
+    wanted = list(header if columns is None else columns)
+    unknown = [name for name in wanted if name not in header]
+    if unknown:
+        raise InputError(
+            f"{path} has no column {', '.join(unknown)}; its columns are {', '.join(header)}."
+        )
+    at = [header.index(name) for name in wanted]
+    out = np.empty((len(lines), len(at)))
+    for i, line in enumerate(lines):
+        if len(line) != len(header):
+            raise InputError(
+                f"{path}, line {i + 2}: {len(line)} cells came under a header of {len(header)}; "
+                "mend the line."
+            )
+        out[i] = [_number(line[j], path, i, header[j]) for j in at]
+    return out
+
+
+def _number(cell: str, path: Path, row: int, column: str) -> float:
+    text = cell.strip()
+    if text in _MISSING:
+        return np.nan
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(
+            f"{path}, line {row + 2}, column {column}: '{text[:40]}' is not a number; choose "
+            "numeric columns with columns=, or mark what is missing as NA."
+        ) from error
 
 
 def _gunzip(path: Path) -> bytes:

@@ -137,6 +137,16 @@ class Covariance(ABC):
         """Return the moments of x (n, D) about the centres, weighted by resp (n, K)."""
 
     @abstractmethod
+    def moments_of(self, count: Tensor, first: Tensor, scatter: Tensor) -> Moments:
+        """Return moments in the form of the family from dense ones: for small D only.
+
+        Args:
+            count: (C,).
+            first: first moments about the centres, (C, D).
+            scatter: second moments about the centres, (C, D, D).
+        """
+
+    @abstractmethod
     def maximise(
         self, moments: Moments | MaskedMoments, floor: Tensor, learn: bool = True
     ) -> tuple[Tensor, Self, Tensor]:

@@ -144,6 +144,10 @@ class Full(Covariance):
             second[0 if self.n_covariances == 1 else k] += y.mT @ y
         return Moments(resp.sum(0, dtype=torch.float64), first, second)
 
+    def moments_of(self, count: Tensor, first: Tensor, scatter: Tensor) -> Moments:
+        """Dense moments as they are."""
+        return Moments(count, first, scatter)
+
     def maximise(
         self, moments: Moments | MaskedMoments, floor: Tensor, learn: bool = True
     ) -> tuple[Tensor, Self, Tensor]:

@@ -291,6 +291,11 @@ class DiagonalPlusLowRank(Covariance):
             count, first, second, joint.movedim(1, 0) - c.unsqueeze(-1) * summed.unsqueeze(-2)
         )
 
+    def moments_of(self, count: Tensor, first: Tensor, scatter: Tensor) -> Moments:
+        """The diagonal, and the product with V."""
+        projected = scatter @ self._whitener()[0] if self.low_rank else None
+        return Moments(count, first, scatter.diagonal(dim1=-2, dim2=-1), projected)
+
     def maximise(
         self, moments: Moments | MaskedMoments, floor: Tensor, learn: bool = True
     ) -> tuple[Tensor, Self, Tensor]:
