@@ -121,7 +121,7 @@ def select(
         validation: held-out rows; needed for the last.
         prior: prior of every fit.
         passes: most EM passes per fit.
-        n_init: starts per fit.
+        n_init: complete fits per candidate from different starts; the most likely is kept.
         seed: seed of the starts.
         jobs: processes to use; −1 is one per core.
 
@@ -167,12 +167,20 @@ def _fit_one(
     seed: int,
 ) -> tuple[Candidate, GaussianMixture]:
     torch.set_num_threads(1)  # candidates run side by side, one per process
-    model = GaussianMixture(
-        k, source.n_features, name, rank, sharing, prior=prior, dtype=torch.float64
-    )
-    initialise(model, source, n_init=n_init, seed=seed)
-    fitted = fit(model, source, EM(), passes=passes, tolerance=1e-7)
-    model.requires_grad_(False)
+    best = None
+    for attempt in range(1 if k == 1 else n_init):
+        model = GaussianMixture(
+            k, source.n_features, name, rank, sharing, prior=prior, dtype=torch.float64
+        )
+        initialise(model, source, seed=seed + attempt)
+        fitted = fit(model, source, EM(), passes=passes, tolerance=1e-7)
+        # A start that ends on the floor of variances has a likelihood that means nothing.
+        rank_of = (not fitted.history[-1]["events"], fitted.history[-1]["objective"])
+        if best is None or rank_of > best[0]:
+            best = (rank_of, fitted)
+    assert best is not None
+    fitted = best[1]
+    model = fitted.model.requires_grad_(False)
     held_out = None if validation is None else mean_log_likelihood(model(), validation)
     trouble = "; ".join(fitted.history[-1]["events"])
     criteria = information_criteria(model, source)
