@@ -13,7 +13,7 @@ from families import random_mixture
 from mogul import EM, GaussianMixture, InputError, fit, initialise
 from mogul.cli import main
 from mogul.data import ArraySource
-from mogul.evaluation import information_criteria, select
+from mogul.evaluation import information_criteria, prune_factors, select
 from mogul.tasks import predict
 
 
@@ -73,6 +73,31 @@ def test_selection_of_factors_by_validation():
         select(ArraySource(train), criterion="dic")
     with pytest.raises(InputError, match="nothing to fit"):
         select(ArraySource(train), ("ppca",), (1,), (8,))
+
+
+@pytest.mark.parametrize("name", ["ppca", "factor-analysis"])
+def test_components_get_their_own_number_of_factors(name):
+    generator = torch.Generator().manual_seed(0)
+
+    def cluster(n, rank, centre):
+        W = 2 * torch.randn(6, rank, generator=generator)
+        z = torch.randn(n, rank, generator=generator)
+        return z @ W.T + 0.3 * torch.randn(n, 6, generator=generator) + centre
+
+    x = torch.cat([cluster(600, 1, 0.0), cluster(600, 3, 30.0)]).double()
+    model = GaussianMixture(2, 6, name, 4, dtype=torch.float64)
+    initialise(model, ArraySource(x))
+    fit(model, ArraySource(x), EM(), passes=100)
+    before = information_criteria(model, ArraySource(x)).bic
+    ranks = prune_factors(model, ArraySource(x))
+    order = model().means.detach()[:, 0].argsort()
+    assert [ranks[k] for k in order] == [1, 3]
+    after = information_criteria(model, ArraySource(x))
+    assert after.bic < before
+    per = [model.family.n_parameters(6, rank) for rank in (1, 3)]
+    assert after.n_parameters == 1 + 12 + sum(per)
+    with pytest.raises(InputError, match="ppca or factor-analysis"):
+        prune_factors(GaussianMixture(2, 6), ArraySource(x))
 
 
 def test_regression_is_the_conditional_mean_and_its_variance():

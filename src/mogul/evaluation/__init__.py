@@ -7,6 +7,7 @@ from mogul.evaluation.selection import (
     Criteria,
     Selection,
     information_criteria,
+    prune_factors,
     select,
 )
 from mogul.evaluation.summary import Evaluation, bits_per_dim, evaluate
@@ -22,6 +23,7 @@ __all__ = [
     "evaluate",
     "information_criteria",
     "inpainting_error",
+    "prune_factors",
     "reconstruction_error",
     "select",
 ]

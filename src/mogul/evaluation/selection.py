@@ -154,6 +154,71 @@ def select(
     return Selection([candidate for candidate, _ in ranked], criterion, ranked[0][1])
 
 
+def prune_factors(
+    model: GaussianMixture, source: ArraySource, criterion: str = "bic", passes: int = 20
+) -> list[int]:
+    """Give every component its own number of factors, in place.
+
+    The weakest factor of a component is removed and EM goes on; what came of it is kept if the
+    criterion fell. Factors are tried from the weakest up, until none can go.
+
+    Args:
+        model: a fitted model of a low-rank family.
+        source: the rows it was fitted to.
+        criterion: "bic", "aic" or "icl".
+        passes: EM passes after each removal.
+
+    Returns:
+        the number of factors of every covariance.
+
+    Raises:
+        InputError: for a family without factors, or an unknown criterion.
+    """
+    if not model.family.low_rank or criterion not in CRITERIA[:3]:
+        raise InputError(
+            f"A {model.family.name} model and the criterion '{criterion}' came; give a model of "
+            f"ppca or factor-analysis, and one of: {', '.join(CRITERIA[:3])}."
+        )
+    best = getattr(information_criteria(model, source), criterion)
+    settled = set[int]()
+    while len(settled) < len(model.ranks):
+        component = _weakest(model, settled)
+        if component is None:
+            break
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        _drop_weakest(model, component)
+        fit(model, source, EM(), passes=passes)
+        reached = getattr(information_criteria(model, source), criterion)
+        if reached < best:
+            best = reached
+        else:
+            model.load_state_dict(before)
+            settled.add(component)
+    return model.ranks
+
+
+@torch.no_grad()
+def _weakest(model: GaussianMixture, settled: set[int]) -> int | None:
+    """Return the covariance, not settled, that holds the shortest factor."""
+    lengths = torch.linalg.svdvals(model.raw["loadings"].double())
+    lengths = torch.where(lengths > 0, lengths, torch.inf)
+    shortest = lengths.amin(-1)
+    for c, rank in enumerate(model.ranks):
+        if c in settled or rank == 0:
+            shortest[c] = torch.inf
+    found = int(shortest.argmin())
+    return found if bool(shortest[found].isfinite()) else None
+
+
+@torch.no_grad()
+def _drop_weakest(model: GaussianMixture, c: int) -> None:
+    """Turn the loadings of a covariance to principal axes, and set the shortest to zero."""
+    loadings = model.raw["loadings"]
+    U, s, _ = torch.linalg.svd(loadings[c].double(), full_matrices=False)
+    s[model.ranks[c] - 1 :] = 0.0
+    loadings[c] = (U * s).to(loadings.dtype)
+
+
 def _fit_one(
     source: ArraySource,
     validation: ArraySource | None,

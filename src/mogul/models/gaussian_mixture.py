@@ -170,8 +170,18 @@ class GaussianMixture(nn.Module):
     def n_parameters(self) -> int:
         """Number of free parameters, as information criteria count them."""
         k, d = self.n_components, self.n_features
-        n_learned = {"own": k, "shared": 1, "constant": 0}[self.sharing]
-        return k - 1 + k * d + n_learned * self.family.n_parameters(d, self.rank)
+        ranks = [] if self.sharing == "constant" else self.ranks
+        return k - 1 + k * d + sum(self.family.n_parameters(d, rank) for rank in ranks)
+
+    @property
+    def ranks(self) -> list[int]:
+        """Number of factors of every covariance: loadings of zero do not count, and EM keeps them.
+
+        So components of one model may have unlike numbers of factors.
+        """
+        if not self.family.low_rank:
+            return [0] * (self.n_components if self.sharing == "own" else 1)
+        return (self.raw["loadings"].detach() != 0).any(-2).sum(-1).tolist()
 
     def forward(self) -> Mixture:
         """Return the mixture the current parameters stand for; gradients flow through it."""
