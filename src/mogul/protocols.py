@@ -142,8 +142,8 @@ class HasMoments(Protocol):
         """Return what a fit adds to the log-likelihood of all rows, a scalar; zero without."""
         ...
 
-    def dead(self, moments: Any) -> Tensor:
-        """Return the indices of components that no data support."""
+    def dead(self, moments: Any, row_weight: float) -> Tensor:
+        """Return the indices of components that no data support; rows weigh `row_weight` each."""
         ...
 
     def reseed(self, components: Tensor, points: Tensor) -> None:

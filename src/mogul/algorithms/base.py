@@ -34,12 +34,14 @@ class Pass:
     """One pass over the data, told by an algorithm.
 
     `log_likelihood` is the mean per row in nats; `objective` what the algorithm raises, the same
-    plus any penalty per row.
+    plus any penalty per row; `disturbed` says that parameters were set by other means, so that the
+    objective may fall.
     """
 
     log_likelihood: float
     events: list[str]
     objective: float
+    disturbed: bool
 
 
 class Algorithm(Protocol):
@@ -111,7 +113,7 @@ def fit(
     began = time.perf_counter()
     state = algorithm.init(model, source, passes)
     history: list[dict[str, Any]] = []
-    reason = StopReason.PASS_LIMIT
+    reason, disturbed = StopReason.PASS_LIMIT, False
     for number in range(1, passes + 1):
         since = time.perf_counter()
         held_out = None if validation is None else mean_log_likelihood(model(), validation)
@@ -126,13 +128,15 @@ def fit(
         })
         if callback is not None:
             callback(history[-1])
-        if algorithm.monotone and _converged(history, tolerance * source.n_features):
+        settled = algorithm.monotone and not disturbed
+        if settled and _converged(history, tolerance * source.n_features):
             reason = StopReason.CONVERGED
             break
+        disturbed = done.disturbed
     return Fit(model, history, reason, time.perf_counter() - began)
 
 
 def _converged(history: list[dict[str, Any]], tolerance: float) -> bool:
-    if len(history) < 2 or tolerance <= 0 or history[-2]["events"]:
+    if len(history) < 2 or tolerance <= 0:
         return False
     return history[-1]["objective"] - history[-2]["objective"] < tolerance

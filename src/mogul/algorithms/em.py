@@ -77,19 +77,20 @@ class EM:
             mean_of = log_prob.double()
             total += float((mean_of if weight is None else mean_of * weight).sum())
             mass += float(len(x) if weight is None else weight.double().sum())
-            worst.add(log_prob, x)
+            some = slice(None) if weight is None else weight > 0
+            worst.add(log_prob[some], x[some])
             seen(len(x))
         events = model.maximise(moments)
-        dead = model.dead(moments)
-        if len(dead):
-            assert worst.rows is not None
+        dead = model.dead(moments, mass / len(source))
+        if len(dead) and worst.rows is not None:
             dead = dead[: len(worst.rows)]
             model.reseed(dead, worst.rows[: len(dead)])
             events.append(
                 f"component(s) {', '.join(map(str, dead.tolist()))} held no data and were "
                 "restarted at the worst-explained rows"
             )
-        return state, Pass(total / mass, events, (total + log_prior) / mass)
+        restarted = bool(len(dead))
+        return state, Pass(total / mass, events, (total + log_prior) / mass, restarted)
 
 
 def check_enough_rows(n_rows: int, n_components: int) -> None:

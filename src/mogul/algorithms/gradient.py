@@ -122,7 +122,7 @@ class Gradient:
             seen(len(index))
         mean = total / len(source)
         objective = mean + float(model.log_prior().detach()) / len(source)
-        return state, Pass(mean, sorted(events), objective)
+        return state, Pass(mean, sorted(events), objective, disturbed=False)
 
 
 def _check_finite(loss: Tensor) -> None:

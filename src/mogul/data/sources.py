@@ -50,8 +50,8 @@ class ArraySource:
                 f"Weights of shape {tuple(self._weight.shape)} came for {len(array)} rows; give "
                 "one weight per row."
             )
-        if self._weight is not None and bool((self._weight < 0).any()):
-            raise InputError("A weight is negative; weights must be zero or more.")
+        if self._weight is not None:
+            _check_weight(self._weight)
         self.scale = scale
         self.name = name
         self.options = options or {}
@@ -134,7 +134,7 @@ class ArraySource:
 
     def _rows(self, key: Any, index: Tensor, dtype: torch.dtype) -> Tensor:
         part = self._array[key]
-        rows = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
+        rows = part if isinstance(part, Tensor) else torch.from_numpy(_native(part))
         rows = rows.reshape(len(rows), -1)
         if self.scale is not None:
             return self.scale.forward(rows, index, dtype)
@@ -165,6 +165,21 @@ def check_columns(source: ArraySource) -> None:
         f"{source.name}: column {column} is NaN in every row, so nothing can be learned of it; "
         "remove the column."
     )
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """Copy an array into a type that torch knows: this machine's byte order, at most 64 bits."""
+    native = array.dtype.newbyteorder("=")
+    return np.array(array, dtype=np.float64 if array.dtype.itemsize > 8 else native)
+
+
+def _check_weight(weight: Tensor) -> None:
+    low, total = float(weight.double().min()), float(weight.double().sum())
+    if not (low >= 0 and 0 < total < math.inf):
+        raise InputError(
+            f"Weights from {low:g} with a sum of {total:g} came; they must be finite, zero or more, "
+            "and not all zero."
+        )
 
 
 def _check_array(array: np.ndarray | Tensor, name: str) -> None:

@@ -29,7 +29,7 @@ class Completion(ABC):
         """Hold the rows about the origin, zero where hidden, and the boolean mask (n, D)."""
         self.mixture = mixture
         self.observed = observed
-        self.x = torch.where(observed, x - mixture.origin, 0.0)
+        self.x = torch.where(observed, x - mixture.origin, 0.0).to(mixture.dtype)
         self.log_prob = self._component_log_prob() + mixture.log_weights
 
     @property
@@ -40,7 +40,7 @@ class Completion(ABC):
     @property
     def mean(self) -> Tensor:
         """The rows with E[hidden | observed] filled in, (n, D), in the units of the data."""
-        filled = torch.where(self.observed, self.x, self._moments()[0])
+        filled = torch.where(self.observed, self.x, self._mean())
         return self.mixture.origin + filled
 
     @property
@@ -52,7 +52,8 @@ class Completion(ABC):
     def variance(self) -> Tensor:
         """Var[hidden | observed] of each feature, (n, D); zero where observed."""
         mean, second = self._moments()
-        return torch.where(self.observed, 0.0, (second - mean.square()).clamp_min(0))
+        variance = (second - mean.square()).clamp_min(0).to(self.x.dtype)
+        return torch.where(self.observed, 0.0, variance)
 
     def sample(self, noise: bool = True, seed: int | None = None) -> Tensor:
         """Draw the hidden features given the observed ones, (n, D), observed ones kept."""
@@ -86,8 +87,12 @@ class Completion(ABC):
         """Return the posterior mean of the noise-free part about the origin, (n, D)."""
 
     @abstractmethod
+    def _mean(self) -> Tensor:
+        """Return the mean of hidden features about the origin, (n, D)."""
+
+    @abstractmethod
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Return mean and mean square of hidden features about the origin, each (n, D)."""
+        """Return mean and mean square of hidden features about the origin, (n, D), in float64."""
 
     @abstractmethod
     def _draw(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:
@@ -143,14 +148,21 @@ class _LowRankCompletion(Completion):
         rz = self.responsibilities.unsqueeze(-1) * self._extended_factors()
         return rz.flatten(1) @ E.movedim(1, -1).flatten(0, 1)
 
+    def _mean(self) -> Tensor:
+        return self._noise_free()
+
     def _moments(self) -> tuple[Tensor, Tensor]:
-        r, E, z = self.responsibilities, self._extended(), self._extended_factors()
-        k, d, h = E.shape
-        zz = z.unsqueeze(-1) * z.unsqueeze(-2)
-        zz[..., 1:, 1:] += self._factor_covariance().to(z.dtype)
-        weighted = (r[..., None, None] * zz).flatten(1)
-        squares = (E.unsqueeze(-1) * E.unsqueeze(-2)).movedim(1, -1).reshape(k * h * h, d)
-        return self._noise_free(), weighted @ squares + r @ self.mixture.noise_variances
+        r, E = self.responsibilities.double(), self._extended().double()
+        z, covariance = self._extended_factors().double(), self._factor_covariance()
+        noise = self.mixture.noise_variances.double()
+        mean, second = torch.zeros_like(self.x).double(), r @ noise
+        # Component by component: all outer products at once would be D·K·H² numbers.
+        for k in range(len(E)):
+            means = z[:, k] @ E[k].mT
+            spread = ((covariance[:, k] @ E[k, :, 1:].mT) * E[k, :, 1:].mT).sum(1)
+            mean += r[:, k, None] * means
+            second += r[:, k, None] * (means.square() + spread)
+        return mean, second
 
     def _factor_covariance(self) -> Tensor:
         """M_n⁻¹, the posterior covariance of the factors, (n, K, H, H)."""
@@ -251,11 +263,14 @@ class _PatternCompletion(Completion):
     def _noise_free(self) -> Tensor:
         return self.responsibilities @ self.mixture.centres
 
+    def _mean(self) -> Tensor:
+        return self._moments()[0].to(self.x.dtype)
+
     def _moments(self) -> tuple[Tensor, Tensor]:
-        first, second = torch.zeros_like(self.x), torch.zeros_like(self.x)
-        resp = self.responsibilities.unsqueeze(-1)
+        first = torch.zeros_like(self.x).double()
+        second, resp = torch.zeros_like(first), self.responsibilities.double().unsqueeze(-1)
         for rows, hidden, means, cov in self._groups:
-            r = resp[rows]
+            r, means = resp[rows], means.double()
             first[rows[:, None], hidden] = (r * means).sum(1)
             second[rows[:, None], hidden] = (r * (means.square() + cov.variances)).sum(1)
         return first, second

@@ -140,7 +140,7 @@ class Full(Covariance):
             y = x[rows] - centres[k]
             r = r[rows].unsqueeze(-1)
             first[k] = (y * r).sum(0, dtype=torch.float64)
-            y = y * r.sqrt()
+            y = (y * r.sqrt()).double()
             second[0 if self.n_covariances == 1 else k] += y.mT @ y
         return Moments(resp.sum(0, dtype=torch.float64), first, second)
 
@@ -221,8 +221,9 @@ def floored_cholesky(covariance: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]
     """Return Cholesky factors (C, D, D), after raising eigenvalues below the floor, and where."""
     floor = floor.to(covariance)
     L, info = torch.linalg.cholesky_ex(covariance)
-    smallest = L.diagonal(dim1=-2, dim2=-1).square().amin(-1)
-    low = (info > 0) | ~(smallest >= floor)
+    # Σ − floor has a factor exactly if no eigenvalue of Σ lies below the floor.
+    eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+    low = (info > 0) | (torch.linalg.cholesky_ex(covariance - floor * eye).info > 0)
     if low.any():
         values, vectors = torch.linalg.eigh(covariance[low])
         raised = (vectors * values.clamp_min(floor).unsqueeze(-2)) @ vectors.mT

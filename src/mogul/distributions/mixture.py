@@ -133,7 +133,7 @@ class Mixture(Distribution):
     def component_log_prob(self, value: Tensor) -> Tensor:
         """Return log π_k + log N(x; k) for rows (..., D), as (..., K), in nats.
 
-        Features that are NaN are marginalised.
+        Features that are NaN are marginalised, unless the mixture has a batch shape.
 
         Raises:
             InputError: if the rows have the wrong number of features.
@@ -142,7 +142,7 @@ class Mixture(Distribution):
         if not self.batch_shape and bool(value.isnan().any()):
             log_prob = self.complete(value.reshape(-1, self.n_features)).log_prob
             return log_prob.reshape(*value.shape[:-1], self.n_components)
-        x = value.to(self.dtype) - self.origin
+        x = (value - self.origin).to(self.dtype)
         if self.batch_shape:
             log_prob = self.covariance.log_prob(x.unsqueeze(-2), self.centres).squeeze(-2)
         else:
@@ -173,10 +173,13 @@ class Mixture(Distribution):
             InputError: if the rows have the wrong number of features.
         """
         if bool(value.isnan().any()):
-            return self.complete(value).reconstruction
+            rows = value.reshape(-1, self.n_features)
+            return self.complete(rows).reconstruction.reshape(value.shape)
         responsibilities = self.responsibilities(value)
-        x = value.to(self.dtype) - self.origin
-        return self.origin + self.covariance.reconstruct(x, responsibilities, self.centres)
+        x = (value - self.origin).to(self.dtype).reshape(-1, self.n_features)
+        resp = responsibilities.reshape(-1, self.n_components)
+        rebuilt = self.covariance.reconstruct(x, resp, self.centres)
+        return self.origin + rebuilt.reshape(value.shape)
 
     def sample(  # type: ignore[override]
         self, sample_shape: Any = (), noise: bool = True, seed: int | None = None
@@ -255,17 +258,23 @@ class Mixture(Distribution):
             or () for a single row.
 
         Raises:
-            InputError: if the number of values differs from the number of features.
+            InputError: if the number of values differs from the number of features, or these are
+                none or repeated.
         """
+        self._refuse_batch("condition")
         if values.shape[-1] != len(features):
             raise InputError(
                 f"{values.shape[-1]} values came for {len(features)} observed features; "
                 "give one value per feature in the last dimension."
             )
+        if len(features) == 0 or len(features.unique()) < len(features):
+            raise InputError(
+                f"The observed features are {features.tolist()}; give at least one, each once."
+            )
         keep = torch.ones(self.n_features, dtype=torch.bool, device=self.centres.device)
         keep[features] = False
         hidden = keep.nonzero().squeeze(-1)
-        rows = values.to(self.dtype).reshape(-1, len(features)) - self.origin[features]
+        rows = (values - self.origin[features]).to(self.dtype).reshape(-1, len(features))
         log_prob, centres, covariance = self.covariance.condition(
             features, hidden, rows, self.centres
         )
@@ -289,7 +298,11 @@ class Mixture(Distribution):
             InputError: if shapes disagree, or a NaN is marked as observed.
         """
         self._check_width(x)
-        x = x.to(self.dtype)
+        self._refuse_batch("complete")
+        if x.dim() != 2:
+            raise InputError(
+                f"Rows (n, D) are expected to be completed; got shape {tuple(x.shape)}."
+            )
         return complete(self, x, ~x.isnan() if observed is None else observed)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Mixture:
@@ -301,6 +314,13 @@ class Mixture(Distribution):
             self.covariance,
             self.origin,
         )
+
+    def _refuse_batch(self, what: str) -> None:
+        if self.batch_shape:
+            raise InputError(
+                f"A mixture of batch shape {tuple(self.batch_shape)} cannot {what}; take one "
+                "mixture of the batch."
+            )
 
     def _check_width(self, x: Tensor) -> None:
         if x.dim() == 0 or x.shape[-1] != self.n_features:

@@ -273,7 +273,7 @@ class BayesianGaussianMixture(GaussianMixture):
             - torch.special.multigammaln(v / 2, d)
         )
 
-    def dead(self, moments: Moments | MaskedMoments) -> Tensor:
+    def dead(self, moments: Moments | MaskedMoments, row_weight: float) -> Tensor:
         """Return nothing: components without data are pruned, not restarted."""
         return torch.empty(0, dtype=torch.long, device=self.device)
 

@@ -71,6 +71,11 @@ class GaussianMixture(nn.Module):
             raise InputError(f"Unknown sharing '{sharing}'; choose one of: {', '.join(SHARINGS)}.")
         self.sharing = sharing
         self.rank = _check_rank(self.family, rank, n_features)
+        if not 0 < variance_floor < 1:
+            raise InputError(
+                f"The variance floor is {variance_floor}; it must lie between 0 and 1, such as "
+                "1e-6: a fraction of the variances of the data."
+            )
         self.variance_floor = variance_floor
         self.prior = prior
         kind: dict[str, Any] = {"dtype": dtype, "device": device}
@@ -305,9 +310,10 @@ class GaussianMixture(nn.Module):
             "hold too few or too equal rows: raise variance_floor or use fewer components"
         ]
 
-    def dead(self, moments: Moments | MaskedMoments) -> Tensor:
-        """Return the components that hold less than half an observation."""
-        return ((moments.count < 0.5) & ~self.frozen.any(0)).nonzero().squeeze(-1)
+    def dead(self, moments: Moments | MaskedMoments, row_weight: float) -> Tensor:
+        """Return the components that hold less than half a row of the mean weight `row_weight`."""
+        few = moments.count < 0.5 * min(row_weight, 1.0)
+        return (few & ~self.frozen.any(0)).nonzero().squeeze(-1)
 
     @torch.no_grad()
     def reseed(self, components: Tensor, points: Tensor) -> None:
@@ -406,6 +412,11 @@ def _check_rank(cls: type[Covariance], rank: int | None, n_features: int) -> int
                 "or choose ppca or factor-analysis."
             )
         return 0
+    if n_features < 2:
+        raise InputError(
+            f"The {cls.name} family needs at least 2 features, and {n_features} came; choose "
+            "full or diagonal."
+        )
     if rank is None:
         rank = min(6, n_features - 1)
     if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank < n_features:
