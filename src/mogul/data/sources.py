@@ -177,8 +177,8 @@ def _check_weight(weight: Tensor) -> None:
     low, total = float(weight.double().min()), float(weight.double().sum())
     if not (low >= 0 and 0 < total < math.inf):
         raise InputError(
-            f"Weights from {low:g} with a sum of {total:g} came; they must be finite, zero or more, "
-            "and not all zero."
+            f"Weights from {low:g} with a sum of {total:g} came; they must be finite, zero or "
+            "more, and not all zero."
         )
 
 

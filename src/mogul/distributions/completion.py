@@ -105,7 +105,7 @@ class _LowRankCompletion(Completion):
     def _component_log_prob(self) -> Tensor:
         cov, centres, x = self.mixture.covariance, self.mixture.centres, self.x
         assert isinstance(cov, DiagonalPlusLowRank)
-        if bool(cov.steep.any()):
+        if bool(cov.steep(centres).any()):
             cov = cov.map(torch.Tensor.double)
             centres, x = centres.double(), x.double()
         n, (k, d) = x.shape[0], centres.shape

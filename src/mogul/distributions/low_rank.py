@@ -26,7 +26,9 @@ from mogul.distributions.masked import MaskedMoments, expand, regress
 from mogul.distributions.moments import Moments
 
 _FLOAT32_RATIO = 100.0  # μ²/ψ above which the expanded square costs over 1e-5 nats in float32
-_FLOAT32_SIGNAL = 1000.0  # tr(WᵀΨ⁻¹W)/D above which Woodbury costs over 1e-4 nats per feature
+_FLOAT32_SIGNAL = 100.0  # tr(WᵀΨ⁻¹W)/D above which Woodbury costs about 1e-4 nats per feature
+_FLOAT32_FAR = 1e6  # μ²/ψ above which the products with V cost about as much
+_FLOAT32_ERROR = 2e-5  # nats per feature that rounding may cost a row
 
 
 class DiagonalPlusLowRank(Covariance):
@@ -187,22 +189,28 @@ class DiagonalPlusLowRank(Covariance):
             total = total + expanded_quadratic(rows, means, noise.to(dtype), some)
         return total.to(x.dtype)
 
-    @property
-    def steep(self) -> Tensor:
-        """Mark covariances (C,) whose factors dwarf the noise: float32 would lose the residual."""
+    def steep(self, centres: Tensor) -> Tensor:
+        """Mark covariances (C,) with which float32 would lose the residual of typical rows.
+
+        Either factors dwarf the noise, or centres lie very far from the origin in its units.
+        """
         if self.noise.dtype == torch.float64:
             return torch.zeros(self.n_covariances, dtype=torch.bool, device=self.noise.device)
         signal = (self._loadings.square() / self.noise.unsqueeze(-1)).detach().sum((-1, -2))
-        steep = signal > _FLOAT32_SIGNAL * self.n_features
+        far = (centres.square() / self.noise).detach().amax(-1) > _FLOAT32_FAR
+        if self.n_covariances == 1:
+            far = far.any(-1, keepdim=True)
+        steep = (signal > _FLOAT32_SIGNAL * self.n_features) | far
         return steep.reshape(-1, self.n_covariances).any(0)
 
     def _subset(self, which: Tensor) -> Self:
         """Return the covariances marked in which (C,)."""
         return type(self)(self._loadings[..., which, :, :], self.noise[..., which, :])
 
-    def _split(self, n_components: int) -> list[tuple[Tensor, Self]]:
+    def _split(self, centres: Tensor) -> list[tuple[Tensor, Self]]:
         """Return marked components (K,) with their covariances, the steep ones in float64."""
-        steep, parts = self.steep, []
+        steep, parts = self.steep(centres), []
+        n_components = centres.shape[-2]
         for which, convert in ((~steep, None), (steep, torch.Tensor.double)):
             if bool(which.any()):
                 part = self if bool(which.all()) else self._subset(which)
@@ -211,25 +219,47 @@ class DiagonalPlusLowRank(Covariance):
 
     def log_prob(self, x: Tensor, centres: Tensor) -> Tensor:
         """Score all components by matrix products with x, x² and V."""
-        parts = self._split(centres.shape[-2])
+        parts = self._split(centres)
         if len(parts) == 1:
             part = parts[0][1]
-            return part._log_prob(x.to(part.noise), centres.to(part.noise)).to(x.dtype)
+            scored, risk = part._log_prob(x.to(part.noise), centres.to(part.noise))
+            return self._rescored(x, centres, scored.to(x.dtype), risk)
         shape = (*torch.broadcast_shapes(x.shape[:-2], centres.shape[:-2]), x.shape[-2])
         out = x.new_empty(*shape, centres.shape[-2])
+        risks = torch.zeros_like(out)
         for which, part in parts:
-            scored = part._log_prob(x.to(part.noise), centres[..., which, :].to(part.noise))
-            out[..., which] = scored.to(x.dtype)
-        return out
+            scored, risk = part._log_prob(x.to(part.noise), centres[..., which, :].to(part.noise))
+            out[..., which], risks[..., which] = scored.to(x.dtype), risk.to(x.dtype)
+        return self._rescored(x, centres, out, risks)
 
-    def _log_prob(self, x: Tensor, centres: Tensor) -> Tensor:
+    def _rescored(self, x: Tensor, centres: Tensor, scored: Tensor, risk: Tensor) -> Tensor:
+        """Score rows again in float64 where the error at risk (n, K) could be seen in their sum.
+
+        The residual of a row far out along the factors is a small difference of large squares.
+        """
+        if x.dtype == torch.float64 or x.dim() != 2:
+            return scored
+        with torch.no_grad():
+            could_be = scored + risk
+            matters = ~(could_be < scored.amax(-1, keepdim=True) - 30)
+            rows = ((risk > _FLOAT32_ERROR * self.n_features) & matters) | scored.isnan()
+            again = rows.any(-1).nonzero().squeeze(-1)
+        if len(again) == 0:
+            return scored
+        exact, _ = self.map(torch.Tensor.double)._log_prob(x[again].double(), centres.double())
+        return scored.index_copy(0, again, exact.to(scored.dtype))
+
+    def _log_prob(self, x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log-densities (..., n, K), and how far rounding may have moved them."""
         V, R = self._whitener()
         V = V.to(x.dtype)
-        quad = self._quadratic(x, centres) - self._project(x, centres, V).square().sum(-1)
+        squares = self._quadratic(x, centres)
+        quad = squares - self._project(x, centres, V).square().sum(-1)
         log_det = self.noise_variances.double().log().sum(-1)
         log_det = log_det + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         const = (log_det + self.n_features * math.log(2 * math.pi)).to(x.dtype)
-        return -0.5 * (quad + const.unsqueeze(-2))
+        error = torch.finfo(x.dtype).eps * squares.detach()
+        return -0.5 * (quad + const.unsqueeze(-2)), error
 
     def sample(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:
         """Draw W z + √ψ ε."""
@@ -255,7 +285,7 @@ class DiagonalPlusLowRank(Covariance):
 
     def statistics(self, x: Tensor, resp: Tensor, centres: Tensor) -> Moments:
         """Counts, means, squares, and the second moments projected on V, by matrix products."""
-        parts = self._split(len(centres))
+        parts = self._split(centres)
         found = [
             (
                 which,
