@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal
 
 from families import random_covariance, random_mixture
 from mogul import InputError, Mixture
-from mogul.distributions import Isotropic, families, family
+from mogul.distributions import Diagonal, Full, Isotropic, families, family
 
 FAMILIES = list(families())
 
@@ -204,3 +204,43 @@ def test_unknown_family_names_the_choices():
 def test_wrong_width_is_refused():
     with pytest.raises(InputError, match="4 features"):
         random_mixture("full", 2, 4, 2).log_prob(torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize("length", [10.0, 30.0])
+@pytest.mark.parametrize("z", [1.0, 10.0, 100.0])
+def test_float32_scores_rows_far_along_the_factors(length, z):
+    ones = torch.ones(1, 784, 1)
+    covariance, centres = families()["ppca"](length * ones, torch.ones(1, 1)), torch.zeros(1, 784)
+    x = length * z * torch.ones(2, 784)
+    exact = covariance.map(torch.Tensor.double).log_prob(x.double(), centres.double())
+    assert (covariance.log_prob(x, centres).double() - exact).abs().max() < 1e-4 * 784
+
+
+def test_float32_conditional_variances_survive_far_centres():
+    for covariance in (Diagonal.of(torch.full((1, 2), 0.3)), Full(0.3**0.5 * torch.eye(2)[None])):
+        mixture = Mixture(torch.zeros(1), torch.full((1, 2), 9876.5), covariance)
+        found = mixture.complete(torch.tensor([[9876.0, torch.nan]])).variance
+        torch.testing.assert_close(found, torch.tensor([[0.0, 0.3]]), rtol=1e-4, atol=0)
+
+
+def test_the_origin_is_subtracted_before_rounding():
+    origin = torch.full((2,), 1e7)
+    mixture = Mixture(torch.zeros(1), torch.zeros(1, 2), Isotropic.of(torch.ones(1), 2), origin)
+    x = torch.tensor([[1e7 + 0.4, 1e7 - 0.3]], dtype=torch.float64)
+    exact = -math.log(2 * math.pi) - 0.5 * (0.4**2 + 0.3**2)
+    assert float(mixture.log_prob(x)) == pytest.approx(exact, abs=1e-5)
+
+
+def test_shapes_that_make_no_sense_are_refused():
+    mixture = random_mixture("ppca", 2, 3, 2)
+    with pytest.raises(InputError, match="Rows"):
+        mixture.complete(torch.zeros(3))
+    with pytest.raises(InputError, match="each once"):
+        mixture.condition(torch.tensor([1, 1]), torch.zeros(4, 2))
+    with pytest.raises(InputError, match="at least one"):
+        mixture.condition(torch.tensor([], dtype=torch.long), torch.zeros(4, 0))
+    batch = mixture.condition(torch.tensor([0]), torch.zeros(4, 1))
+    with pytest.raises(InputError, match="batch shape"):
+        batch.complete(torch.zeros(4, 2))
+    assert mixture.reconstruct(torch.zeros(2, 5, 3)).shape == (2, 5, 3)
+    assert mixture.reconstruct(torch.zeros(3)).shape == (3,)

@@ -244,3 +244,61 @@ def test_a_scale_beyond_float32_is_refused():
     model = _model("full", "own", 2, 2)
     initialise(model, ArraySource(x))
     assert fit(model, ArraySource(x), EM(), passes=3).history[-1]["log_likelihood"] < -100
+
+
+@pytest.mark.parametrize("name", families())
+def test_weights_of_any_scale_give_the_same_fit(name):
+    x = random_mixture("full", 3, 4, 3).sample((200,), seed=0)
+    reached = []
+    for weight in (1.0, 1 / 200, 1e6):
+        source = ArraySource(x, weight=torch.full((200,), weight, dtype=torch.float64))
+        model = _model(name, "own", 2, 4)
+        initialise(model, source)
+        done = fit(model, source, EM(), passes=30)
+        assert not any(row["events"] for row in done.history)
+        reached.append(done.history[-1]["log_likelihood"])
+    assert reached == pytest.approx([reached[0]] * 3, abs=1e-9)
+
+
+def test_rows_of_no_weight_have_no_say_in_the_start():
+    x = random_mixture("full", 2, 3, 2).sample((200,), seed=0)
+    spoiled = torch.cat([x, torch.full((5, 3), 1e6, dtype=torch.float64)])
+    weight = torch.ones(205, dtype=torch.float64)
+    weight[200:] = 0
+    reached = []
+    for source in (ArraySource(x), ArraySource(spoiled, weight=weight)):
+        model = _model("full", "own", 2, 3)
+        initialise(model, source)
+        reached.append(fit(model, source, EM(), passes=200).history[-1]["log_likelihood"])
+    assert reached[0] == pytest.approx(reached[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["full", "diagonal", "factor-analysis"])
+def test_columns_in_unlike_units_are_fitted_alike(name):
+    x = random_mixture("full", 2, 4, 2).sample((300,), seed=0)
+    units = torch.tensor([1.0, 1e5, 1e-3, 1e2], dtype=torch.float64)
+    reached = []
+    for scale in (torch.ones_like(units), units):
+        model = _model(name, "own", 2, 4)
+        source = ArraySource(x * scale)
+        model.start(x * scale, torch.arange(300) % 2, seed=0)
+        history = fit(model, source, EM(), passes=200, tolerance=1e-9).history
+        assert not any(row["events"] for row in history)
+        reached.append(history[-1]["log_likelihood"] + float(scale.log().sum()))
+    assert reached[0] == pytest.approx(reached[1], abs=2e-3 if name == "factor-analysis" else 1e-6)
+
+
+def test_eigenvalues_never_fall_below_the_floor_and_the_fit_converges():
+    r = np.random.default_rng(2)
+    q = np.linalg.qr(r.normal(size=(5, 5)))[0]
+    x = r.normal(size=(200, 5)) @ np.diag(10.0 ** -np.arange(5)) @ q
+    model = GaussianMixture(3, 5, variance_floor=1e-3, dtype=torch.float64)
+    initialise(model, ArraySource(x), method="random", seed=2)
+    done = fit(model, ArraySource(x), EM(), passes=300)
+    values = [row["log_likelihood"] for row in done.history]
+    assert (np.diff(values) >= -1e-9).all()
+    assert done.reason is StopReason.CONVERGED
+    assert done.history[-1]["events"]
+    unit = model.floor.sqrt()
+    scaled = model().covariance.dense().detach() / unit / unit.unsqueeze(-1)
+    assert torch.linalg.eigvalsh(scaled).min() > 1 - 1e-6

@@ -63,8 +63,8 @@ def fit_batched(
         weight: weights of rows (B, n), for example zeros that pad data sets of unequal size.
         passes: most EM passes.
         tolerance: stop when no data set gains more, in nats per row and feature.
-        variance_floor: smallest variance, a fraction of the mean feature variance of the data set
-            in which it is smallest.
+        variance_floor: smallest variance, a fraction of that of the feature in the data set in
+            which it is smallest.
         seed: seed of the starts.
 
     Returns:
@@ -88,10 +88,11 @@ def fit_batched(
     x, weight = (t.repeat_interleave(starts, dim=0) for t in (x, weight))
     origin = x.mean((0, 1))
     x = x - origin
-    smallest = float((x - x.mean(1, keepdim=True)).square().mean((1, 2)).min())
-    if smallest == 0:
+    variances = (x - x.mean(1, keepdim=True)).square().mean(1)
+    if bool((variances.mean(1) == 0).any()):
         raise InputError("A data set has equal rows only, so it has no scale; leave it out.")
-    floor = x.new_tensor(variance_floor * smallest)
+    varying = torch.where(variances > 0, variances, torch.inf).amin(0)
+    floor = variance_floor * torch.where(varying.isfinite(), varying, variances.mean())
     centres = _seeds(x, weight, n_components, seed)
     cov = _first(cls, x, n_components, rank, floor, seed)
     logits = x.new_zeros(len(x), n_components)
@@ -137,7 +138,7 @@ def _first(
     members = []
     for rows in x:
         deviations = rows - rows.mean(0)
-        prior = deviations.square().mean()
+        prior = torch.maximum(deviations.square().mean(0), floor)
         members.append(cls.from_cluster(deviations, rank, floor, prior, seed))
     stacked = cls.stack(members)
     return stacked.map(lambda t: t.unsqueeze(1).expand(-1, k, *t.shape[1:]).contiguous())

@@ -97,11 +97,27 @@ class _Rows:
 
 
 def _subsample(model: Any, source: Source, sample_size: int, seed: int) -> Tensor:
+    """Return rows to start from; where rows have weights, drawn in proportion to these."""
     rows = min(len(source), sample_size, max(_MOST_VALUES // source.n_features, 1))
     rows = min(len(source), max(rows, model.n_components))
     generator = torch.Generator().manual_seed(seed)
-    index = torch.randperm(len(source), generator=generator)[:rows].sort().values
+    weight = _weights(source)
+    if weight is None:
+        index = torch.randperm(len(source), generator=generator)[:rows].sort().values
+    else:
+        index = torch.multinomial(weight, rows, replacement=True, generator=generator).sort().values
     return source.take(index, model.dtype, model.device)
+
+
+def _weights(source: Source) -> Tensor | None:
+    """Return the weights of all rows, (n,), or None if they are equal."""
+    parts: list[Tensor] = []
+    for batch in source.batches():
+        if batch.weight is None:
+            return None
+        parts.append(batch.weight.cpu().double())
+    weight = torch.cat(parts)
+    return None if bool((weight == weight[0]).all()) else weight
 
 
 def _start(model: Any, x: Tensor, method: str, seed: int) -> None:

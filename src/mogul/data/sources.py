@@ -124,8 +124,10 @@ class ArraySource:
         if len(self) < world:
             raise InputError(f"{len(self)} row(s) cannot be split into {world} parts.")
         low, high = rank * len(self) // world, (rank + 1) * len(self) // world
-        weight = None if self._weight is None else self._weight[low:high]
-        return ArraySource(self._array[low:high], weight, self.scale, self.name, self.options)
+        part = ArraySource(self._array[low:high], None, self.scale, self.name, self.options)
+        if self._weight is not None:
+            part._weight = self._weight[low:high]  # a part may have weights of zero only
+        return part
 
     def to_pixels(self, x: Tensor | np.ndarray) -> np.ndarray:
         """Return rows (n, D) as 8-bit pictures (n, *feature_shape)."""

@@ -63,8 +63,8 @@ class Covariance(ABC):
         Args:
             x: deviations, (n, D).
             rank: number of factors; families without factors ignore it.
-            floor: smallest variance allowed, scalar.
-            prior: variance counted as one more observation, scalar, so that small clusters work.
+            floor: smallest variance allowed of each feature, (D,).
+            prior: variances (D,) counted as one more observation, so that small clusters work.
             seed: seed of any randomised linear algebra.
         """
 
@@ -154,7 +154,7 @@ class Covariance(ABC):
 
         Args:
             moments: what `statistics` or a `Completion` summed over the data.
-            floor: smallest variance allowed, scalar.
+            floor: smallest variance allowed of each feature, (D,).
             learn: whether covariances are learned; otherwise only the centres move.
 
         Returns:
@@ -166,8 +166,8 @@ class Covariance(ABC):
         """Return log |Σ| of every covariance, (..., C), in float64."""
 
     @abstractmethod
-    def precision_trace(self) -> Tensor:
-        """Return tr Σ⁻¹ of every covariance, (..., C), in float64."""
+    def precision_trace(self, weight: Tensor) -> Tensor:
+        """Return tr(diag(w) Σ⁻¹) of every covariance for weights (D,), (..., C), in float64."""
 
     @abstractmethod
     def cloud(
@@ -178,7 +178,7 @@ class Covariance(ABC):
         Args:
             mass: how many rows, (K,).
             offset: their mean, measured from the component's centre, (K, D).
-            variance: their variance in each direction, scalar.
+            variance: their variances, (D,).
             gaps: whether moments of partly observed rows are wanted.
 
         Returns:

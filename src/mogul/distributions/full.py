@@ -53,11 +53,9 @@ class Full(Covariance):
 
     @classmethod
     def from_cluster(cls, x: Tensor, rank: int, floor: Tensor, prior: Tensor, seed: int) -> Self:
-        """Return the sample covariance, shrunk by one observation of the isotropic prior."""
-        n, d = x.shape
-        x = x.double()
-        eye = torch.eye(d, dtype=x.dtype, device=x.device)
-        covariance = (x.mT @ x + prior * eye) / (n + 1)
+        """Return the sample covariance, shrunk by one observation of the prior variances."""
+        n, x = len(x), x.double()
+        covariance = (x.mT @ x + torch.diag(prior.double())) / (n + 1)
         return cls(floored_cholesky(covariance[None], floor)[0])
 
     @classmethod
@@ -170,18 +168,17 @@ class Full(Covariance):
         """Return 2 Σ log L_dd."""
         return 2 * self.scale_tril.double().diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-    def precision_trace(self) -> Tensor:
-        """Return ‖L⁻¹‖²."""
+    def precision_trace(self, weight: Tensor) -> Tensor:
+        """Return ‖L⁻¹ diag(√w)‖²."""
         L = self.scale_tril.double()
         eye = torch.eye(self.n_features, dtype=L.dtype, device=L.device)
         inverse = torch.linalg.solve_triangular(L, eye.expand_as(L), upper=False)
-        return inverse.square().sum((-1, -2))
+        return (inverse.square() * weight).sum((-1, -2))
 
     def cloud(self, mass: Tensor, offset: Tensor, variance: Tensor, gaps: bool) -> Moments:
         """Second moments m (v I + δδᵀ)."""
         m, off = mass.double(), offset.double()
-        eye = torch.eye(self.n_features, dtype=m.dtype, device=m.device)
-        spread = variance.double() * eye + off.unsqueeze(-1) * off.unsqueeze(-2)
+        spread = torch.diag(variance.double()) + off.unsqueeze(-1) * off.unsqueeze(-2)
         second = m[:, None, None] * spread
         if self.n_covariances == 1:
             second = second.sum(0, keepdim=True)
@@ -218,15 +215,18 @@ class Full(Covariance):
 
 
 def floored_cholesky(covariance: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Cholesky factors (C, D, D), after raising eigenvalues below the floor, and where."""
+    """Return Cholesky factors (C, D, D) of covariances no smaller than a floor (D,), and where met.
+
+    Eigenvalues are raised in units in which the floor is one for every feature.
+    """
     floor = floor.to(covariance)
     L, info = torch.linalg.cholesky_ex(covariance)
-    # Σ − floor has a factor exactly if no eigenvalue of Σ lies below the floor.
-    eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
-    low = (info > 0) | (torch.linalg.cholesky_ex(covariance - floor * eye).info > 0)
+    # Σ − floor has a factor exactly if no eigenvalue of Σ, in units of the floor, is below one.
+    low = (info > 0) | (torch.linalg.cholesky_ex(covariance - torch.diag(floor)).info > 0)
     if low.any():
-        values, vectors = torch.linalg.eigh(covariance[low])
-        raised = (vectors * values.clamp_min(floor).unsqueeze(-2)) @ vectors.mT
+        unit = floor.sqrt().unsqueeze(-1) * floor.sqrt()
+        values, vectors = torch.linalg.eigh(covariance[low] / unit)
+        raised = (vectors * values.clamp_min(1.0).unsqueeze(-2)) @ vectors.mT * unit
         L = L.clone()
         L[low] = torch.linalg.cholesky(0.5 * (raised + raised.mT))
     return L, low

@@ -71,7 +71,12 @@ class DiagonalPlusLowRank(Covariance):
     @classmethod
     def clamp_raw(cls, raw: dict[str, Tensor], floor: Tensor) -> Tensor:
         """Keep the noise at the floor or above."""
-        return raise_to(raw["log_noise"], floor.log())
+        return raise_to(raw["log_noise"], cls._least(floor).log())
+
+    @classmethod
+    def _least(cls, floor: Tensor) -> Tensor:
+        """Return the floor of the noise, (D,) or (1,), from that of the features (D,)."""
+        return floor.median().reshape(1) if cls.isotropic_noise else floor
 
     @classmethod
     def from_cluster(cls, x: Tensor, rank: int, floor: Tensor, prior: Tensor, seed: int) -> Self:
@@ -82,18 +87,22 @@ class DiagonalPlusLowRank(Covariance):
         """
         n, d = x.shape
         rank = rank if cls.low_rank else 0
+        # Where features have noise of their own, their units must not choose the directions.
+        unit = torch.ones_like(prior) if cls.isotropic_noise else prior.sqrt()
+        x, floor, prior = x / unit, floor / unit.square(), prior / unit.square()
         directions, eigenvalues = principal_components(x, rank, seed)
         variance = x.square().mean(0)
         rest = (variance.sum() - eigenvalues.sum()).clamp_min(0) / max(d - rank, 1)
-        level = ((n * rest + prior) / (n + 1)).clamp_min(floor)
+        level = ((n * rest + prior.mean()) / (n + 1)).clamp_min(floor.median())
         # A zero loading is a stationary point of EM, so every factor starts with some length.
         lengths = (eigenvalues - level).clamp_min(0.01 * level).sqrt()
         loadings = directions * lengths
         noise = (variance - loadings.square().sum(-1)).clamp_min(0)
-        noise = ((n * noise + prior) / (n + 1)).clamp_min(floor)
+        noise = torch.maximum((n * noise + prior) / (n + 1), floor)
         if cls.isotropic_noise:
             noise = level.expand(1)
-        return cls(loadings[None], noise[None])
+            return cls(loadings[None], noise[None])
+        return cls((unit.unsqueeze(-1) * loadings)[None], (unit.square() * noise)[None])
 
     @classmethod
     def stack(cls, members: list[Self]) -> Self:
@@ -380,8 +389,9 @@ class DiagonalPlusLowRank(Covariance):
         """
         noise = self._tie_noise(noise, mass)
         seen = mass.amax(-1, keepdim=True) if self.isotropic_noise else mass
-        met = ((noise < floor) & (seen > 0)).any(-1)
-        noise = torch.where(seen > 0, noise.clamp_min(floor.double()), self.noise.double())
+        least = self._least(floor).double()
+        met = ((noise < least) & (seen > 0)).any(-1)
+        noise = torch.where(seen > 0, torch.maximum(noise, least), self.noise.double())
         kept = self._loadings.double()
         loadings = torch.where(mass.unsqueeze(-1) > 0, loadings, kept)
         dtype = self.noise.dtype
@@ -393,10 +403,10 @@ class DiagonalPlusLowRank(Covariance):
         noise = self.noise_variances.double().log().sum(-1)
         return noise + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-    def precision_trace(self) -> Tensor:
-        """Return tr Ψ⁻¹ − ‖V‖²."""
+    def precision_trace(self, weight: Tensor) -> Tensor:
+        """Return Σ_d w_d (1/ψ_d − ‖V_d‖²)."""
         V = self._whitener()[0]
-        return self.noise_variances.double().reciprocal().sum(-1) - V.square().sum((-1, -2))
+        return (weight * (self.noise_variances.double().reciprocal() - V.square().sum(-1))).sum(-1)
 
     def cloud(
         self, mass: Tensor, offset: Tensor, variance: Tensor, gaps: bool
@@ -409,7 +419,9 @@ class DiagonalPlusLowRank(Covariance):
         square = scale * (v + off.square())
         along = (off.unsqueeze(-2) @ V).squeeze(-2)  # Vᵀδ, (K, H)
         if not gaps:
-            projected = scale.unsqueeze(-1) * (v * V + off.unsqueeze(-1) * along.unsqueeze(-2))
+            projected = scale.unsqueeze(-1) * (
+                v.unsqueeze(-1) * V + off.unsqueeze(-1) * along.unsqueeze(-2)
+            )
             if pooled:
                 square, projected = square.sum(0, keepdim=True), projected.sum(0, keepdim=True)
             return Moments(m, scale * off, square, projected if self.low_rank else None)
@@ -418,9 +430,13 @@ class DiagonalPlusLowRank(Covariance):
         R_inv = torch.linalg.solve_triangular(R, eye.expand_as(R), upper=False)
         beta = (V @ R_inv).expand(len(off), -1, -1)  # E[z] = βᵀδ
         z = (along.unsqueeze(-2) @ R_inv).squeeze(-2)
-        zz = R_inv.mT @ R_inv + v * beta.mT @ beta + z.unsqueeze(-1) * z.unsqueeze(-2)
+        zz = (
+            R_inv.mT @ R_inv
+            + beta.mT @ (v.unsqueeze(-1) * beta)
+            + z.unsqueeze(-1) * z.unsqueeze(-2)
+        )
         weight = scale.unsqueeze(-1)
-        product = weight * (v * beta + off.unsqueeze(-1) * z.unsqueeze(-2))
+        product = weight * (v.unsqueeze(-1) * beta + off.unsqueeze(-1) * z.unsqueeze(-2))
         return MaskedMoments(
             count=m,
             seen=scale.expand(-1, d),

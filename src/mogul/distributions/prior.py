@@ -11,19 +11,19 @@ from mogul.errors import InputError
 class Prior:
     r"""A prior on the parameters of a mixture, for maximum a posteriori fits.
 
-    Up to constants, with s² the mean feature variance of the data and o their mean,
+    Up to constants, with S the diagonal matrix of the data's feature variances and o their mean,
 
     $$\log p(\theta) = \sum_k\Big[(\alpha-1)\log\pi_k - \tfrac{\nu}{2}\big(\log|\Sigma_k| +
-    \sigma_0^2 s^2\,\mathrm{tr}\,\Sigma_k^{-1}\big) + \kappa\log N(o;\,\mu_k,\Sigma_k)\Big],$$
+    \sigma_0^2\,\mathrm{tr}(S\,\Sigma_k^{-1})\big) + \kappa\log N(o;\,\mu_k,\Sigma_k)\Big],$$
 
     an inverse-Wishart prior on covariances, a normal one on means, a Dirichlet one on weights. It
-    acts like ν rows per component that scatter with variance σ₀²s² about its mean, κ rows at the
+    acts like ν rows per component that scatter with variances σ₀²S about its mean, κ rows at the
     data's mean, and α − 1 rows that say nothing but which component they belong to. A covariance
     shared by all components gets the ν rows once.
 
     Args:
         covariance_strength: ν ≥ 0.
-        covariance_scale: σ₀² > 0, a fraction of the mean feature variance.
+        covariance_scale: σ₀² > 0, a fraction of the feature variances.
         mean_strength: κ ≥ 0.
         concentration: α ≥ 1.
 

@@ -196,8 +196,9 @@ class BayesianGaussianMixture(GaussianMixture):
             tril, low = floored_cholesky(posterior, self.floor)
             fitted: Any = Full(tril)
         else:
-            low = (posterior < self.floor).any(-1)
-            fitted = self.family.from_raw({"log_noise": posterior.clamp_min(self.floor).log()}, d)
+            least = self.floor.median() if self.family.name == "isotropic" else self.floor
+            low = (posterior < least).any(-1)
+            fitted = self.family.from_raw({"log_noise": torch.maximum(posterior, least).log()}, d)
         for name, tensor in fitted.to_raw().items():
             self.raw[name].copy_(tensor)
         self.centres.copy_(means)

@@ -26,7 +26,8 @@ class GaussianMixture(nn.Module):
         rank: number of factors H of a low-rank family (default 6, at most D − 1).
         sharing: "own" covariance per component, one "shared" by all, or one that stays "constant"
             after initialisation while weights and means are learned.
-        variance_floor: smallest variance, as a fraction of the mean feature variance of the data.
+        variance_floor: smallest variance, as a fraction of that of the feature in the data; of the
+            median feature where all share one noise variance.
         prior: a prior on the parameters, for maximum a posteriori fits; without one, maximum
             likelihood.
         dtype: floating-point type of parameters and computation.
@@ -44,7 +45,7 @@ class GaussianMixture(nn.Module):
     """
 
     origin: Tensor
-    variance_scale: Tensor
+    feature_variance: Tensor
     frozen: Tensor
 
     def __init__(
@@ -87,7 +88,7 @@ class GaussianMixture(nn.Module):
             for name, shape in self.family.raw_shapes(n_covariances, n_features, self.rank).items()
         })
         self.register_buffer("origin", torch.zeros(n_features, **kind))
-        self.register_buffer("variance_scale", torch.ones((), **kind))
+        self.register_buffer("feature_variance", torch.ones(n_features, **kind))
         shape = (len(PARTS), n_components)
         self.register_buffer("frozen", torch.zeros(shape, dtype=torch.bool, device=device))
 
@@ -113,13 +114,13 @@ class GaussianMixture(nn.Module):
 
     @property
     def floor(self) -> Tensor:
-        """Smallest variance allowed, scalar, in squared units of the data."""
-        return self.variance_floor * self.variance_scale
+        """Smallest variance allowed of each feature, (D,), in squared units of the data."""
+        return self.variance_floor * self.feature_variance
 
     @property
     def data_scale(self) -> float:
         """Root mean variance of the features: the unit in which the data are spread."""
-        return float(self.variance_scale.sqrt())
+        return float(self.feature_variance.mean().sqrt())
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return what gradients move: "weights", "locations" in data units, "shapes" without."""
@@ -213,7 +214,7 @@ class GaussianMixture(nn.Module):
         self.logits.copy_(mixture.log_weights)
         self.centres.copy_(mixture.centres)
         self.origin.copy_(mixture.origin)
-        self.variance_scale.copy_(mixture.variance.mean())
+        self.feature_variance.copy_(mixture.variance)
         for name, tensor in raw.items():
             self.raw[name].copy_(tensor)
 
@@ -280,7 +281,7 @@ class GaussianMixture(nn.Module):
         gaps, k = isinstance(moments, MaskedMoments), self.n_components
         each = moments.count.new_ones(k)
         share = prior.covariance_strength / (k if self.sharing == "shared" else 1)
-        spread = prior.covariance_scale * self.variance_scale
+        spread = prior.covariance_scale * self.feature_variance
         still = torch.zeros_like(mixture.centres)
         covariance = mixture.covariance
         rows = covariance.cloud(share * each, still, spread, gaps)
@@ -295,8 +296,8 @@ class GaussianMixture(nn.Module):
             return torch.zeros((), dtype=torch.float64, device=self.device)
         prior, mixture = self.prior, self()
         covariance = mixture.covariance
-        spread = prior.covariance_scale * self.variance_scale.double()
-        shape = covariance.log_det() + spread * covariance.precision_trace()
+        spread = prior.covariance_scale * self.feature_variance.double()
+        shape = covariance.log_det() + covariance.precision_trace(spread)
         at_mean = covariance.log_prob(torch.zeros_like(mixture.centres[:1]), mixture.centres)
         total = (prior.concentration - 1) * mixture.log_weights.double().sum()
         total = total - 0.5 * prior.covariance_strength * shape.sum()
@@ -306,8 +307,9 @@ class GaussianMixture(nn.Module):
         if not bool(met.any()):
             return []
         return [
-            f"variance floor {self.floor.item():.3g} met in {int(met.sum())} covariance(s), which "
-            "hold too few or too equal rows: raise variance_floor or use fewer components"
+            f"variance floor of {self.variance_floor:.3g} times the data's met in {int(met.sum())} "
+            "covariance(s), which hold too few or too equal rows: raise variance_floor or use "
+            "fewer components"
         ]
 
     def dead(self, moments: Moments | MaskedMoments, row_weight: float) -> Tensor:
@@ -347,9 +349,13 @@ class GaussianMixture(nn.Module):
         labels = labels.to(self.device)
         self.origin.copy_(x.mean(0))
         x = x - self.origin
-        scale = float(x.double().square().mean())
-        _check_scale(scale, self.dtype)
-        self.variance_scale.fill_(scale)
+        variance = x.double().square().mean(0)
+        _check_scale(float(variance.mean()), self.dtype)
+        # What rounding makes of a constant column is not a variance.
+        rounding = 8 * torch.finfo(self.dtype).eps * self.origin.double().abs()
+        constant = variance <= rounding.square()
+        variance = torch.where(constant, variance[~constant].mean(), variance)
+        self.feature_variance.copy_(variance)
         sizes = torch.bincount(labels, minlength=self.n_components).to(x.dtype)
         sums = torch.zeros_like(self.centres).index_add_(0, labels, x)
         filled = sizes.clamp_min(1).unsqueeze(-1)
@@ -358,7 +364,7 @@ class GaussianMixture(nn.Module):
         self.centres.copy_(torch.where(sizes.unsqueeze(-1) > 0, sums / filled, x[spare]))
         self.logits.copy_((sizes.clamp_min(0.5) / len(x)).log())
         deviations = x - self.centres[labels]
-        prior = torch.maximum(deviations.square().mean(), self.floor)
+        prior = torch.maximum(deviations.square().mean(0), self.floor)
         groups = [deviations]
         if self.sharing == "own":
             found = [deviations[labels == k] for k in range(self.n_components)]

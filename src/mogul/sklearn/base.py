@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
 from mogul.algorithms import EM, fit
@@ -91,7 +91,12 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
             )
         weight = None
         if sample_weight is not None:
-            weight = torch.as_tensor(np.asarray(sample_weight), dtype=x.dtype)
+            checked = _check_sample_weight(
+                sample_weight, x.cpu().numpy(), ensure_non_negative=True,
+                allow_all_zero_weights=False,
+            )  # fmt: skip
+            weight = torch.as_tensor(checked, dtype=x.dtype)
+            x, weight = x[weight > 0], weight[weight > 0]
         source = ArraySource(x, weight)
         random = check_random_state(self.random_state)
         warm = self.warm_start and hasattr(self, "model_")
@@ -131,8 +136,8 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
             device=x.device,
         )  # fmt: skip
         model.start(filled, resp.argmax(-1), seed=int(random.randint(2**31 - 1)))
-        scale = float(model.variance_scale)
-        model.variance_floor = self.reg_covar / scale
+        model.feature_variance.fill_(1.0)  # reg_covar is a variance, not a fraction of one
+        model.variance_floor = self.reg_covar
         resp = resp if weight is None else resp * weight.to(x).unsqueeze(-1)
         self._from_responsibilities(model, filled, resp)
         return model

@@ -129,9 +129,8 @@ class GaussianMixture(MixtureEstimator):
                 self.precisions_init, shape[self.covariance_type], "precisions_init"
             )
             covariance = self._from_precision(model, precision.to(x))
-        model_scale = model.variance_scale.clone()
         model.load(Mixture(logits, centres, covariance, mixture.origin))
-        model.variance_scale.copy_(model_scale)
+        model.feature_variance.fill_(1.0)
 
     def _from_precision(self, model: Model, precision: Tensor) -> Any:
         if self.covariance_type in ("full", "tied"):
