@@ -187,3 +187,16 @@ def test_the_bound_is_below_the_evidence_of_one_gaussian():
         + 0.5 * d * np.log(b0 / (b0 + n))
     )  # fmt: skip
     assert model.lower_bound_ * n == pytest.approx(evidence, abs=1e-6)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_one_pass_of_batches_comes_close_to_em(covariance_type):
+    x = make_blobs(20_000, n_features=3, centers=4, random_state=1)[0]
+    batch = GaussianMixture(4, covariance_type=covariance_type, random_state=0).fit(x)
+    online = GaussianMixture(4, covariance_type=covariance_type, random_state=0)
+    for part in np.array_split(x, 50):
+        online.partial_fit(part)
+    assert online.n_iter_ == 50
+    assert online.score(x) > batch.score(x) - 0.02
+    with pytest.raises(ValueError, match="complete rows"):
+        online.partial_fit(np.full((5, 3), np.nan))

@@ -66,6 +66,20 @@ class Moments(Additive):
         """Return moments by which the marked components (K,) keep their centres."""
         return replace(self, first=self.first.masked_fill(components.unsqueeze(-1), 0.0))
 
+    def recentre(self, delta: Tensor) -> Moments:
+        """Return the same data's moments about reference points moved by delta (K, D).
+
+        For dense and diagonal second moments; a projection on a basis cannot be moved alone.
+        """
+        assert self.projected is None
+        n = self.count.unsqueeze(-1)
+        if self.second.dim() == 2:
+            moved = n * delta.square() - 2 * delta * self.first
+        else:
+            cross = delta.unsqueeze(-1) * self.first.unsqueeze(-2)
+            moved = n.unsqueeze(-1) * delta.unsqueeze(-1) * delta.unsqueeze(-2) - cross - cross.mT
+        return Moments(self.count, self.first - n * delta, self.second + self.pool(moved))
+
     @property
     def shift(self) -> Tensor:
         """Weighted means relative to the reference points, (K, D); zero where nothing was seen."""

@@ -83,20 +83,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def _fit(self, X: Any, sample_weight: Any) -> Self:
-        x = self._rows(X, reset=True)
-        if len(x) < self.n_components:
-            raise ValueError(
-                f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
-                f"n_samples = {len(x)}"
-            )
-        weight = None
-        if sample_weight is not None:
-            checked = _check_sample_weight(
-                sample_weight, x.cpu().numpy(), ensure_non_negative=True,
-                allow_all_zero_weights=False,
-            )  # fmt: skip
-            weight = torch.as_tensor(checked, dtype=x.dtype)
-            x, weight = x[weight > 0], weight[weight > 0]
+        x, weight = self._weighted(X, sample_weight, reset=True)
         source = ArraySource(x, weight)
         random = check_random_state(self.random_state)
         warm = self.warm_start and hasattr(self, "model_")
@@ -122,6 +109,27 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
             )
         self._publish(self.mixture_)
         return self
+
+    def _weighted(self, X: Any, sample_weight: Any, reset: bool) -> tuple[Tensor, Tensor | None]:
+        """Return checked rows and weights, without rows of no weight.
+
+        Raises:
+            ValueError: for fewer rows than components.
+        """
+        x, weight = self._rows(X, reset), None
+        if reset and len(x) < self.n_components:
+            raise ValueError(
+                f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
+                f"n_samples = {len(x)}"
+            )
+        if sample_weight is not None:
+            checked = _check_sample_weight(
+                sample_weight, x.cpu().numpy(), ensure_non_negative=True,
+                allow_all_zero_weights=False,
+            )  # fmt: skip
+            weight = torch.as_tensor(checked, dtype=x.dtype)
+            x, weight = x[weight > 0], weight[weight > 0]
+        return x, weight
 
     def _started(self, x: Tensor, weight: Tensor | None, random: np.random.RandomState) -> Model:
         """Return a model after one M-step from the initial responsibilities."""

@@ -1,0 +1,203 @@
+r"""Covariances W Wᵀ + diagonal noise: densities by the Woodbury identity.
+
+With $M = I + W^\top\Psi^{-1}W$, $M = RR^\top$ and $V = \Psi^{-1}WR^{-\top}$, the Woodbury identity
+and the matrix determinant lemma give
+
+$$(x-\mu)^\top C^{-1}(x-\mu) = (x-\mu)^\top\Psi^{-1}(x-\mu) - \|V^\top(x-\mu)\|^2, \qquad
+\log|C| = \log|\Psi| + \log|M|,$$
+
+so that every component is scored by one product of the data with [V, μ/ψ] and no D×D matrix.
+Diagonal and isotropic covariances are the case H = 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from mogul.distributions.covariance import Covariance
+from mogul.distributions.linear_algebra import expanded_quadratic
+
+_FLOAT32_RATIO = 100.0  # μ²/ψ above which the expanded square costs over 1e-5 nats in float32
+_FLOAT32_SIGNAL = 100.0  # tr(WᵀΨ⁻¹W)/D above which Woodbury costs about 1e-4 nats per feature
+_FLOAT32_FAR = 1e6  # μ²/ψ above which the products with V cost about as much
+_FLOAT32_ERROR = 2e-5  # nats per feature that rounding may cost a row
+
+
+class WoodburyCovariance(Covariance):
+    """W Wᵀ + diag(ψ) as a density, in the precision each row and component needs."""
+
+    isotropic_noise: bool
+
+    def __init__(self, loadings: Tensor, noise: Tensor) -> None:
+        """Hold loadings (..., C, D, H) and noise variances (..., C, D) or (..., C, 1)."""
+        self._loadings = loadings
+        self.noise = noise
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Apply `function` to loadings and noise."""
+        return type(self)(function(self._loadings), function(self.noise))
+
+    @property
+    def n_features(self) -> int:
+        """Number of features D."""
+        return self._loadings.shape[-2]
+
+    @property
+    def n_covariances(self) -> int:
+        """Number of covariances C."""
+        return self._loadings.shape[-3]
+
+    @property
+    def rank(self) -> int:
+        """Number of factors H."""
+        return self._loadings.shape[-1]
+
+    @property
+    def loadings(self) -> Tensor | None:
+        """Factor loadings (..., C, D, H), or None without factors."""
+        return self._loadings if self.low_rank else None
+
+    @property
+    def noise_variances(self) -> Tensor:
+        """Noise variances ψ for every feature."""
+        return self.noise.expand(*self.noise.shape[:-1], self.n_features)
+
+    @property
+    def variances(self) -> Tensor:
+        """diag(W Wᵀ) + ψ."""
+        return self._loadings.square().sum(-1) + self.noise
+
+    def dense(self) -> Tensor:
+        """Return W Wᵀ + diag(ψ)."""
+        return self._loadings @ self._loadings.mT + torch.diag_embed(self.noise_variances)
+
+    def _whitener(self) -> tuple[Tensor, Tensor]:
+        """Return V = Ψ⁻¹ W R⁻ᵀ (..., C, D, H) and R (..., C, H, H), worked out in float64."""
+        W, psi = self._loadings.double(), self.noise.double().unsqueeze(-1)
+        scaled = W / psi
+        eye = torch.eye(self.rank, dtype=W.dtype, device=W.device)
+        R = torch.linalg.cholesky(eye + W.mT @ scaled)
+        V = torch.linalg.solve_triangular(R, scaled.mT, upper=False).mT
+        return V, R
+
+    def _project(self, x: Tensor, centres: Tensor, V: Tensor) -> Tensor:
+        """Return Vᵀ(x − μ) for every row and component, (..., n, K, H)."""
+        if self.n_covariances == 1:
+            z = (x @ V[..., 0, :, :])[..., None, :]
+            shift = centres @ V[..., 0, :, :]
+        else:
+            joint = V.movedim(-3, -2).flatten(-2)  # (..., D, C·H)
+            z = (x @ joint).unflatten(-1, V.shape[-3:][::2])
+            shift = (centres.unsqueeze(-2) @ V).squeeze(-2)
+        return z - shift.unsqueeze(-3)
+
+    def _delicate(self, centres: Tensor) -> Tensor:
+        """Mark the features (D,) whose expanded squares float32 would lose: μ² ≫ ψ."""
+        if centres.dtype == torch.float64:
+            return torch.zeros(self.n_features, dtype=torch.bool, device=centres.device)
+        ratio = (centres.square() / self.noise).detach()
+        return ratio.reshape(-1, self.n_features).amax(0) > _FLOAT32_RATIO
+
+    def _quadratic(self, x: Tensor, centres: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Return Σ_d (x_d − μ_d)² / ψ_d for rows (..., n, D), as (..., n, K).
+
+        With `seen` (n, D), ones and zeros, only features seen are summed; x is zero elsewhere.
+        """
+        delicate, psi = self._delicate(centres), self.noise
+        if not bool(delicate.any()):
+            return expanded_quadratic(x, centres, psi, seen)
+        total = x.new_zeros(1, dtype=torch.float64)
+        for features, dtype in ((delicate, torch.float64), (~delicate, x.dtype)):
+            noise = psi if self.isotropic_noise else psi[..., features]
+            some = None if seen is None else seen[..., features].to(dtype)
+            rows, means = x[..., features].to(dtype), centres[..., features].to(dtype)
+            total = total + expanded_quadratic(rows, means, noise.to(dtype), some)
+        return total.to(x.dtype)
+
+    def steep(self, centres: Tensor) -> Tensor:
+        """Mark covariances (C,) with which float32 would lose the residual of typical rows.
+
+        Either factors dwarf the noise, or centres lie very far from the origin in its units.
+        """
+        if self.noise.dtype == torch.float64:
+            return torch.zeros(self.n_covariances, dtype=torch.bool, device=self.noise.device)
+        signal = (self._loadings.square() / self.noise.unsqueeze(-1)).detach().sum((-1, -2))
+        far = (centres.square() / self.noise).detach().amax(-1) > _FLOAT32_FAR
+        if self.n_covariances == 1:
+            far = far.any(-1, keepdim=True)
+        steep = (signal > _FLOAT32_SIGNAL * self.n_features) | far
+        return steep.reshape(-1, self.n_covariances).any(0)
+
+    def _subset(self, which: Tensor) -> Self:
+        """Return the covariances marked in which (C,)."""
+        return type(self)(self._loadings[..., which, :, :], self.noise[..., which, :])
+
+    def _split(self, centres: Tensor) -> list[tuple[Tensor, Self]]:
+        """Return marked components (K,) with their covariances, the steep ones in float64."""
+        steep, parts = self.steep(centres), []
+        n_components = centres.shape[-2]
+        for which, convert in ((~steep, None), (steep, torch.Tensor.double)):
+            if bool(which.any()):
+                part = self if bool(which.all()) else self._subset(which)
+                parts.append((which.expand(n_components), part.map(convert) if convert else part))
+        return parts
+
+    def log_prob(self, x: Tensor, centres: Tensor) -> Tensor:
+        """Score all components by matrix products with x, x² and V."""
+        parts = self._split(centres)
+        if len(parts) == 1:
+            part = parts[0][1]
+            scored, risk = part._log_prob(x.to(part.noise), centres.to(part.noise))
+            return self._rescored(x, centres, scored.to(x.dtype), risk)
+        shape = (*torch.broadcast_shapes(x.shape[:-2], centres.shape[:-2]), x.shape[-2])
+        out = x.new_empty(*shape, centres.shape[-2])
+        risks = torch.zeros_like(out)
+        for which, part in parts:
+            scored, risk = part._log_prob(x.to(part.noise), centres[..., which, :].to(part.noise))
+            out[..., which], risks[..., which] = scored.to(x.dtype), risk.to(x.dtype)
+        return self._rescored(x, centres, out, risks)
+
+    def _rescored(self, x: Tensor, centres: Tensor, scored: Tensor, risk: Tensor) -> Tensor:
+        """Score rows again in float64 where the error at risk (n, K) could be seen in their sum.
+
+        The residual of a row far out along the factors is a small difference of large squares.
+        """
+        if x.dtype == torch.float64 or x.dim() != 2:
+            return scored
+        with torch.no_grad():
+            could_be = scored + risk
+            matters = ~(could_be < scored.amax(-1, keepdim=True) - 30)
+            rows = ((risk > _FLOAT32_ERROR * self.n_features) & matters) | scored.isnan()
+            again = rows.any(-1).nonzero().squeeze(-1)
+        if len(again) == 0:
+            return scored
+        exact, _ = self.map(torch.Tensor.double)._log_prob(x[again].double(), centres.double())
+        return scored.index_copy(0, again, exact.to(scored.dtype))
+
+    def _log_prob(self, x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log-densities (..., n, K), and how far rounding may have moved them."""
+        V, R = self._whitener()
+        V = V.to(x.dtype)
+        squares = self._quadratic(x, centres)
+        quad = squares - self._project(x, centres, V).square().sum(-1)
+        log_det = self.noise_variances.double().log().sum(-1)
+        log_det = log_det + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        const = (log_det + self.n_features * math.log(2 * math.pi)).to(x.dtype)
+        error = torch.finfo(x.dtype).eps * squares.detach()
+        return -0.5 * (quad + const.unsqueeze(-2)), error
+
+    def log_det(self) -> Tensor:
+        """Return log|Ψ| + log|M|."""
+        R = self._whitener()[1]
+        noise = self.noise_variances.double().log().sum(-1)
+        return noise + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def precision_trace(self, weight: Tensor) -> Tensor:
+        """Return Σ_d w_d (1/ψ_d − ‖V_d‖²)."""
+        V = self._whitener()[0]
+        return (weight * (self.noise_variances.double().reciprocal() - V.square().sum(-1))).sum(-1)
