@@ -30,6 +30,15 @@ def test_each_data_set_gets_the_fit_it_would_get_alone(name):
         )
 
 
+@pytest.mark.parametrize("name", families())
+def test_float32_stays_float32(name):
+    x = random_mixture("full", 2, 4, 2).sample((120,), seed=0)
+    single, double = fit_batched(x.float(), 2, name), fit_batched(x, 2, name)
+    assert single.mixture.dtype == torch.float32
+    assert single.select(0).log_prob(x.float()).dtype == torch.float32
+    assert float(single.log_likelihood) == pytest.approx(float(double.log_likelihood), abs=5e-3)
+
+
 def test_the_best_of_many_starts_is_kept():
     x = random_mixture("full", 5, 3, 5).sample((300,), seed=0)
     done = fit_batched(x, 5, "full", starts=20)

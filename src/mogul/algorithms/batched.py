@@ -140,7 +140,7 @@ def _first(
         deviations = rows - rows.mean(0)
         prior = torch.maximum(deviations.square().mean(0), floor)
         members.append(cls.from_cluster(deviations, rank, floor, prior, seed))
-    stacked = cls.stack(members)
+    stacked = cls.stack(members).map(lambda t: t.to(x.dtype))
     return stacked.map(lambda t: t.unsqueeze(1).expand(-1, k, *t.shape[1:]).contiguous())
 
 
