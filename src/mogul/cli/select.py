@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mogul.cli import options
-from mogul.cli.console import check_output, rows, show
+from mogul.cli.console import check_output, out, rows, show
 
 
 def select(
@@ -73,11 +73,22 @@ def select(
     if json:
         figures["candidates"] = table
     else:
-        names = ["covariance", "sharing", "components", "rank", "log_likelihood", "n_parameters"]
-        names += ["aic", "bic", "icl", "trouble"]
-        shown = [[str(row[n]) if n == "trouble" else row[n] for n in names] for row in table[:20]]
-        rows(f"The best of {len(table)} candidates", [n.replace("_", " ") for n in names], shown)
+        shown = [
+            [_name(row), row["components"], row["n_parameters"]]
+            + [f"{row[name]:,.1f}" for name in ("aic", "bic", "icl")]
+            + ["!" if row["trouble"] else ""]
+            for row in table[:20]
+        ]
+        headings = ["model", "components", "parameters", "AIC", "BIC", "ICL", ""]
+        rows(f"The best of {len(table)} candidates", headings, shown)
+        if any(row["trouble"] for row in table[:20]):
+            out.print("! ended on the floor of variances, so its criteria mean little")
     show(f"Best by {criterion}", figures, json)
+
+
+def _name(row: dict[str, Any]) -> str:
+    rank = "" if row["rank"] is None else f" × {row['rank']}"
+    return f"{row['covariance']}{rank}" + ("" if row["sharing"] == "own" else f", {row['sharing']}")
 
 
 def _numbers(text: str) -> list[int]:
