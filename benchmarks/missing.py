@@ -63,7 +63,7 @@ TABLES: dict[str, Callable[[], np.ndarray]] = {
 
 def by_mixture(x: np.ndarray) -> np.ndarray:
     """Impute by the mixture of factor analysers that BIC chooses."""
-    found = select(ArraySource(x), ("mfa",), (1, 2, 4), (2, 4), ("own",), n_init=1, passes=60)
+    found = select(ArraySource(x), ("mfa",), (1, 2, 4), (1, 2, 4, 6), ("own",), n_init=1, passes=60)
     return inpaint(found.model(), torch.as_tensor(x)).mean.numpy()
 
 
