@@ -74,10 +74,6 @@ class Covariance(ABC):
         """Return one value with the covariances of all `members`."""
 
     @abstractmethod
-    def select(self, component: int) -> Self:
-        """Return the covariance of one component (C = 1); of the shared one if there is one."""
-
-    @abstractmethod
     def map(self, function: object) -> Self:
         """Return a copy with `function` applied to every tensor."""
 

@@ -63,11 +63,6 @@ class Full(Covariance):
         """Concatenate along C."""
         return cls(torch.cat([m.scale_tril for m in members], dim=-3))
 
-    def select(self, component: int) -> Self:
-        """Return one covariance."""
-        c = 0 if self.n_covariances == 1 else component
-        return type(self)(self.scale_tril[..., c : c + 1, :, :])
-
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply `function` to the factors."""
         return type(self)(function(self.scale_tril))

@@ -89,11 +89,6 @@ class DiagonalPlusLowRank(WoodburyCovariance):
             torch.cat([m.noise for m in members], dim=-2),
         )
 
-    def select(self, component: int) -> Self:
-        """Return one covariance."""
-        c = 0 if self.n_covariances == 1 else component
-        return type(self)(self._loadings[..., c : c + 1, :, :], self.noise[..., c : c + 1, :])
-
     def sample(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:
         """Draw W z + √ψ ε."""
         W, which = self._loadings, matched(component, self.n_covariances)
