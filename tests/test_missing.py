@@ -71,8 +71,10 @@ def test_a_step_on_complete_rows_is_the_step_for_complete_data(name, sharing):
     for gaps in (False, True):
         model.load_state_dict(start)
         for _ in range(2):
-            moments = model.expect(x[:120], weight[:120], gaps)[0]
-            moments = moments + model.expect(x[120:], weight[120:], gaps)[0]
+            kernel = model.expectation(gaps)
+            kernel.expect(x[:120], weight[:120])
+            kernel.expect(x[120:], weight[120:])
+            moments = kernel.moments
             model.maximise(moments)
         reached.append(model().log_prob(x).detach())
     if sharing == "own" or not families()[name].low_rank:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -41,6 +41,12 @@ class Source(Protocol):
         """Yield all rows in order, `size` at a time."""
         ...
 
+    def parts(
+        self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = "cpu"
+    ) -> Iterator[Callable[[], Batch]]:
+        """Yield the same batches still unread; calling one reads it, on whatever thread."""
+        ...
+
     def take(
         self, index: Tensor, dtype: torch.dtype = torch.float32, device: Any = "cpu"
     ) -> Tensor:
@@ -62,6 +68,18 @@ class Density(Protocol):
         ...
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """Return the log-density in nats, (n,), of rows (n, D)."""
+        ...
+
+    def kernel(self) -> Scorer:
+        """Return what scores rows without gaps fast."""
+        ...
+
+
+class Scorer(Protocol):
+    """Parameters prepared for scoring many rows, on one thread."""
+
+    def score(self, x: Tensor) -> Tensor:
         """Return the log-density in nats, (n,), of rows (n, D)."""
         ...
 
@@ -105,6 +123,33 @@ class HasGradient(Protocol):
         ...
 
 
+class Expectation(Protocol):
+    """One E-step: batches go in, moments add up. It serves one thread; others take forks."""
+
+    @property
+    def note(self) -> str | None:
+        """What a user should know of how it computes, or None."""
+        ...
+
+    @property
+    def footprint(self) -> int:
+        """Bytes of the sums that a fork holds."""
+        ...
+
+    @property
+    def moments(self) -> Any:
+        """Additive expected statistics of all rows so far."""
+        ...
+
+    def expect(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Add rows (n, D) with weights (n,), and return their log-likelihoods (n,)."""
+        ...
+
+    def fork(self) -> Self:
+        """Return the same E-step without rows."""
+        ...
+
+
 class HasMoments(Protocol):
     """A model that expectation-maximisation can fit, whatever its family."""
 
@@ -127,11 +172,8 @@ class HasMoments(Protocol):
         """Return the density as a value."""
         ...
 
-    def expect(self, x: Tensor, weight: Tensor | None, gaps: bool) -> tuple[Any, Tensor]:
-        """Return additive expected statistics of rows (n, D), and their log-likelihoods (n,).
-
-        `gaps` says whether any row of the data has missing values.
-        """
+    def expectation(self, gaps: bool) -> Expectation:
+        """Return an E-step at the current parameters; `gaps`: whether values are missing."""
         ...
 
     def maximise(self, moments: Any) -> list[str]:

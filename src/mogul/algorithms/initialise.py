@@ -88,9 +88,13 @@ class _Rows:
         return len(self.x)
 
     def batches(self, size: int = 8192, dtype: Any = None, device: Any = None) -> Any:
+        return (part() for part in self.parts(size))
+
+    def parts(self, size: int = 8192, dtype: Any = None, device: Any = None) -> Any:
         for start in range(0, len(self.x), size):
             x = self.x[start : start + size]
-            yield Batch(x, None, torch.arange(start, start + len(x)))
+            batch = Batch(x, None, torch.arange(start, start + len(x)))
+            yield lambda batch=batch: batch
 
     def take(self, index: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
         return self.x[index]

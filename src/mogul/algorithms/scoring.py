@@ -2,36 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from mogul.protocols import Density, Source
+from mogul.compute.threads import n_workers, spread
+from mogul.protocols import Batch, Density, Source
+
+_BATCH_VALUES = 2**22  # 16 MB in float32
+_LEAST_ROWS = 512  # below which a batch is not worth a thread
+_MOST_SUMS = 2**28  # bytes of sums that all threads together may hold
 
 
 def default_batch_size(n_features: int) -> int:
-    """Return the rows per batch that keep buffers near 64 MB in float32."""
-    return max(256, min(8192, 2**24 // n_features))
+    """Return the rows per batch that keep buffers near 16 MB in float32."""
+    return max(256, min(16_384, _BATCH_VALUES // n_features))
 
 
-@torch.no_grad()
+def batch_plan(
+    source: Source, device: torch.device, footprint: int = 0, size: int | None = None
+) -> tuple[int, int]:
+    """Return rows per batch, and how many batches to work on at once.
+
+    Args:
+        source: what will be read.
+        device: where; only CPUs work on several batches at once.
+        footprint: bytes of the sums that each thread needs for itself.
+        size: rows per batch, if the user asks for a number.
+    """
+    rows = len(source)
+    workers = min(n_workers(device), max(1, _MOST_SUMS // max(footprint, 1)))
+    if size is not None:
+        return size, max(1, min(workers, rows // size))
+    workers = max(1, min(workers, rows // _LEAST_ROWS))
+    turns = -(-rows // (workers * default_batch_size(source.n_features)))
+    return -(-rows // (workers * turns)), workers
+
+
+class _Scores:
+    """One thread's share of scores."""
+
+    def __init__(self, density: Density, source: Source) -> None:
+        self.score = density.kernel().score
+        self.complete = density.log_prob
+        self.parts: list[tuple[int, Tensor, Tensor | None]] = []
+
+    @torch.no_grad()
+    def __call__(self, read: Callable[[], Batch]) -> None:
+        x, weight, index = read()
+        log_prob = self.score(x)
+        if bool(log_prob.isnan().any()):  # gaps, or numbers beyond the type
+            log_prob = self.complete(x)
+        self.parts.append((int(index[0]), log_prob.double().cpu(), weight))
+
+
+def _scored(density: Density, source: Source) -> list[tuple[int, Tensor, Tensor | None]]:
+    size, number = batch_plan(source, density.device)
+    workers = [_Scores(density, source) for _ in range(number)]
+    spread(source.parts(size, density.dtype, density.device), workers)
+    parts = [part for worker in workers for part in worker.parts]
+    return sorted(parts, key=lambda part: part[0])
+
+
 def log_likelihoods(density: Density, source: Source) -> Tensor:
     """Return the log-likelihood of every row in nats, (n,) in float64 on the CPU."""
-    size = default_batch_size(source.n_features)
-    parts = [
-        density.log_prob(batch.x).double().cpu()
-        for batch in source.batches(size, density.dtype, density.device)
-    ]
-    return torch.cat(parts)
+    return torch.cat([log_prob for _, log_prob, _ in _scored(density, source)])
 
 
-@torch.no_grad()
 def mean_log_likelihood(density: Density, source: Source) -> float:
     """Return the weighted mean log-likelihood per row, in nats."""
     total, mass = 0.0, 0.0
-    size = default_batch_size(source.n_features)
-    for batch in source.batches(size, density.dtype, density.device):
-        log_prob = density.log_prob(batch.x).double()
-        weight = torch.ones_like(log_prob) if batch.weight is None else batch.weight.double()
-        total += float((weight * log_prob).sum())
-        mass += float(weight.sum())
+    for _, log_prob, weight in _scored(density, source):
+        w = torch.ones_like(log_prob) if weight is None else weight.double().cpu()
+        total += float((w * log_prob).sum())
+        mass += float(w.sum())
     return total / mass

@@ -1,9 +1,10 @@
 """Values: covariance families, moments, and the mixture."""
 
-from mogul.distributions.completion import Completion
+from mogul.distributions.completion import CompletingKernel, Completion
 from mogul.distributions.covariance import Covariance, families, family
 from mogul.distributions.diagonal_families import PPCA, Diagonal, FactorAnalysis, Isotropic
 from mogul.distributions.full import Full
+from mogul.distributions.kernel import Kernel
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.mixture import Mixture
 from mogul.distributions.moments import Moments
@@ -11,12 +12,14 @@ from mogul.distributions.prior import Prior
 
 __all__ = [
     "PPCA",
+    "CompletingKernel",
     "Completion",
     "Covariance",
     "Diagonal",
     "FactorAnalysis",
     "Full",
     "Isotropic",
+    "Kernel",
     "MaskedMoments",
     "Mixture",
     "Moments",

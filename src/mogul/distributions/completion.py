@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -282,6 +282,48 @@ class _PatternCompletion(Completion):
             centre = means[torch.arange(len(rows), device=k.device), k]
             out[rows[:, None], hidden] = centre + cov.sample(k, noise, generator)
         return out
+
+
+class CompletingKernel:
+    """The E-step over rows with gaps: each batch is completed, and its moments added.
+
+    Args:
+        mixture: an unbatched mixture.
+    """
+
+    note = None
+
+    def __init__(self, mixture: Mixture) -> None:
+        """Start without rows."""
+        self.mixture = mixture
+        self._total: Moments | MaskedMoments | None = None
+
+    @property
+    def footprint(self) -> int:
+        """Bytes of the sums: the factors' second moments of every feature, or D×D matrices."""
+        k, d = self.mixture.centres.shape
+        h = 0 if self.mixture.loadings is None else self.mixture.loadings.shape[-1]
+        low_rank = isinstance(self.mixture.covariance, DiagonalPlusLowRank)
+        return 8 * k * d * ((h + 2) ** 2 if low_rank else d)
+
+    @property
+    def moments(self) -> Any:
+        """The moments of all batches so far."""
+        if self._total is None:
+            self.expect(self.mixture.centres[:0])
+        return self._total
+
+    @torch.no_grad()
+    def expect(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Add rows (n, D), NaN where missing; return log p of what is observed, (n,)."""
+        completion = self.mixture.complete(x)
+        found = completion.statistics(weight)
+        self._total = found if self._total is None else self._total + found  # pyright: ignore[reportOperatorIssue]
+        return completion.log_prob.logsumexp(-1)
+
+    def fork(self) -> CompletingKernel:
+        """Return the same E-step without rows."""
+        return CompletingKernel(self.mixture)
 
 
 def complete(mixture: Mixture, x: Tensor, observed: Tensor) -> Completion:

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from mogul.distributions.kernel import DirectKernel, Kernel
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.moments import Moments
 from mogul.errors import InputError
@@ -113,6 +114,16 @@ class Covariance(ABC):
     @abstractmethod
     def log_prob(self, x: Tensor, centres: Tensor) -> Tensor:
         """Return the log-density of every row under every component, (..., n, K), in nats."""
+
+    def kernel(self, centres: Tensor, offsets: Tensor, origin: Tensor) -> Kernel:
+        """Return the fastest way to score many rows and sum their moments that keeps its digits.
+
+        Args:
+            centres: (K, D), measured from the origin.
+            offsets: log-weights, added to each component's log-density, (K,).
+            origin: reference point of the rows, (D,).
+        """
+        return DirectKernel(self, centres, offsets, origin)
 
     @abstractmethod
     def sample(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:

@@ -10,8 +10,15 @@ import torch
 from torch import Tensor
 
 from mogul.distributions.covariance import Covariance, matched, raise_to
+from mogul.distributions.full_kernel import PrunedKernel
+from mogul.distributions.kernel import DirectKernel, Kernel
+from mogul.distributions.linear_algebra import in_blocks
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.moments import Moments
+from mogul.distributions.natural import FullNaturalKernel, full_terms, working_type
+from mogul.distributions.shared_kernel import SharedFullKernel
+
+_MOST_FEATURES = 24  # up to which products with all x_i x_j beat whitening
 
 
 class Full(Covariance):
@@ -37,13 +44,13 @@ class Full(Covariance):
     @classmethod
     def from_raw(cls, raw: dict[str, Tensor], n_features: int) -> Self:
         """Return L = diag(exp(log_diagonal)) (I + strict lower triangle)."""
-        eye = torch.eye(n_features, dtype=raw["lower"].dtype, device=raw["lower"].device)
-        return cls(raw["log_diagonal"].exp().unsqueeze(-1) * (eye + raw["lower"].tril(-1)))
+        eye, below = _eye_and_below(raw["lower"])
+        return cls(raw["log_diagonal"].exp().unsqueeze(-1) * (eye + raw["lower"] * below))
 
     def to_raw(self) -> dict[str, Tensor]:
         """Return the logarithm of the diagonal, and the triangle below it relative to it."""
         diagonal = self.scale_tril.diagonal(dim1=-2, dim2=-1)
-        lower = (self.scale_tril / diagonal.unsqueeze(-1)).tril(-1)
+        lower = self.scale_tril / diagonal.unsqueeze(-1) * _eye_and_below(self.scale_tril)[1]
         return {"log_diagonal": diagonal.log(), "lower": lower}
 
     @classmethod
@@ -109,6 +116,18 @@ class Full(Covariance):
             columns.append(-0.5 * y.square().sum(-1) - log_det[..., c : c + 1] - const)
         return torch.stack(columns, dim=-1)
 
+    def kernel(self, centres: Tensor, offsets: Tensor, origin: Tensor) -> Kernel:
+        """Share what is shared; features of all pairs for small D; else prune and whiten."""
+        d = self.n_features
+        shared = self.n_covariances == 1
+        if not shared and d > _MOST_FEATURES:
+            return PrunedKernel(self, centres, offsets, origin)
+        work = working_type(full_terms(self.scale_tril, centres), centres.dtype, d)
+        if work is None:
+            return DirectKernel(self, centres, offsets, origin)
+        chosen = SharedFullKernel if shared else FullNaturalKernel
+        return chosen(self, centres, offsets, origin, work)
+
     def sample(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:
         """Draw L ε; without factors there is nothing to draw once the noise is left out."""
         L = self.scale_tril
@@ -152,12 +171,21 @@ class Full(Covariance):
         delta = moments.shift
         if not learn:
             return delta, self, moments.mass < 0
-        outer = moments.count[:, None, None] * delta[:, :, None] * delta[:, None, :]
-        n = moments.mass[:, None, None]
-        covariance = (moments.second - moments.pool(outer)) / n.clamp_min(1e-300)
-        covariance = torch.where(n > 0, covariance, self.dense().double())
-        scale_tril, met = floored_cholesky(covariance, floor)
-        return delta, type(self)(scale_tril.to(self.scale_tril.dtype)), met
+        pull = (moments.count.sqrt().unsqueeze(-1) * delta).unsqueeze(-2)  # (K, 1, D)
+        if self.n_covariances == 1:
+            pull = pull.movedim(0, -2)  # (1, K, D)
+
+        def solve(second: Tensor, pull: Tensor, mass: Tensor, old: Tensor) -> tuple[Tensor, ...]:
+            n = mass.reshape(-1, 1, 1)
+            covariance = (second - pull.mT @ pull).div_(n.clamp_min(1e-300))
+            if bool((n <= 0).any()):
+                covariance = torch.where(n > 0, covariance, (old @ old.mT).double())
+            scale_tril, met = floored_cholesky(covariance, floor)
+            return scale_tril.to(old.dtype), met
+
+        old = self.scale_tril
+        scale_tril, met = in_blocks(solve, moments.second, pull, moments.mass, old)
+        return delta, type(self)(scale_tril), met
 
     def log_det(self) -> Tensor:
         """Return 2 Σ log L_dd."""
@@ -207,6 +235,12 @@ class Full(Covariance):
     def n_parameters(cls, n_features: int, rank: int) -> int:
         """D(D+1)/2."""
         return n_features * (n_features + 1) // 2
+
+
+def _eye_and_below(like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the identity, and ones below the diagonal, (D, D): faster than `tril` on a batch."""
+    ones = torch.ones(like.shape[-2:], dtype=like.dtype, device=like.device)
+    return torch.eye(len(ones), dtype=like.dtype, device=like.device), ones.tril(-1)
 
 
 def floored_cholesky(covariance: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:

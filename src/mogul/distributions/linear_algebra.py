@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+
+_BLOCK_VALUES = 2**16  # of float64: half a megabyte, which stays in the cache
+
+
+def in_blocks(
+    function: Callable[..., tuple[Tensor, ...]], *matrices: Tensor
+) -> tuple[Tensor, ...]:
+    """Apply a function of batches of matrices (C, D, D) to some at a time, and join the results.
+
+    Work on all at once would pass through main memory with every operation.
+    """
+    size = max(1, _BLOCK_VALUES // max(1, matrices[0][0].numel()))
+    parts = [function(*block) for block in zip(*(m.split(size) for m in matrices), strict=True)]
+    return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
 
 
 def expanded_quadratic(x: Tensor, centres: Tensor, noise: Tensor, seen: Tensor | None) -> Tensor:

@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 
 from mogul.distributions.covariance import Covariance, matched, raise_to
+from mogul.distributions.kernel import DirectKernel, Kernel
 from mogul.distributions.linear_algebra import principal_components
+from mogul.distributions.low_rank_kernel import LowRankKernel
 from mogul.distributions.masked import MaskedMoments, expand, regress
 from mogul.distributions.moments import Moments
+from mogul.distributions.natural import DiagonalNaturalKernel, diagonal_terms, working_type
+from mogul.distributions.shared_kernel import SharedLowRankKernel
 from mogul.distributions.woodbury import WoodburyCovariance
 
 
@@ -89,6 +93,18 @@ class DiagonalPlusLowRank(WoodburyCovariance):
             torch.cat([m.noise for m in members], dim=-2),
         )
 
+    def kernel(self, centres: Tensor, offsets: Tensor, origin: Tensor) -> Kernel:
+        """Share what is shared; without factors, squares and rows; else project on V."""
+        shared = self.n_covariances == 1
+        if self.low_rank and not shared:
+            return LowRankKernel(self, centres, offsets, origin)
+        terms = diagonal_terms(self.variances, self.noise_variances, centres)
+        work = working_type(terms, centres.dtype, self.n_features)
+        if work is None:
+            return DirectKernel(self, centres, offsets, origin)
+        chosen = SharedLowRankKernel if shared else DiagonalNaturalKernel
+        return chosen(self, centres, offsets, origin, work)
+
     def sample(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:
         """Draw W z + √ψ ε."""
         W, which = self._loadings, matched(component, self.n_covariances)
@@ -105,7 +121,7 @@ class DiagonalPlusLowRank(WoodburyCovariance):
 
     def reconstruct(self, x: Tensor, resp: Tensor, centres: Tensor) -> Tensor:
         """Return Σ_k r_k (μ_k + W_k R_k⁻ᵀ Vᵀ(x − μ_k)), by one product over all components."""
-        V, R = (t.to(x.dtype) for t in self._whitener())
+        V, R = (t.to(x.dtype) for t in self.whitener())
         z = resp.unsqueeze(-1) * self._project(x, centres, V)  # (n, K, H)
         basis = torch.linalg.solve_triangular(R, self._loadings.mT, upper=False)  # (C, H, D)
         basis = basis.expand(len(centres), -1, -1)
@@ -138,7 +154,7 @@ class DiagonalPlusLowRank(WoodburyCovariance):
             second = second.sum(0, keepdim=True)
         if not self.low_rank:
             return Moments(count, first, second)
-        V = self._whitener()[0].to(x.dtype)
+        V = self.whitener()[0].to(x.dtype)
         weighted = resp.unsqueeze(-1) * self._project(x, centres, V)  # (n, K, H)
         summed = weighted.sum(0, dtype=torch.float64)
         if shared:
@@ -151,7 +167,7 @@ class DiagonalPlusLowRank(WoodburyCovariance):
 
     def moments_of(self, count: Tensor, first: Tensor, scatter: Tensor) -> Moments:
         """The diagonal, and the product with V."""
-        projected = scatter @ self._whitener()[0] if self.low_rank else None
+        projected = scatter @ self.whitener()[0] if self.low_rank else None
         return Moments(count, first, scatter.diagonal(dim1=-2, dim2=-1), projected)
 
     def maximise(
@@ -174,7 +190,7 @@ class DiagonalPlusLowRank(WoodburyCovariance):
         diagonal = (moments.second - moments.pool(mass * delta.square())) / n
         loadings = self._loadings.double()
         if moments.projected is not None:
-            V, R = self._whitener()
+            V, R = self.whitener()
             correction = mass.unsqueeze(-1) * delta.unsqueeze(-1) * (delta.unsqueeze(-2) @ V)
             SV = (moments.projected - moments.pool(correction)) / n.unsqueeze(-1)
             eye = torch.eye(self.rank, dtype=R.dtype, device=R.device).expand_as(R)
@@ -221,7 +237,7 @@ class DiagonalPlusLowRank(WoodburyCovariance):
     ) -> Moments | MaskedMoments:
         """Squares m (v + δ²), and their products with V or with the inferred factors."""
         m, off, v = mass.double(), offset.double(), variance.double()
-        V, R = self._whitener()
+        V, R = self.whitener()
         pooled = self.n_covariances == 1
         scale = m.unsqueeze(-1)
         square = scale * (v + off.square())
@@ -268,7 +284,7 @@ class DiagonalPlusLowRank(WoodburyCovariance):
         """Infer the factors from what is observed; their posterior spreads the hidden features."""
         seen, unseen = self.marginal(observed), self.marginal(hidden)
         centres_a = centres[:, observed]
-        V, R = (t.to(x.dtype) for t in seen._whitener())
+        V, R = (t.to(x.dtype) for t in seen.whitener())
         z = seen._project(x, centres_a, V)  # (n, K, H), whitened: E[z|x] = R⁻ᵀ z
         spread = torch.linalg.solve_triangular(R, unseen._loadings.mT, upper=False).mT
         # R⁻¹ W_hᵀ has rows in the basis in which the posterior of the factors is N(z, I).

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,10 +11,14 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from mogul.compute.backend import make_generator
+from mogul.compute.threads import n_workers, spread
 from mogul.distributions.completion import Completion, complete
 from mogul.distributions.covariance import Covariance
+from mogul.distributions.kernel import Kernel
 from mogul.distributions.reparameterise import attach
 from mogul.errors import InputError
+
+_BATCH_VALUES = 2**22  # rows × features scored at a time, 16 MB in float32
 
 
 class Mixture(Distribution):
@@ -130,6 +136,14 @@ class Mixture(Distribution):
         centre = (w * self.centres).sum(-2, keepdim=True)
         return (w * (self.variances + (self.centres - centre).square())).sum(-2)
 
+    def kernel(self) -> Kernel:
+        """Return what scores many rows, and sums their moments, by a few large products.
+
+        It takes the parameters as they are now, without gradients.
+        """
+        with torch.no_grad():
+            return self.covariance.kernel(self.centres, self.log_weights, self.origin)
+
     def component_log_prob(self, value: Tensor) -> Tensor:
         """Return log π_k + log N(x; k) for rows (..., D), as (..., K), in nats.
 
@@ -157,11 +171,40 @@ class Mixture(Distribution):
         Raises:
             InputError: if the rows have the wrong number of features.
         """
-        return self.component_log_prob(value).logsumexp(-1)
+        if self._needs_graph(value):
+            return self.component_log_prob(value).logsumexp(-1)
+        scored = self._in_batches(value, Kernel.score)
+        return scored.reshape(value.shape[:-1])
 
     def responsibilities(self, value: Tensor) -> Tensor:
         """Return p(k | x) for rows (..., D), as (..., K); rows sum to one."""
-        return self.component_log_prob(value).softmax(-1)
+        if self._needs_graph(value):
+            return self.component_log_prob(value).softmax(-1)
+        found = self._in_batches(value, Kernel.responsibilities)
+        return found.reshape(*value.shape[:-1], self.n_components)
+
+    def _needs_graph(self, value: Tensor) -> bool:
+        """Whether rows must be scored by the form that has gradients, batch shapes and gaps."""
+        self._check_width(value)
+        own = (value, self.logits, self.centres, self.covariance.variances)
+        differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in own)
+        return differentiated or bool(self.batch_shape) or bool(value.isnan().any())
+
+    def _in_batches(self, value: Tensor, what: Callable[[Kernel, Tensor], Tensor]) -> Tensor:
+        """Apply a method of the kernel to rows (..., D), a batch at a time, one batch a core."""
+        rows = value.detach().reshape(-1, self.n_features)
+        size = max(256, min(16_384, _BATCH_VALUES // self.n_features))
+        batches = list(enumerate(rows.split(size)))
+        kernel = self.kernel()
+        number = max(1, min(n_workers(self.device), len(batches)))
+        kernels = [kernel, *(kernel.fork() for _ in range(number - 1))]
+        found: dict[int, Tensor] = {}
+
+        def work(own: Kernel, item: tuple[int, Tensor]) -> None:
+            found[item[0]] = what(own, item[1])
+
+        spread(batches, [partial(work, own) for own in kernels])
+        return torch.cat([found[i] for i in range(len(batches))])
 
     def reconstruct(self, value: Tensor) -> Tensor:
         r"""Return the posterior mean of the noise-free part of rows (n, D), as (n, D).

@@ -76,7 +76,12 @@ class WoodburyCovariance(Covariance):
         """Return W Wᵀ + diag(ψ)."""
         return self._loadings @ self._loadings.mT + torch.diag_embed(self.noise_variances)
 
-    def _whitener(self) -> tuple[Tensor, Tensor]:
+    @property
+    def factors(self) -> Tensor:
+        """W (..., C, D, H); H is zero for a family without factors."""
+        return self._loadings
+
+    def whitener(self) -> tuple[Tensor, Tensor]:
         """Return V = Ψ⁻¹ W R⁻ᵀ (..., C, D, H) and R (..., C, H, H), worked out in float64."""
         W, psi = self._loadings.double(), self.noise.double().unsqueeze(-1)
         scaled = W / psi
@@ -181,7 +186,7 @@ class WoodburyCovariance(Covariance):
 
     def _log_prob(self, x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
         """Return log-densities (..., n, K), and how far rounding may have moved them."""
-        V, R = self._whitener()
+        V, R = self.whitener()
         V = V.to(x.dtype)
         squares = self._quadratic(x, centres)
         quad = squares - self._project(x, centres, V).square().sum(-1)
@@ -193,11 +198,11 @@ class WoodburyCovariance(Covariance):
 
     def log_det(self) -> Tensor:
         """Return log|Ψ| + log|M|."""
-        R = self._whitener()[1]
+        R = self.whitener()[1]
         noise = self.noise_variances.double().log().sum(-1)
         return noise + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
     def precision_trace(self, weight: Tensor) -> Tensor:
         """Return Σ_d w_d (1/ψ_d − ‖V_d‖²)."""
-        V = self._whitener()[0]
+        V = self.whitener()[0]
         return (weight * (self.noise_variances.double().reciprocal() - V.square().sum(-1))).sum(-1)

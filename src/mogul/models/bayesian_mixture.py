@@ -146,10 +146,8 @@ class BayesianGaussianMixture(GaussianMixture):
         return density + self.offsets.to(density)
 
     @torch.no_grad()
-    def expect(
-        self, x: Tensor, weight: Tensor | None, gaps: bool
-    ) -> tuple[Moments | MaskedMoments, Tensor]:
-        """Return expected moments, and log Σ_k exp of `joint`, the variational evidence of rows.
+    def expectation(self, gaps: bool) -> Kernel:
+        """Return an E-step; its log-likelihoods are log Σ_k exp of `joint`, the evidence of rows.
 
         Raises:
             InputError: if values are missing.
@@ -159,12 +157,8 @@ class BayesianGaussianMixture(GaussianMixture):
                 "The data have missing values, which the variational mixture does not take; use "
                 "GaussianMixture with a prior, or impute."
             )
-        joint = self.joint(x)
-        evidence = joint.logsumexp(-1)
-        resp = (joint - evidence.unsqueeze(-1)).exp()
-        resp = resp if weight is None else resp * weight.unsqueeze(-1)
         mixture = self()
-        return mixture.covariance.statistics(x - self.origin, resp, mixture.centres), evidence
+        return mixture.covariance.kernel(mixture.centres, self.offsets, self.origin)
 
     @torch.no_grad()
     def maximise(self, moments: Moments | MaskedMoments) -> list[str]:

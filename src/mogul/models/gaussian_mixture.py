@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mogul.distributions import Covariance, MaskedMoments, Mixture, Moments, Prior, family
+from mogul.distributions import (
+    CompletingKernel,
+    Covariance,
+    Kernel,
+    MaskedMoments,
+    Mixture,
+    Moments,
+    Prior,
+    family,
+)
 from mogul.errors import InputError
 
 SHARINGS = ("own", "shared", "constant")
@@ -219,25 +228,14 @@ class GaussianMixture(nn.Module):
             self.raw[name].copy_(tensor)
 
     @torch.no_grad()
-    def expect(
-        self, x: Tensor, weight: Tensor | None, gaps: bool
-    ) -> tuple[Moments | MaskedMoments, Tensor]:
-        """Return the expected moments of rows x (n, D) with weights (n,), and log p(x) (n,).
+    def expectation(self, gaps: bool) -> Kernel | CompletingKernel:
+        """Return an E-step at the current parameters.
 
-        With `gaps`, NaN marks what is missing, and moments of the other kind are returned, whether
-        or not these rows have any; log p is that of what is observed.
+        With `gaps`, NaN marks what is missing, and the moments are of the kind that partly observed
+        rows need, whether or not rows have gaps; log p is that of what is observed.
         """
         mixture = self()
-        if gaps:
-            completion = mixture.complete(x)
-            return completion.statistics(weight), completion.log_prob.logsumexp(-1)
-        x = x - self.origin
-        joint = mixture.covariance.log_prob(x, mixture.centres) + mixture.log_weights
-        log_prob = joint.logsumexp(-1)
-        resp = (joint - log_prob.unsqueeze(-1)).exp()
-        if weight is not None:
-            resp = resp * weight.unsqueeze(-1)
-        return mixture.covariance.statistics(x, resp, mixture.centres), log_prob
+        return CompletingKernel(mixture) if gaps else mixture.kernel()
 
     @torch.no_grad()
     def maximise(self, moments: Moments | MaskedMoments) -> list[str]:

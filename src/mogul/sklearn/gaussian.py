@@ -134,7 +134,8 @@ class GaussianMixture(MixtureEstimator):
             self.model_ = self._started(x, weight, check_random_state(self.random_state))
             self._online, self._steps = None, 0
         model = self.model_
-        moments, log_prob = model.expect(x, weight, gaps=False)
+        kernel = model.expectation(gaps=False)
+        log_prob, moments = kernel.expect(x, weight), kernel.moments
         assert isinstance(moments, Moments)
         moments = moments.scale(1.0 / float(moments.count.sum()))
         if self._online is not None:

@@ -1,0 +1,215 @@
+"""Scores and moments under full covariances, skipping components that cannot matter.
+
+For any matrix P, the Mahalanobis distance of Pᵀx under the marginal of Pᵀx is at most that of x:
+a few well-chosen directions bound all components from above, and only those are whitened whose
+bound comes within rounding of the best. Rows are taken about each centre before whitening, so
+digits are kept wherever the data lie.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mogul.distributions.grouped import Pairs
+from mogul.distributions.kernel import Kernel
+from mogul.distributions.linear_algebra import in_blocks
+from mogul.distributions.moments import Moments
+from mogul.distributions.natural import fill_quadratic, rounding
+
+if TYPE_CHECKING:
+    from mogul.distributions.covariance import Covariance
+
+_DIRECTIONS = 24  # at most, and a third of the features
+_MOST_SLACK = 8.0  # nats of rounding in the bound beyond which it would prune nothing
+_MOST_PAIRS = 0.4  # fraction of all pairs from which on whitening them all is faster
+_COLLINEAR = 1e3  # variance inflation from which on float32 products would cost digits
+
+
+class PrunedKernel(Kernel):
+    """Full covariances of their own: bound, then whiten what the bound leaves."""
+
+    def __init__(
+        self, covariance: Covariance, centres: Tensor, offsets: Tensor, origin: Tensor
+    ) -> None:
+        """Invert the Cholesky factors in float64, and prepare the bound."""
+        super().__init__(covariance, centres, offsets, origin)
+        tril, d = covariance.tril(), centres.shape[-1]
+        whiten, inflation = in_blocks(_inverted, tril)
+        self._whiten = whiten.unbind(0)
+        const = d * math.log(2 * math.pi) + covariance.log_det()
+        self._const = offsets.double() - 0.5 * const
+        self._double = (inflation > _COLLINEAR).tolist()
+        self._bound = _Bound(tril, centres.double(), self._const, offsets.double(), centres.dtype)
+
+    def joint(self, x: Tensor) -> Tensor:
+        """Whiten all rows for every component."""
+        out = self._buffer("joint", (len(self.centres), len(x)))
+        y, white = (self._buffer(name, tuple(x.shape)) for name in ("y", "white"))
+        for k, const in enumerate(self._const.tolist()):
+            torch.sub(x, self.centres[k], out=y)
+            torch.mm(y, self._whiten[k], out=white)
+            torch.sum(white.square_(), -1, out=out[k]).mul_(-0.5).add_(const)
+        return out
+
+    @torch.no_grad()
+    def expect(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Add the expected moments of rows, from the pairs that matter if these are few."""
+        found = self._sparse(self._centred(x))
+        if found is None:
+            return super().expect(x, weight)
+        log_prob, parts = found
+        count = self._sum("count", len(self.centres))
+        for pairs, r in parts:
+            mass = r if weight is None else r * weight[pairs.row]
+            self._accumulate(pairs, mass)
+            count.index_add_(0, pairs.component, mass.double())
+        return log_prob
+
+    @torch.no_grad()
+    def score(self, x: Tensor) -> Tensor:
+        """Return log p(x), from the pairs that matter if these are few."""
+        found = self._sparse(self._centred(x))
+        return super().score(x) if found is None else found[0]
+
+    @torch.no_grad()
+    def responsibilities(self, x: Tensor) -> Tensor:
+        """Return p(k | x), from the pairs that matter if these are few."""
+        found = self._sparse(self._centred(x))
+        if found is None:
+            return super().responsibilities(x)
+        out = x.new_zeros(len(x), len(self.centres), dtype=self.centres.dtype)
+        for pairs, r in found[1]:
+            out[pairs.row, pairs.component] = r
+        return out
+
+    def _sparse(self, x: Tensor) -> tuple[Tensor, list[tuple[Pairs, Tensor]]] | None:
+        """Return log p (n,) and the pairs that matter with their responsibilities, if few do."""
+        found = self._near(x) if self._bound.useful else None
+        if found is None:
+            return None
+        first, *others = found
+        top = torch.empty_like(first[1]).index_copy_(0, first[0].row, first[1])
+        for pairs, scores in others:
+            top.scatter_reduce_(0, pairs.row, scores, "amax")
+        total = torch.zeros_like(top)
+        for pairs, scores in (first, *others):
+            total.index_add_(0, pairs.row, scores.sub_(top[pairs.row]).exp_())
+        parts = [(pairs, scores.div_(total[pairs.row])) for pairs, scores in (first, *others)]
+        return total.log_().add_(top), parts
+
+    def _near(self, x: Tensor) -> list[tuple[Pairs, Tensor]] | None:
+        """Return the pairs whose bound comes near the best, with scores; None if they are many."""
+        m, n = self._bound.n_directions, len(x)
+        features = self._buffer("features", (m * (m + 1) // 2 + m + 1, n))
+        upper = self._bound(x, features, self._buffer("upper", (len(self.centres), n)))
+        best = upper.max(0).indices
+        first = Pairs.best(x, self.centres, best)
+        reached = self._scores(first)
+        eps = torch.finfo(x.dtype).eps
+        threshold = x.new_empty(len(x)).index_copy_(0, first.row, reached)
+        # Less than rounding in all; the bound of a far-out row is itself rounded.
+        threshold -= math.log(len(self.centres)) - math.log(eps) + 32 * eps * threshold.abs()
+        near = upper >= threshold
+        near[best, torch.arange(len(x), device=x.device)] = False
+        component, row = near.nonzero(as_tuple=True)
+        if len(row) > _MOST_PAIRS * upper.numel():
+            return None
+        other = Pairs.of(x, self.centres, component, row)
+        return [(first, reached), (other, self._scores(other))]
+
+    def _scores(self, pairs: Pairs) -> Tensor:
+        """Return log π_k + log N of every pair, (p,)."""
+        white = torch.empty_like(pairs.y)
+        for k, (y, target) in pairs.each(white):
+            torch.mm(y, self._whiten[k], out=target)
+        const = self._const.to(white.dtype).index_select(0, pairs.component)
+        return white.square_().sum(-1).mul_(-0.5).add_(const)
+
+    def accumulate(self, x: Tensor, resp: Tensor) -> None:
+        """Sum the moments about each centre over the rows that are active in it."""
+        for k in range(len(resp)):  # in turn, so that the rows of one component are held at a time
+            row = resp[k].nonzero().squeeze(-1)
+            pairs = Pairs.of(x, self.centres, torch.full_like(row, k), row)
+            self._accumulate(pairs, resp[k, row])
+        self._add("count", resp.sum(-1, dtype=torch.float64))
+
+    def _accumulate(self, pairs: Pairs, r: Tensor) -> None:
+        k_total, d = self.centres.shape
+        first, second = self._sum("first", k_total, d), self._sum("second", k_total, d, d)
+        weighted = pairs.y * r.unsqueeze(-1)
+        of_batch = torch.zeros(k_total, d, dtype=r.dtype, device=r.device)
+        first += of_batch.index_add_(0, pairs.component, weighted)
+        products = self._buffer("products", (k_total, d, d)).zero_()
+        out = products.unbind(0)
+        for k, (y, heavy) in pairs.each(weighted):
+            if self._double[k]:
+                second[k].addmm_(heavy.mT.double(), y.double())
+            else:
+                torch.mm(heavy.mT, y, out=out[k])
+        second += products
+
+    @property
+    def moments(self) -> Moments:
+        """The sums about the centres."""
+        k, d = self.centres.shape
+        return Moments(self._sum("count", k), self._sum("first", k, d), self._sum("second", k, d, d))
+
+
+def _inverted(tril: Tensor) -> tuple[Tensor, Tensor]:
+    """Return L⁻ᵀ (C, D, D), worked out in float64, and the largest variance inflation (C,)."""
+    wide = tril.double()
+    eye = torch.eye(wide.shape[-1], dtype=torch.float64, device=wide.device)
+    inverse = torch.linalg.solve_triangular(wide, eye.expand_as(wide), upper=False)
+    lengths = torch.linalg.vector_norm(inverse, dim=-2) * torch.linalg.vector_norm(wide, dim=-1)
+    return inverse.mT.to(tril.dtype), lengths.amax(-1).square()
+
+
+class _Bound:
+    """An upper bound on every component's log-joint, from a few directions of the rows.
+
+    The directions are those in which centres lie farthest apart in units of the spread within
+    components (Fisher's discriminant); the bound holds for any.
+    """
+
+    def __init__(
+        self, tril: Tensor, centres: Tensor, const: Tensor, offsets: Tensor, dtype: torch.dtype
+    ) -> None:
+        k, d = centres.shape
+        m = min(_DIRECTIONS, k - 1, d // 3)
+        self.useful = False
+        if m < 1:
+            return
+        within = torch.zeros(d, d, dtype=torch.float64, device=tril.device)
+        for heavy in offsets.topk(min(k, 16)).indices.tolist():
+            within += tril[heavy] @ tril[heavy].mT
+        within = torch.linalg.cholesky(within / min(k, 16))
+        spread = (centres - centres.mean(0)) * offsets.exp().sqrt().unsqueeze(-1)
+        apart = torch.linalg.solve_triangular(within, spread.mT, upper=False)
+        leading = torch.linalg.svd(apart, full_matrices=False).U[:, :m]
+        directions = torch.linalg.solve_triangular(within.mT, leading, upper=True)  # (D, m)
+        marginal = (directions.to(tril.dtype).mT @ tril).double().mT  # LᵀP, (K, D, m)
+        factor = torch.linalg.qr(marginal).R.mT  # of the marginal covariances
+        precision = torch.cholesky_inverse(factor).expand(k, m, m)
+        means = centres @ directions
+        linear = (precision @ means.unsqueeze(-1)).squeeze(-1)
+        quadratic = (linear * means).sum(-1)
+        i, j = torch.triu_indices(m, m, device=tril.device)
+        square = precision[:, i, j] * torch.where(i == j, -0.5, -1.0)
+        size = means.abs() + factor.square().sum(-1).sqrt()
+        terms = (precision.abs() @ size.unsqueeze(-1)).squeeze(-1).mul(size).sum(-1)
+        slack = 8 * rounding(terms, dtype)
+        top = (const - 0.5 * quadratic + slack).unsqueeze(-1)
+        self.useful = slack < _MOST_SLACK
+        self._theta = torch.cat([square, linear, top], -1).to(dtype)
+        self._directions = directions.mT.contiguous().to(dtype)
+        self.n_directions = m
+
+    def __call__(self, x: Tensor, features: Tensor, out: Tensor) -> Tensor:
+        """Write the bound for rows (n, D) about the origin to out (K, n); features is scratch."""
+        m = self.n_directions
+        torch.mm(self._directions, x.mT, out=features[-m - 1 : -1])
+        return torch.mm(self._theta, fill_quadratic(features, m), out=out)

@@ -1,0 +1,40 @@
+"""Pairs of rows and components that matter, gathered so that each component's rows lie together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Some (component, row) pairs of a batch, ordered by component.
+
+    `component` (p,), `row` (p,), deviations `y` (p, D) of the rows from the component's centre, and
+    how many pairs each component has, `counts`.
+    """
+
+    component: Tensor
+    row: Tensor
+    y: Tensor
+    counts: list[int]
+
+    @classmethod
+    def of(cls, x: Tensor, centres: Tensor, component: Tensor, row: Tensor) -> Pairs:
+        """Gather rows of x (n, D) for pairs that are ordered by component."""
+        y = x.index_select(0, row).sub_(centres.index_select(0, component))
+        counts = torch.bincount(component, minlength=len(centres)).tolist()
+        return cls(component, row, y, counts)
+
+    @classmethod
+    def best(cls, x: Tensor, centres: Tensor, component: Tensor) -> Pairs:
+        """Gather every row of x (n, D) once, for the component (n,) named for it."""
+        row = component.argsort(stable=True)
+        return cls.of(x, centres, component[row], row)
+
+    def each(self, *tensors: Tensor) -> list[tuple[int, tuple[Tensor, ...]]]:
+        """Return each component that has pairs, with its part of the deviations and of tensors."""
+        parts = [t.split(self.counts) for t in (self.y, *tensors)]
+        return [(k, part) for k, part in enumerate(zip(*parts, strict=True)) if self.counts[k]]

@@ -1,0 +1,193 @@
+"""Scores and moments as products with quadratic features of the rows.
+
+A Gaussian is an exponential family: log N(x; k) = θ_k·T(x), with T(x) the products x_i x_j, x and 1.
+Both steps are then one product each with the features of a batch. The features are taken about a
+common origin, so digits are lost where centres lie many standard deviations from it; `rounding`
+estimates how many, and says in which type, if any, the form may be used.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mogul.distributions.kernel import Kernel
+from mogul.distributions.moments import Moments
+
+if TYPE_CHECKING:
+    from mogul.distributions.covariance import Covariance
+
+
+def tolerance(dtype: torch.dtype, n_features: int) -> float:
+    """Return the nats by which rounding may move the log-density of a typical row."""
+    return 5e-4 + 1e-5 * n_features if dtype == torch.float32 else 1e-9 * (1 + n_features)
+
+
+def rounding(terms: Tensor, dtype: torch.dtype) -> float:
+    """Return the error, in nats, of sums whose terms have these total magnitudes (K,)."""
+    return 0.25 * torch.finfo(dtype).eps * float(terms.max())
+
+
+def working_type(terms: Tensor, dtype: torch.dtype, n_features: int) -> torch.dtype | None:
+    """Return the first of `dtype` and float64 in which sums of such terms (K,) are accurate."""
+    for candidate in dict.fromkeys([dtype, torch.float64]):
+        if rounding(terms, candidate) <= tolerance(dtype, n_features):
+            return candidate
+    return None
+
+
+def full_terms(tril: Tensor, centres: Tensor) -> Tensor:
+    """Return the total magnitude of the terms of xᵀΣ⁻¹x for rows near each centre, (K,)."""
+    precision = torch.cholesky_inverse(tril.double()).abs()
+    size = centres.double().abs() + tril.double().square().sum(-1).sqrt()
+    return ((precision @ size.unsqueeze(-1)).squeeze(-1) * size).sum(-1)
+
+
+def diagonal_terms(variances: Tensor, noise: Tensor, centres: Tensor) -> Tensor:
+    """Return the same for W Wᵀ + diag(ψ), from its marginal variances and ψ, (K,)."""
+    size = centres.double().square() + variances.double()
+    return 4 * (size / noise.double()).sum(-1)
+
+
+def fill_quadratic(features: Tensor, d: int) -> Tensor:
+    """Complete features (d(d+1)/2 + d + 1, n) that hold x in the rows before the last, in place."""
+    rows, start = features[-d - 1 : -1], 0
+    for i in range(d):  # each turn writes the products of feature i with those from i on
+        torch.mul(rows[i:], rows[i], out=features[start : start + d - i])
+        start += d - i
+    features[-1] = 1.0
+    return features
+
+
+class NaturalKernel(Kernel):
+    """log N(x; k) = θ_k·T(x): one product scores a batch, another sums its moments."""
+
+    def __init__(
+        self,
+        covariance: Covariance,
+        centres: Tensor,
+        offsets: Tensor,
+        origin: Tensor,
+        work: torch.dtype,
+    ) -> None:
+        """Prepare θ in float64 and hold it in the working type."""
+        super().__init__(covariance, centres, offsets, origin)
+        self.work = work
+        theta = self._coefficients(centres.double(), offsets.double())
+        self._theta = theta.to(work)
+
+    @property
+    def note(self) -> str | None:
+        """Tell of a type wider than that of the data."""
+        if self.work == self.centres.dtype:
+            return None
+        return (
+            "components lie so far apart in units of their spread that float32 would lose digits: "
+            "computed in float64"
+        )
+
+    def _moment_values(self) -> int:
+        return self._theta.numel()
+
+    @abstractmethod
+    def _coefficients(self, centres: Tensor, offsets: Tensor) -> Tensor:
+        """Return θ (K, P) in float64, offsets included."""
+
+    @abstractmethod
+    def _features(self, x: Tensor) -> Tensor:
+        """Return T(x) of rows (n, D) in the working type, as (P, n); its last row is one."""
+
+    def joint(self, x: Tensor) -> Tensor:
+        """One product of θ with the features."""
+        self._held = self._features(x.to(self.work))
+        out = self._buffer("joint", (len(self._theta), len(x)), self.work)
+        return torch.mm(self._theta, self._held, out=out)
+
+    def accumulate(self, x: Tensor, resp: Tensor) -> None:
+        """One product of the responsibilities with the same features."""
+        self._add("features", resp @ self._held.mT)
+
+    def expect(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return log p in the type of the parameters."""
+        return super().expect(x, weight).to(self.centres.dtype)
+
+    def score(self, x: Tensor) -> Tensor:
+        """Return log p in the type of the parameters."""
+        return super().score(x).to(self.centres.dtype)
+
+    def responsibilities(self, x: Tensor) -> Tensor:
+        """Return p(k | x) in the type of the parameters."""
+        return super().responsibilities(x).to(self.centres.dtype)
+
+
+class FullNaturalKernel(NaturalKernel):
+    """T(x) = (x_i x_j for i ≤ j, x, 1): D(D+1)/2 + D + 1 features, for small D."""
+
+    def _coefficients(self, centres: Tensor, offsets: Tensor) -> Tensor:
+        k, d = centres.shape
+        precision = torch.cholesky_inverse(self.covariance.tril().double()).expand(k, d, d)
+        linear = (precision @ centres.unsqueeze(-1)).squeeze(-1)
+        log_two_pi = torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64))
+        const = (linear * centres).sum(-1) + self.covariance.log_det() + d * log_two_pi
+        i, j = torch.triu_indices(d, d, device=centres.device)
+        square = precision[:, i, j] * torch.where(i == j, -0.5, -1.0)
+        return torch.cat([square, linear, (offsets - 0.5 * const).unsqueeze(-1)], -1)
+
+    def _features(self, x: Tensor) -> Tensor:
+        n, d = x.shape
+        n_square = d * (d + 1) // 2
+        out = self._buffer("features", (n_square + d + 1, n), self.work)
+        out[n_square : n_square + d].copy_(x.mT)
+        return fill_quadratic(out, d)
+
+    @property
+    def moments(self) -> Moments:
+        """Unpack the sums, and move them from the origin to the centres."""
+        k, d = self.centres.shape
+        n_square = d * (d + 1) // 2
+        sums = self._sum("features", k, n_square + d + 1)
+        second = sums.new_zeros(k, d, d)
+        i, j = torch.triu_indices(d, d, device=sums.device)
+        second[:, i, j] = sums[:, :n_square]
+        second[:, j, i] = sums[:, :n_square]
+        about_origin = Moments(sums[:, -1], sums[:, n_square:-1], second)
+        return pooled(about_origin.recentre(self.centres.double()), self.covariance)
+
+
+class DiagonalNaturalKernel(NaturalKernel):
+    """T(x) = (x_i², x, 1): 2D + 1 features."""
+
+    def _coefficients(self, centres: Tensor, offsets: Tensor) -> Tensor:
+        k, d = centres.shape
+        precision = self.covariance.variances.double().reciprocal().expand(k, d)
+        linear = precision * centres
+        log_two_pi = torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64))
+        const = (linear * centres).sum(-1) + self.covariance.log_det() + d * log_two_pi
+        return torch.cat([-0.5 * precision, linear, (offsets - 0.5 * const).unsqueeze(-1)], -1)
+
+    def _features(self, x: Tensor) -> Tensor:
+        n, d = x.shape
+        out = self._buffer("features", (2 * d + 1, n), self.work)
+        rows = out[d : 2 * d]
+        rows.copy_(x.mT)
+        torch.mul(rows, rows, out=out[:d])
+        out[-1] = 1.0
+        return out
+
+    @property
+    def moments(self) -> Moments:
+        """Move the sums from the origin to the centres."""
+        k, d = self.centres.shape
+        sums = self._sum("features", k, 2 * d + 1)
+        about_origin = Moments(sums[:, -1], sums[:, d : 2 * d], sums[:, :d])
+        return pooled(about_origin.recentre(self.centres.double()), self.covariance)
+
+
+def pooled(moments: Moments, covariance: Covariance) -> Moments:
+    """Return moments whose second ones are summed over components that share a covariance."""
+    if covariance.n_covariances == len(moments.count):
+        return moments
+    return Moments(moments.count, moments.first, moments.second.sum(0, keepdim=True))
