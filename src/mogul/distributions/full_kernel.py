@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mogul.distributions.grouped import Pairs
-from mogul.distributions.kernel import Kernel
+from mogul.distributions.kernel import Kernel, active
 from mogul.distributions.linear_algebra import in_blocks
 from mogul.distributions.moments import Moments
 from mogul.distributions.natural import fill_quadratic, rounding
@@ -132,7 +132,7 @@ class PrunedKernel(Kernel):
     def accumulate(self, x: Tensor, resp: Tensor) -> None:
         """Sum the moments about each centre over the rows that are active in it."""
         for k in range(len(resp)):  # in turn, so that the rows of one component are held at a time
-            row = resp[k].nonzero().squeeze(-1)
+            row = active(resp[k]).nonzero().squeeze(-1)
             pairs = Pairs.of(x, self.centres, torch.full_like(row, k), row)
             self._accumulate(pairs, resp[k, row])
         self._add("count", resp.sum(-1, dtype=torch.float64))

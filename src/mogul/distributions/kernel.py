@@ -161,14 +161,18 @@ class DirectKernel(Kernel):
         return self._total
 
 
+def active(resp: Tensor) -> Tensor:
+    """Mark responsibilities above rounding: the rest could not change a row's or a batch's sum."""
+    return resp > torch.finfo(resp.dtype).eps
+
+
 def softmax_(joint: Tensor) -> Tensor:
     """Turn log-joint scores (K, n) into responsibilities, in place; return their log-sum (n,).
 
-    Components below the rounding of the type, next to the best, get zero: they could not change
-    any sum, rows without them need not be visited, and numbers too small to be normal are slow.
+    Those too small to matter stop short of where numbers are no longer normal, which is slow.
     """
     top = joint.amax(0)
-    least = math.log(torch.finfo(joint.dtype).eps)
-    total = torch.nn.functional.threshold_(joint.sub_(top), least, -math.inf).exp_().sum(0)
+    least = 0.9 * math.log(torch.finfo(joint.dtype).tiny)
+    total = joint.sub_(top).clamp_min_(least).exp_().sum(0)
     joint.div_(total)
     return total.log_().add_(top)

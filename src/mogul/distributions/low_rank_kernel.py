@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mogul.distributions.grouped import Pairs
-from mogul.distributions.kernel import Kernel
+from mogul.distributions.kernel import Kernel, active
 from mogul.distributions.moments import Moments
 from mogul.distributions.natural import tolerance
 
@@ -104,7 +104,7 @@ class LowRankKernel(Kernel):
         self._add("count", resp.sum(-1, dtype=torch.float64))
         pairs = self._pairs
         if pairs is None:
-            component, row = resp.nonzero(as_tuple=True)
+            component, row = active(resp).nonzero(as_tuple=True)
             if len(row) > _MOST_PAIRS * resp.numel():
                 self._accumulate_all(x, resp)
                 return

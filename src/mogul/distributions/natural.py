@@ -97,12 +97,21 @@ class NaturalKernel(Kernel):
         """Return θ (K, P) in float64, offsets included."""
 
     @abstractmethod
-    def _features(self, x: Tensor) -> Tensor:
-        """Return T(x) of rows (n, D) in the working type, as (P, n); its last row is one."""
+    def _allocate(self, n: int) -> tuple[Tensor, Tensor]:
+        """Return memory for T of n rows (P, n), and its part (n, D) where rows go."""
+
+    @abstractmethod
+    def _fill(self, features: Tensor) -> None:
+        """Complete features (P, n) that hold the rows; the last is one."""
+
+    def _centred(self, x: Tensor) -> Tensor:
+        """Put rows about the origin straight among their features."""
+        self._held, rows = self._allocate(len(x))
+        return rows.copy_(x) if self.origin is None else torch.sub(x, self.origin, out=rows)
 
     def joint(self, x: Tensor) -> Tensor:
-        """One product of θ with the features."""
-        self._held = self._features(x.to(self.work))
+        """One product of θ with the features of the rows last centred."""
+        self._fill(self._held)
         out = self._buffer("joint", (len(self._theta), len(x)), self.work)
         return torch.mm(self._theta, self._held, out=out)
 
@@ -136,12 +145,12 @@ class FullNaturalKernel(NaturalKernel):
         square = precision[:, i, j] * torch.where(i == j, -0.5, -1.0)
         return torch.cat([square, linear, (offsets - 0.5 * const).unsqueeze(-1)], -1)
 
-    def _features(self, x: Tensor) -> Tensor:
-        n, d = x.shape
-        n_square = d * (d + 1) // 2
-        out = self._buffer("features", (n_square + d + 1, n), self.work)
-        out[n_square : n_square + d].copy_(x.mT)
-        return fill_quadratic(out, d)
+    def _allocate(self, n: int) -> tuple[Tensor, Tensor]:
+        out = self._buffer("features", (self._theta.shape[-1], n), self.work)
+        return out, out[-1 - self.centres.shape[-1] : -1].mT
+
+    def _fill(self, features: Tensor) -> None:
+        fill_quadratic(features, self.centres.shape[-1])
 
     @property
     def moments(self) -> Moments:
@@ -168,14 +177,16 @@ class DiagonalNaturalKernel(NaturalKernel):
         const = (linear * centres).sum(-1) + self.covariance.log_det() + d * log_two_pi
         return torch.cat([-0.5 * precision, linear, (offsets - 0.5 * const).unsqueeze(-1)], -1)
 
-    def _features(self, x: Tensor) -> Tensor:
-        n, d = x.shape
-        out = self._buffer("features", (2 * d + 1, n), self.work)
-        rows = out[d : 2 * d]
-        rows.copy_(x.mT)
-        torch.mul(rows, rows, out=out[:d])
-        out[-1] = 1.0
-        return out
+    def _allocate(self, n: int) -> tuple[Tensor, Tensor]:
+        # Rows as they come, not turned: with few products per value, moving data is what costs.
+        d = self.centres.shape[-1]
+        out = self._buffer("features", (n, 2 * d + 1), self.work)
+        return out.mT, out[:, d : 2 * d]
+
+    def _fill(self, features: Tensor) -> None:
+        d = self.centres.shape[-1]
+        torch.mul(features[d : 2 * d], features[d : 2 * d], out=features[:d])
+        features[-1] = 1.0
 
     @property
     def moments(self) -> Moments:
