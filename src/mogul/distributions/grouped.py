@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_LARGE = 2**14  # values per component above which a turn for each is the faster
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -22,11 +24,25 @@ class Pairs:
     counts: list[int]
 
     @classmethod
-    def of(cls, x: Tensor, centres: Tensor, component: Tensor, row: Tensor) -> Pairs:
-        """Gather rows of x (n, D) for pairs that are ordered by component."""
-        y = x.index_select(0, row).sub_(centres.index_select(0, component))
+    def of(
+        cls,
+        x: Tensor,
+        centres: Tensor,
+        component: Tensor,
+        row: Tensor,
+        out: Tensor | None = None,
+    ) -> Pairs:
+        """Gather rows of x (n, D) for pairs that are ordered by component; into out (p, D)."""
+        out = x.new_empty(len(row), x.shape[1]) if out is None else out
+        y = torch.index_select(x, 0, row, out=out)
         counts = torch.bincount(component, minlength=len(centres)).tolist()
-        return cls(component, row, y, counts)
+        pairs = cls(component, row, y, counts)
+        if y.numel() < _LARGE * len(centres):
+            y.sub_(centres.index_select(0, component))
+        else:  # a turn per component spares a matrix as large as y
+            for k, (part,) in pairs.each():
+                part.sub_(centres[k])
+        return pairs
 
     @classmethod
     def best(cls, x: Tensor, centres: Tensor, component: Tensor) -> Pairs:

@@ -33,10 +33,14 @@ class LowRankKernel(Kernel):
         self, covariance: WoodburyCovariance, centres: Tensor, offsets: Tensor, origin: Tensor
     ) -> None:
         """Work out V, R and the constants in float64."""
-        super().__init__(covariance, centres, offsets, origin)
         k, d = centres.shape
+        psi = covariance.noise.double()
+        sizes = [(c.double().square() / psi).sum(-1).max() for c in (centres, centres + origin)]
+        if sizes[1] <= 4 * sizes[0]:  # zero is as good an origin, and spares a copy of the rows
+            centres, origin = centres + origin, torch.zeros_like(origin)
+        super().__init__(covariance, centres, offsets, origin)
         V, R = covariance.whitener()
-        psi, mean = covariance.noise.double(), centres.double()
+        mean = centres.double()
         self._rank = V.shape[-1]
         scaled = mean / psi
         self._isotropic = psi.shape[-1] == 1
@@ -47,11 +51,10 @@ class LowRankKernel(Kernel):
         self._size = (mean * scaled).sum(-1, keepdim=True)  # μᵀΨ⁻¹μ
         log_det = covariance.log_det()
         self._const = (offsets.double() - 0.5 * (log_det + d * math.log(2 * math.pi))).unsqueeze(-1)
-        signal = (covariance.factors.double().square() / psi.unsqueeze(-1)).sum((-1, -2))
-        self._steep = (signal > _STEEP * d).tolist()
-        self._exact = _Residual(covariance, V, R, self._steep)
-        self._V = V.to(centres.dtype)
-        self._pairs: Pairs | None = None
+        # Deviations are taken in units of the noise where features have noise of their own.
+        self._units = torch.ones_like(mean) if self._isotropic else psi.rsqrt()
+        self._residual = _Residual(covariance, V, R, self._units, centres.dtype)
+        self._pairs: tuple[Pairs, Tensor] | None = None
 
     def _moment_values(self) -> int:
         k, d = self.centres.shape
@@ -75,9 +78,9 @@ class LowRankKernel(Kernel):
 
     def _square(self, x: Tensor) -> Tensor:
         """Return Σ_d x_d²/ψ_d, (K, n)."""
-        squares = torch.mul(x, x, out=self._buffer("squares", tuple(x.shape), x.dtype))
         if self._isotropic:
-            return self._precision * squares.sum(-1)
+            return self._precision * torch.linalg.vector_norm(x, dim=-1).square_()
+        squares = torch.mul(x, x, out=self._buffer("rows", tuple(x.shape)))
         return self._precision @ squares.mT
 
     def _refine(self, x: Tensor, joint: Tensor, squares: Tensor) -> None:
@@ -85,8 +88,8 @@ class LowRankKernel(Kernel):
         eps = torch.finfo(x.dtype).eps
         risk = squares.add_(2 * self._size.to(x.dtype)).mul_(eps)
         allowed = tolerance(x.dtype, x.shape[-1])
-        likely = joint - risk
-        matters = joint + risk >= likely.amax(0) + math.log(eps)
+        likely = (joint - risk).amax(0)
+        matters = joint + risk >= likely + math.log(eps)
         if not bool(((risk > allowed) & matters).any()):
             return
         component, row = matters.nonzero(as_tuple=True)
@@ -94,48 +97,69 @@ class LowRankKernel(Kernel):
             scored = self.covariance.log_prob(x, self.centres).mT
             joint.copy_(scored).add_(self.offsets.unsqueeze(-1))
             return
-        pairs = Pairs.of(x, self.centres, component, row)
-        scores = self._exact(pairs).to(x.dtype) + self._const.to(x.dtype)[component, 0]
-        joint[component, row] = scores
-        self._pairs = pairs
+        self._pairs = self._gather(x, component, row)
+        distance = self._residual.distance(
+            self._pairs[0], self._pairs[1][:, :-1], self._buffer("residual", tuple(self._pairs[0].y.shape))
+        )
+        joint[component, row] = self._const.to(x.dtype)[component, 0] - 0.5 * distance
+
+    def _gather(self, x: Tensor, component: Tensor, row: Tensor) -> tuple[Pairs, Tensor]:
+        """Return pairs with deviations in units of the noise, and (Vᵀ(x − μ), 1), (p, H + 1)."""
+        out = self._buffer("rows", (len(row), x.shape[1]))
+        pairs = Pairs.of(x, self.centres, component, row, out)
+        # Thin matrices lie the long way: products with them are then twice as fast.
+        z = self._buffer("factors", (self._rank + 1, len(row))).mT
+        z[:, -1] = 1.0
+        for k, (y, target) in pairs.each(z[:, :-1]):
+            if not self._isotropic:
+                y.mul_(self._residual.units[k])
+            torch.mm(y, self._residual.V[k], out=target)
+        return pairs, z
 
     def accumulate(self, x: Tensor, resp: Tensor) -> None:
         """Sum the moments over active pairs; over all, by larger products, if most are active."""
         self._add("count", resp.sum(-1, dtype=torch.float64))
-        pairs = self._pairs
-        if pairs is None:
+        if self._pairs is None:
             component, row = active(resp).nonzero(as_tuple=True)
             if len(row) > _MOST_PAIRS * resp.numel():
                 self._accumulate_all(x, resp)
                 return
-            pairs = Pairs.of(x, self.centres, component, row)
-        self._accumulate_pairs(pairs, resp[pairs.component, pairs.row])
+            self._pairs = self._gather(x, component, row)
+        pairs, z = self._pairs
+        self._accumulate_pairs(pairs, z, resp[pairs.component, pairs.row])
 
-    def _accumulate_pairs(self, pairs: Pairs, r: Tensor) -> None:
-        k, d = self.centres.shape
+    def _accumulate_pairs(self, pairs: Pairs, z: Tensor, r: Tensor) -> None:
+        k_total, d = self.centres.shape
         h = self._rank
-        linear = self._buffer("linear", (k, d, h + 1)).zero_()
-        second = self._buffer("second", (k, d)).zero_()
-        with_one = self._buffer("with_one", (len(r), h + 1))
-        with_one[:, h] = 1.0
-        for c, (y, own, z1) in pairs.each(r, with_one):
-            torch.mm(y, self._V[c], out=z1[:, :h])
-            z1 *= own.unsqueeze(-1)
-            if self._steep[c] and y.dtype != torch.float64:
+        linear = self._buffer("linear", (k_total, h + 1, d)).zero_().mT
+        out, weighted = linear.unbind(0), z.mul_(r.unsqueeze(-1))
+        second = self._buffer("second", (k_total, d)).zero_()
+        if self._isotropic:  # only the mean over features is asked for
+            length = torch.linalg.vector_norm(pairs.y, dim=-1).square_().mul_(r)
+            mean = torch.zeros_like(second[:, 0]).index_add_(0, pairs.component, length) / d
+            second += mean.unsqueeze(-1)
+        steep = self._residual.steep
+        for k, (y, own, zr) in pairs.each(r, weighted):
+            if steep[k] and y.dtype != torch.float64:
                 wide, weight = y.double(), own.double()
-                self._sum("linear", k, d, h + 1)[c] += wide.mT @ z1.double()
-                self._sum("second", k, d)[c] += wide.square_().mT @ weight
+                self._sum("linear", k_total, d, h + 1)[k] += wide.mT @ zr.double()
+                squares = wide.square_().mT @ weight
+                self._sum("second", k_total, d)[k] += squares
+                second[k] = 0.0
                 continue
-            torch.mm(y.mT, z1, out=linear[c])
-            torch.mv(y.square_().mT, own, out=second[c])
+            torch.mm(y.mT, zr, out=out[k])
+            if not self._isotropic:
+                torch.mv(y.square_().mT, own, out=second[k])
         self._add("linear", linear)
         self._add("second", second)
 
     def _accumulate_all(self, x: Tensor, resp: Tensor) -> None:
         found = self.covariance.statistics(x, resp.mT, self.centres)
-        self._add("second", found.second)
         assert found.projected is not None
-        self._add("linear", torch.cat([found.projected, found.first.unsqueeze(-1)], -1))
+        units = self._units  # the sums are held in units of the noise
+        linear = torch.cat([found.projected, found.first.unsqueeze(-1)], -1)
+        self._add("linear", linear * units.unsqueeze(-1))
+        self._add("second", found.second * units.square())
 
     @property
     def moments(self) -> Moments:
@@ -143,7 +167,8 @@ class LowRankKernel(Kernel):
         k, d = self.centres.shape
         h = self._rank
         linear = self._sum("linear", k, d, h + 1)
-        second = self._sum("second", k, d)
+        linear = linear / self._units.unsqueeze(-1)
+        second = self._sum("second", k, d) / self._units.square()
         return Moments(self._sum("count", k), linear[..., h], second, linear[..., :h])
 
 
@@ -155,22 +180,37 @@ class _Residual:
     """
 
     def __init__(
-        self, covariance: WoodburyCovariance, V: Tensor, R: Tensor, steep: list[bool]
+        self, covariance: WoodburyCovariance, V: Tensor, R: Tensor, units: Tensor, dtype: torch.dtype
     ) -> None:
-        self._steep = steep
+        scale = units.unsqueeze(-1)
+        W = covariance.factors.double() * scale
+        noise = covariance.noise.double().unsqueeze(-1) * scale.square()
+        signal = (W.square() / noise).sum((-1, -2))
+        self.steep = (signal > _STEEP * W.shape[-2]).tolist()
         eye = torch.eye(R.shape[-1], dtype=R.dtype, device=R.device).expand_as(R)
-        R_inv = torch.linalg.solve_triangular(R, eye, upper=False)
-        self._infer = V @ R_inv  # E[z] = (V R⁻¹)ᵀ y
-        self._W, self._noise = covariance.factors.double(), covariance.noise.double()
+        infer = torch.linalg.solve_triangular(R, eye, upper=False)  # E[z] = R⁻ᵀ Vᵀ y
+        self._wide = W, V / scale, infer, noise
+        self.V = (V / scale).mT.contiguous().mT.to(dtype).unbind(0)
+        self.units = units.to(dtype).unbind(0)
+        self._W_t, self._infer = W.mT.to(dtype).unbind(0), infer.to(dtype).unbind(0)
+        self._inverse_noise = noise[:, 0, 0].reciprocal().to(dtype)
 
-    def __call__(self, pairs: Pairs) -> Tensor:
-        """Return −½ of the distance for every pair, (p,)."""
-        out = pairs.y.new_empty(len(pairs.y), 1)
-        for c, (y, target) in pairs.each(out):
-            work = torch.float64 if self._steep[c] else y.dtype
-            y = y.to(work)
-            z = y @ self._infer[c].to(work)
-            residual = torch.addmm(y, z, self._W[c].to(work).mT, alpha=-1.0)
-            distance = (residual.square() / self._noise[c].to(work)).sum(-1) + z.square().sum(-1)
-            target[:, 0] = distance.mul_(-0.5)
-        return out[:, 0]
+    def distance(self, pairs: Pairs, z: Tensor, residual: Tensor) -> Tensor:
+        """Return the distance of every pair, (p,); residual (p, D) is scratch."""
+        factors = torch.empty_like(z)
+        for k, (y, own, mean, left) in pairs.each(z, factors, residual):
+            torch.mm(own, self._infer[k], out=mean)
+            torch.addmm(y, mean, self._W_t[k], alpha=-1.0, out=left)
+        square = torch.linalg.vector_norm(residual, dim=-1).square_()
+        square.mul_(self._inverse_noise[pairs.component])
+        square += torch.linalg.vector_norm(factors, dim=-1).square_()
+        if any(self.steep) and z.dtype != torch.float64:
+            for k, (y, target) in pairs.each(square):
+                if self.steep[k]:
+                    target.copy_(self._in_double(k, y.double()))
+        return square
+
+    def _in_double(self, k: int, y: Tensor) -> Tensor:
+        W, V, infer, noise = (t[k] for t in self._wide)
+        mean = y @ V @ infer
+        return (y - mean @ W.mT).square().sum(-1) / noise[0, 0] + mean.square().sum(-1)
