@@ -124,7 +124,12 @@ class HasGradient(Protocol):
 
 
 class Expectation(Protocol):
-    """One E-step: batches go in, moments add up. It serves one thread; others take forks."""
+    """One E-step: batches go in, moments add up. It serves one thread; others take forks.
+
+    `workspace` is scratch memory: to give it to the next pass saves fetching it anew.
+    """
+
+    workspace: dict[str, Tensor]
 
     @property
     def note(self) -> str | None:

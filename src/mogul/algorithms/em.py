@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,8 +27,12 @@ class _Worst:
 
     def add(self, log_prob: Tensor, x: Tensor) -> None:
         """Keep the lowest of what is held and what came."""
-        full = self.log_prob is not None and len(self.log_prob) == self.capacity
-        if full and not bool((log_prob < self.log_prob[-1]).any()):
+        held = self.log_prob
+        if (
+            held is not None
+            and len(held) == self.capacity
+            and not bool((log_prob < held[-1]).any())
+        ):
             return
         low, which = log_prob.topk(min(self.capacity, len(log_prob)), largest=False)
         rows = x[which]
@@ -38,12 +42,18 @@ class _Worst:
         self.log_prob, self.rows = low[order], rows[order]
 
 
+@dataclass(frozen=True)
+class _State:
+    """Whether values are missing, and scratch memory of each worker from the pass before."""
+
+    gaps: bool
+    workspaces: list[dict[str, Tensor]] = field(default_factory=list)
+
+
 class _Worker:
     """One thread's share of an E-step."""
 
-    def __init__(
-        self, kernel: Expectation, n_components: int, seen: Callable[[int], None]
-    ) -> None:
+    def __init__(self, kernel: Expectation, n_components: int, seen: Callable[[int], None]) -> None:
         self.kernel, self.seen = kernel, seen
         self.total, self.mass = 0.0, 0.0
         self.worst = _Worst(n_components)
@@ -86,7 +96,7 @@ class EM:
     Batches are worked on side by side, one a core; see `compute.threads`.
 
     Args:
-        batch_size: rows per batch; default: what keeps buffers near 16 MB a core.
+        batch_size: rows per batch; default: what keeps buffers near 32 MB a core.
     """
 
     monotone = True
@@ -95,29 +105,32 @@ class EM:
         """Choose the batch size."""
         self.batch_size = batch_size
 
-    def init(self, model: HasMoments, source: Source, passes: int) -> bool:
-        """Check that there are rows for all components; return whether values are missing.
+    def init(self, model: HasMoments, source: Source, passes: int) -> _State:
+        """Check that there are rows for all components, and whether values are missing.
 
         Raises:
             InputError: if there are fewer.
         """
         check_enough_rows(len(source), model.n_components)
         batches = source.batches(default_batch_size(source.n_features), model.dtype)
-        return any(bool(batch.x.isnan().any()) for batch in batches)
+        return _State(any(bool(batch.x.isnan().any()) for batch in batches))
 
     def step(
-        self, model: HasMoments, source: Source, state: bool, seen: Callable[[int], None]
-    ) -> tuple[bool, Pass]:
+        self, model: HasMoments, source: Source, state: _State, seen: Callable[[int], None]
+    ) -> tuple[_State, Pass]:
         """E-step over all batches, then one M-step.
 
         Raises:
             InputError: if a row has a log-likelihood that is not finite.
         """
         log_prior = float(model.log_prior().detach())
-        kernel = model.expectation(gaps=state)
+        kernel = model.expectation(gaps=state.gaps)
         size, n_workers = batch_plan(source, model.device, kernel.footprint, self.batch_size)
         # The first worker's thread may be this one; the kernel itself holds what it adds.
         kernels = [kernel, *(kernel.fork() for _ in range(n_workers - 1))]
+        for own, workspace in zip(kernels, state.workspaces, strict=False):
+            own.workspace = workspace
+        state = _State(state.gaps, [k.workspace for k in kernels])
         workers = [_Worker(k, model.n_components, seen) for k in kernels]
         spread(source.parts(size, model.dtype, model.device), workers)
         moments, total, mass, worst = _combined(workers)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-import warnings
+import math
 from typing import Any
 
-import numpy as np
 import torch
-from sklearn.cluster import KMeans, kmeans_plusplus
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from mogul.algorithms.base import fit
 from mogul.algorithms.em import EM, check_enough_rows
+from mogul.algorithms.kmeans import kmeans, kmeans_plusplus, nearest_centre
 from mogul.algorithms.scoring import mean_log_likelihood
 from mogul.errors import InputError
 from mogul.protocols import Batch, Source
@@ -64,7 +62,7 @@ def initialise(
     if n_init == 1:
         _start(model, x, method, seed)
         return
-    best, best_state = -np.inf, None
+    best, best_state = -math.inf, None
     sample = _Rows(x)
     for attempt in range(n_init):
         trial = copy.deepcopy(model)
@@ -126,22 +124,18 @@ def _weights(source: Source) -> Tensor | None:
 
 def _start(model: Any, x: Tensor, method: str, seed: int) -> None:
     """Cluster rows (n, D) and start the model from the clusters."""
-    x = torch.where(x.isnan(), x.nanmean(0).nan_to_num(0.0), x)
-    centred = (x - x.mean(0)).cpu().numpy()
-    size = float(np.abs(centred).max())
-    centred /= size if 0 < size < np.inf else 1.0  # so that squares stay in range
+    if bool(x.isnan().any()):
+        x = torch.where(x.isnan(), x.nanmean(0).nan_to_num(0.0), x)
+    centred = x - x.mean(0)
+    size = float(centred.abs().max())
+    centred /= size if 0 < size < math.inf else 1.0  # so that squares stay in range
     k = model.n_components
     if method == "k-means":
-        means = KMeans(k, n_init=1, max_iter=30, random_state=seed)  # pyright: ignore
-        with warnings.catch_warnings():
-            # Fewer distinct rows than components: the model restarts what stays empty.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            labels = means.fit(centred).labels_
+        labels = kmeans(centred, k, seed).labels
+    elif method == "k-means++":
+        labels = nearest_centre(centred, kmeans_plusplus(centred, k, seed))
     else:
-        if method == "random":
-            centres = centred[np.random.default_rng(seed).choice(len(centred), k, replace=False)]
-        else:
-            centres = kmeans_plusplus(centred, k, random_state=seed)[0]
-        distance = (centres**2).sum(1) - 2 * centred @ centres.T
-        labels = distance.argmin(1)
-    model.start(x, torch.as_tensor(np.asarray(labels), dtype=torch.long), seed)
+        generator = torch.Generator(device=x.device).manual_seed(seed)
+        order = torch.randperm(len(x), generator=generator, device=x.device)
+        labels = nearest_centre(centred, centred[order[:k]])
+    model.start(x, labels, seed)

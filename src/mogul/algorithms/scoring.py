@@ -10,13 +10,13 @@ from torch import Tensor
 from mogul.compute.threads import n_workers, spread
 from mogul.protocols import Batch, Density, Source
 
-_BATCH_VALUES = 2**22  # 16 MB in float32
+_BATCH_VALUES = 2**23  # 32 MB in float32
 _LEAST_ROWS = 512  # below which a batch is not worth a thread
 _MOST_SUMS = 2**28  # bytes of sums that all threads together may hold
 
 
 def default_batch_size(n_features: int) -> int:
-    """Return the rows per batch that keep buffers near 16 MB in float32."""
+    """Return the rows per batch that keep buffers near 32 MB in float32."""
     return max(256, min(16_384, _BATCH_VALUES // n_features))
 
 

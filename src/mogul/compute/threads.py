@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,8 +26,9 @@ _threads_outside = 1
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use: its affinity, within its control group's share."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may use: its affinity, within its group's share."""
+    known = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
@@ -43,7 +44,7 @@ def limit_threads() -> None:
 
 
 @contextmanager
-def _threads_per_call(number: int) -> Iterator[None]:
+def _threads_per_call(number: int) -> Generator[None]:
     """Let torch use so many threads a call, until the last caller leaves."""
     global _inside, _threads_outside
     with _lock:

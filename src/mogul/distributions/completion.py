@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mogul.compute.backend import make_generator
+from mogul.distributions.kernel import active
 from mogul.distributions.low_rank import DiagonalPlusLowRank
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.moments import Moments
@@ -158,10 +159,12 @@ class _LowRankCompletion(Completion):
         mean, second = torch.zeros_like(self.x).double(), r @ noise
         # Component by component: all outer products at once would be D·K·H² numbers.
         for k in range(len(E)):
-            means = z[:, k] @ E[k].mT
-            spread = ((covariance[:, k] @ E[k, :, 1:].mT) * E[k, :, 1:].mT).sum(1)
-            mean += r[:, k, None] * means
-            second += r[:, k, None] * (means.square() + spread)
+            rows = active(r[:, k]).nonzero().squeeze(-1)
+            means = z[rows, k] @ E[k].mT
+            spread = ((covariance[rows, k] @ E[k, :, 1:].mT) * E[k, :, 1:].mT).sum(1)
+            share = r[rows, k, None]
+            mean.index_add_(0, rows, share * means)
+            second.index_add_(0, rows, share * (means.square() + spread))
         return mean, second
 
     def _factor_covariance(self) -> Tensor:
@@ -296,6 +299,7 @@ class CompletingKernel:
     def __init__(self, mixture: Mixture) -> None:
         """Start without rows."""
         self.mixture = mixture
+        self.workspace: dict[str, Tensor] = {}
         self._total: Moments | MaskedMoments | None = None
 
     @property

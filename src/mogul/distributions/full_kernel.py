@@ -156,7 +156,8 @@ class PrunedKernel(Kernel):
     def moments(self) -> Moments:
         """The sums about the centres."""
         k, d = self.centres.shape
-        return Moments(self._sum("count", k), self._sum("first", k, d), self._sum("second", k, d, d))
+        first, second = self._sum("first", k, d), self._sum("second", k, d, d)
+        return Moments(self._sum("count", k), first, second)
 
 
 def _inverted(tril: Tensor) -> tuple[Tensor, Tensor]:

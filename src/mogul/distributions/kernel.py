@@ -38,7 +38,7 @@ class Kernel(ABC):
         self.centres = centres
         self.offsets = offsets
         self.origin = origin if bool(origin.any()) else None
-        self._buffers: dict[str, Tensor] = {}
+        self.workspace: dict[str, Tensor] = {}  # scratch memory, which a later kernel may take over
         self._sums: dict[str, Tensor] = {}
 
     @property
@@ -74,7 +74,7 @@ class Kernel(ABC):
     def fork(self) -> Self:
         """Return a kernel with the same parameters, its own buffers, and no moments."""
         other = copy.copy(self)
-        other._buffers, other._sums = {}, {}
+        other.workspace, other._sums = {}, {}
         return other
 
     @torch.no_grad()
@@ -106,16 +106,18 @@ class Kernel(ABC):
         out = self._buffer("centred", tuple(x.shape), torch.result_type(x, self.origin))
         return torch.sub(x, self.origin, out=out).to(self.centres.dtype)
 
-    def _buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
+    def _buffer(
+        self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None
+    ) -> Tensor:
         """Return uninitialised memory of this shape, the same as last time if that was enough."""
         dtype = dtype or self.centres.dtype
         size = 1
         for length in shape:
             size *= length
-        held = self._buffers.get(name)
+        held = self.workspace.get(name)
         if held is None or held.numel() < size or held.dtype != dtype:
             held = torch.empty(size, dtype=dtype, device=self.centres.device)
-            self._buffers[name] = held
+            self.workspace[name] = held
         return held[:size].view(shape)
 
     def _add(self, name: str, value: Tensor) -> None:
@@ -157,7 +159,8 @@ class DirectKernel(Kernel):
         """The sum so far."""
         if self._total is None:
             empty = self.centres[:0]
-            return self.covariance.statistics(empty, empty.new_zeros(0, len(self.centres)), self.centres)
+            resp = empty.new_zeros(0, len(self.centres))
+            return self.covariance.statistics(empty, resp, self.centres)
         return self._total
 
 

@@ -7,13 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-
 _BLOCK_VALUES = 2**16  # of float64: half a megabyte, which stays in the cache
 
 
-def in_blocks(
-    function: Callable[..., tuple[Tensor, ...]], *matrices: Tensor
-) -> tuple[Tensor, ...]:
+def in_blocks(function: Callable[..., tuple[Tensor, ...]], *matrices: Tensor) -> tuple[Tensor, ...]:
     """Apply a function of batches of matrices (C, D, D) to some at a time, and join the results.
 
     Work on all at once would pass through main memory with every operation.
@@ -51,7 +48,7 @@ def principal_components(x: Tensor, rank: int, seed: int) -> tuple[Tensor, Tenso
     width = min(rank + 8, d)
     Q = torch.empty(d, width, dtype=x.dtype, device=x.device).normal_(generator=generator)
     Q = torch.linalg.qr(Q).Q
-    for _ in range(6):
+    for _ in range(4):
         Q = torch.linalg.qr(x.mT @ (x @ Q)).Q
     values, vectors = torch.linalg.eigh((x @ Q).mT @ (x @ Q) / n)
     order = values.argsort(descending=True)[:rank]

@@ -33,7 +33,7 @@ class LowRankKernel(Kernel):
         self, covariance: WoodburyCovariance, centres: Tensor, offsets: Tensor, origin: Tensor
     ) -> None:
         """Work out V, R and the constants in float64."""
-        k, d = centres.shape
+        d = centres.shape[-1]
         psi = covariance.noise.double()
         sizes = [(c.double().square() / psi).sum(-1).max() for c in (centres, centres + origin)]
         if sizes[1] <= 4 * sizes[0]:  # zero is as good an origin, and spares a copy of the rows
@@ -65,7 +65,7 @@ class LowRankKernel(Kernel):
         k, n = len(self.centres), len(x)
         products = self._buffer("products", (len(self._table), n))
         torch.mm(self._table, x.mT, out=products)
-        z, squares = products[: -k], products[-k:]
+        z, squares = products[:-k], products[-k:]
         z.sub_(self._shift).square_()
         explained = torch.sum(z.view(k, self._rank, n), 1)
         squares.mul_(-2.0).add_(self._size.to(x.dtype)).add_(self._square(x))
@@ -97,10 +97,9 @@ class LowRankKernel(Kernel):
             scored = self.covariance.log_prob(x, self.centres).mT
             joint.copy_(scored).add_(self.offsets.unsqueeze(-1))
             return
-        self._pairs = self._gather(x, component, row)
-        distance = self._residual.distance(
-            self._pairs[0], self._pairs[1][:, :-1], self._buffer("residual", tuple(self._pairs[0].y.shape))
-        )
+        pairs, z = self._pairs = self._gather(x, component, row)
+        scratch = self._buffer("residual", tuple(pairs.y.shape))
+        distance = self._residual.distance(pairs, z[:, :-1], scratch)
         joint[component, row] = self._const.to(x.dtype)[component, 0] - 0.5 * distance
 
     def _gather(self, x: Tensor, component: Tensor, row: Tensor) -> tuple[Pairs, Tensor]:
@@ -180,7 +179,12 @@ class _Residual:
     """
 
     def __init__(
-        self, covariance: WoodburyCovariance, V: Tensor, R: Tensor, units: Tensor, dtype: torch.dtype
+        self,
+        covariance: WoodburyCovariance,
+        V: Tensor,
+        R: Tensor,
+        units: Tensor,
+        dtype: torch.dtype,
     ) -> None:
         scale = units.unsqueeze(-1)
         W = covariance.factors.double() * scale

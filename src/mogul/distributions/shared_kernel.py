@@ -91,7 +91,11 @@ class SharedKernel(Kernel):
     def _about_centres(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return counts, first moments about the origin and about the centres, and centres."""
         k, d = self.centres.shape
-        count, sums, centres = self._sum("count", k), self._sum("first", k, d), self.centres.double()
+        count, sums, centres = (
+            self._sum("count", k),
+            self._sum("first", k, d),
+            self.centres.double(),
+        )
         return count, sums, sums - count.unsqueeze(-1) * centres, centres
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mogul.distributions import Full, MaskedMoments, Moments
+from mogul.distributions import Full, Kernel, MaskedMoments, Moments
 from mogul.distributions.full import floored_cholesky
 from mogul.errors import InputError
 from mogul.models.gaussian_mixture import GaussianMixture

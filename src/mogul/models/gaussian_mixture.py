@@ -347,7 +347,7 @@ class GaussianMixture(nn.Module):
         labels = labels.to(self.device)
         self.origin.copy_(x.mean(0))
         x = x - self.origin
-        variance = x.double().square().mean(0)
+        variance = x.square().mean(0, dtype=torch.float64)
         _check_scale(float(variance.mean()), self.dtype)
         # What rounding makes of a constant column is not a variance.
         rounding = 8 * torch.finfo(self.dtype).eps * self.origin.double().abs()

@@ -1,0 +1,131 @@
+"""k-means by large products: greedy k-means++ seeding, then Lloyd's iterations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mogul.compute.threads import n_workers, spread
+
+_SEED_ROWS = 20  # rows per cluster that seeding looks at
+_LEAST_SEED_ROWS = 2000
+_BATCH_VALUES = 2**22
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Centres (K, D), the nearest centre of every row (n,), and the sum of squared distances."""
+
+    centres: Tensor
+    labels: Tensor
+    inertia: float
+
+
+def kmeans(
+    x: Tensor, n_clusters: int, seed: int, iterations: int = 20, tolerance: float = 1e-3
+) -> Clusters:
+    """Cluster rows around means (Lloyd 1982), from greedy k-means++ seeds.
+
+    Args:
+        x: rows (n, D), about their mean so that squares keep their digits.
+        n_clusters: number of clusters K, at most n.
+        seed: seed of the seeding.
+        iterations: at most so many.
+        tolerance: stop when the inertia falls by a smaller fraction.
+
+    Returns:
+        centres, labels and inertia; a cluster that loses its rows is restarted at the row farthest
+        from its centre.
+    """
+    norms = x.square().sum(-1)
+    batches = list(x.split(max(256, min(16_384, _BATCH_VALUES // x.shape[1]))))
+    centres = kmeans_plusplus(x, n_clusters, seed)
+    labels, best, inertia = _assign(batches, norms, centres)
+    for _ in range(iterations):
+        centres = _means(batches, labels, centres, best)
+        before = inertia
+        labels, best, inertia = _assign(batches, norms, centres)
+        if inertia > before * (1 - tolerance):
+            break
+    return Clusters(centres, labels, inertia)
+
+
+def kmeans_plusplus(x: Tensor, n_clusters: int, seed: int) -> Tensor:
+    """Choose rows far apart, (K, D): each is the best of a few drawn by squared distance.
+
+    Source: Arthur & Vassilvitskii (2007), with the greedy variant of their section 5. It looks at a
+    subsample of 20 rows per cluster, at least 2,000.
+    """
+    generator = torch.Generator(device=x.device).manual_seed(seed)
+    rows = max(_LEAST_SEED_ROWS, _SEED_ROWS * n_clusters)
+    order = torch.randperm(len(x), generator=generator, device=x.device)
+    x = x[order[: max(rows, n_clusters)]]
+    norms = x.square().sum(-1)
+    trials = 2 + int(math.log(n_clusters))
+    chosen = [0]  # the order is random already
+    nearest = _distance(x, norms, x[:1])[0]
+    for _ in range(1, n_clusters):
+        if float(nearest.sum()) <= 0:  # no row is left that differs from all chosen
+            chosen.append(len(chosen))
+            continue
+        drawn = torch.multinomial(nearest, trials, replacement=True, generator=generator)
+        candidate = torch.minimum(_distance(x, norms, x[drawn]), nearest)
+        better = int(candidate.sum(-1).argmin())
+        nearest = candidate[better]
+        chosen.append(int(drawn[better]))
+    return x[chosen]
+
+
+def nearest_centre(x: Tensor, centres: Tensor) -> Tensor:
+    """Return the nearest centre of every row (n, D), as (n,)."""
+    batches = list(x.split(max(256, min(16_384, _BATCH_VALUES // x.shape[1]))))
+    return _assign(batches, x.square().sum(-1), centres)[0]
+
+
+def _distance(x: Tensor, norms: Tensor, centres: Tensor) -> Tensor:
+    """Return squared distances, (K, n)."""
+    square = centres.square().sum(-1, keepdim=True)
+    return (norms + square - 2 * (centres @ x.mT)).clamp_min_(0.0)
+
+
+def _assign(batches: list[Tensor], norms: Tensor, centres: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Return the nearest centre of each row, the squared distance to it, and their sum."""
+    half = 0.5 * centres.square().sum(-1, keepdim=True)
+    found: list[tuple[Tensor, Tensor]] = [(norms, norms)] * len(batches)
+
+    def work(item: tuple[int, Tensor]) -> None:
+        number, x = item
+        score = torch.addmm(half, centres, x.mT, beta=-1.0)  # (K, n)
+        top, label = score.max(0)
+        found[number] = (label, top)
+
+    spread(enumerate(batches), [work] * min(n_workers(norms.device), len(batches)))
+    labels = torch.cat([label for label, _ in found])
+    distance = (norms - 2 * torch.cat([top for _, top in found])).clamp_min_(0.0)
+    return labels, distance, float(distance.sum(dtype=torch.float64))
+
+
+def _means(batches: list[Tensor], labels: Tensor, centres: Tensor, distance: Tensor) -> Tensor:
+    """Return the mean of each cluster; one without rows moves to a row far from its centre."""
+    k = len(centres)
+    parts = labels.split([len(x) for x in batches])
+    sums = [centres.new_zeros(centres.shape, dtype=torch.float64) for _ in batches]
+
+    def work(item: tuple[int, tuple[Tensor, Tensor]]) -> None:
+        number, (x, label) = item
+        member = x.new_zeros(k, len(x)).scatter_(0, label.unsqueeze(0), 1.0)
+        sums[number] += member @ x
+
+    items = enumerate(zip(batches, parts, strict=True))
+    spread(items, [work] * min(n_workers(centres.device), len(batches)))
+    count = torch.bincount(labels, minlength=k).unsqueeze(-1)
+    total = torch.stack(sums).sum(0)
+    means = (total / count.clamp_min(1)).to(centres.dtype)
+    empty = (count.squeeze(-1) == 0).nonzero().squeeze(-1)
+    if len(empty):
+        rows = torch.cat(batches)
+        means[empty] = rows[distance.topk(len(empty)).indices]
+    return means

@@ -1,0 +1,81 @@
+"""Batches side by side: order, errors, and the number of threads left as it was."""
+
+import os
+import threading
+
+import pytest
+import torch
+
+from mogul import EM, GaussianMixture, fit, initialise
+from mogul.compute.threads import limit_threads, spread, usable_cores
+from mogul.data import ArraySource
+
+
+def test_items_go_round_in_order() -> None:
+    seen: list[list[int]] = [[], [], []]
+    spread(range(20), [part.append for part in seen])
+    assert seen == [list(range(i, 20, 3)) for i in range(3)]
+
+
+def test_workers_run_on_threads_of_their_own_with_one_torch_thread_each() -> None:
+    before = torch.get_num_threads()
+    names, counts = set(), set()
+
+    def work(_: int) -> None:
+        names.add(threading.current_thread().name)
+        counts.add(torch.get_num_threads())
+
+    try:
+        torch.set_num_threads(2)
+        spread(range(8), [work, work])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert len(names) == 2
+    assert counts == {1}
+
+
+def test_an_error_in_a_worker_reaches_the_caller() -> None:
+    before = torch.get_num_threads()
+
+    def work(item: int) -> None:
+        if item == 3:
+            raise ValueError("three")
+
+    with pytest.raises(ValueError, match="three"):
+        spread(range(100), [work, work])
+    assert torch.get_num_threads() == before
+
+
+def test_threads_are_lowered_to_the_usable_cores_and_never_raised() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(usable_cores() + 5)
+        limit_threads()
+        assert torch.get_num_threads() == usable_cores()
+        torch.set_num_threads(1)
+        limit_threads()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_fit_does_not_depend_on_the_number_of_threads(gaps: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3000, 6, generator=generator, dtype=torch.float64)
+    x[:1000] += 4
+    if gaps:
+        x[torch.rand(x.shape, generator=generator) < 0.1] = torch.nan
+    before, reached = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            model = GaussianMixture(3, 6, "factor-analysis", 2, dtype=torch.float64)
+            initialise(model, ArraySource(x))
+            fitted = fit(model, ArraySource(x), EM(), passes=5, tolerance=0.0)
+            reached.append(fitted.history[-1]["log_likelihood"])
+    finally:
+        torch.set_num_threads(before)
+    assert reached[0] == pytest.approx(reached[1], abs=1e-10)
