@@ -175,7 +175,8 @@ def test_forks_share_parameters_and_not_moments() -> None:
 def test_a_kernel_without_rows_has_moments_of_zero() -> None:
     for name in NAMES:
         moments = random_mixture(name, 3, 4, 3).kernel().moments
-        assert not bool(moments.count.any()) and not bool(moments.second.any())
+        assert not bool(moments.count.any())
+        assert not bool(moments.second.any())
 
 
 def test_gradients_flow_where_they_are_asked_for() -> None:

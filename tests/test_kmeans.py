@@ -46,7 +46,7 @@ def test_seeds_of_separate_groups_hit_each_once() -> None:
 def test_fewer_distinct_rows_than_clusters() -> None:
     x = torch.tensor([[0.0], [1.0]]).repeat(20, 1)
     found = kmeans(x, 5, seed=0)
-    assert found.inertia == 0.0
+    assert found.inertia < 1e-9
     assert bool(found.centres.isfinite().all())
 
 

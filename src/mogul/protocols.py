@@ -77,7 +77,16 @@ class Density(Protocol):
 
 
 class Scorer(Protocol):
-    """Parameters prepared for scoring many rows, on one thread."""
+    """Parameters prepared for scoring many rows, on one thread; others take forks."""
+
+    @property
+    def footprint(self) -> int:
+        """Bytes of the sums of an E-step, which tell of the work a row takes."""
+        ...
+
+    def fork(self) -> Self:
+        """Return one for another thread."""
+        ...
 
     def score(self, x: Tensor) -> Tensor:
         """Return the log-density in nats, (n,), of rows (n, D)."""
@@ -148,6 +157,10 @@ class Expectation(Protocol):
 
     def expect(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Add rows (n, D) with weights (n,), and return their log-likelihoods (n,)."""
+        ...
+
+    def absorb(self, other: Self) -> None:
+        """Add the rows of a fork."""
         ...
 
     def fork(self) -> Self:

@@ -79,12 +79,12 @@ class _Worker:
 def _combined(workers: list[_Worker]) -> tuple[Any, float, float, _Worst]:
     """Return the moments, log-likelihood, mass and worst rows of all workers, in their order."""
     first = workers[0]
-    moments, worst = first.kernel.moments, first.worst
+    kernel, worst = first.kernel, first.worst
     for other in workers[1:]:
-        moments = moments + other.kernel.moments
+        kernel.absorb(other.kernel)
         if other.worst.log_prob is not None and other.worst.rows is not None:
             worst.add(other.worst.log_prob, other.worst.rows)
-    return moments, sum(w.total for w in workers), sum(w.mass for w in workers), worst
+    return kernel.moments, sum(w.total for w in workers), sum(w.mass for w in workers), worst
 
 
 class EM:

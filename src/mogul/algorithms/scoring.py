@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from mogul.compute.threads import n_workers, spread
-from mogul.protocols import Batch, Density, Source
+from mogul.protocols import Batch, Density, Scorer, Source
 
 _BATCH_VALUES = 2**23  # 32 MB in float32
-_LEAST_ROWS = 512  # below which a batch is not worth a thread
+_LEAST_WORK = 5e7  # floating-point operations below which a batch is not worth a thread
 _MOST_SUMS = 2**28  # bytes of sums that all threads together may hold
 
 
@@ -21,7 +21,7 @@ def default_batch_size(n_features: int) -> int:
 
 
 def batch_plan(
-    source: Source, device: torch.device, footprint: int = 0, size: int | None = None
+    source: Source, device: torch.device, footprint: int, size: int | None = None
 ) -> tuple[int, int]:
     """Return rows per batch, and how many batches to work on at once.
 
@@ -35,7 +35,8 @@ def batch_plan(
     workers = min(n_workers(device), max(1, _MOST_SUMS // max(footprint, 1)))
     if size is not None:
         return size, max(1, min(workers, rows // size))
-    workers = max(1, min(workers, rows // _LEAST_ROWS))
+    # A pass costs about as many operations a row as a third of the bytes of its sums.
+    workers = max(1, min(workers, int(rows * footprint / 3 / _LEAST_WORK)))
     turns = -(-rows // (workers * default_batch_size(source.n_features)))
     return -(-rows // (workers * turns)), workers
 
@@ -43,8 +44,8 @@ def batch_plan(
 class _Scores:
     """One thread's share of scores."""
 
-    def __init__(self, density: Density, source: Source) -> None:
-        self.score = density.kernel().score
+    def __init__(self, kernel: Scorer, density: Density) -> None:
+        self.score = kernel.score
         self.complete = density.log_prob
         self.parts: list[tuple[int, Tensor, Tensor | None]] = []
 
@@ -58,8 +59,10 @@ class _Scores:
 
 
 def _scored(density: Density, source: Source) -> list[tuple[int, Tensor, Tensor | None]]:
-    size, number = batch_plan(source, density.device)
-    workers = [_Scores(density, source) for _ in range(number)]
+    kernel = density.kernel()
+    size, number = batch_plan(source, density.device, kernel.footprint)
+    kernels = [kernel, *(kernel.fork() for _ in range(number - 1))]
+    workers = [_Scores(own, density) for own in kernels]
     spread(source.parts(size, density.dtype, density.device), workers)
     parts = [part for worker in workers for part in worker.parts]
     return sorted(parts, key=lambda part: part[0])

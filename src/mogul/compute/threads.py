@@ -91,3 +91,6 @@ def spread(items: Iterable[Item], workers: Sequence[Callable[[Item], None]]) -> 
                 waiting.popleft().result()
         for future in waiting:
             future.result()
+
+
+limit_threads()  # a group's share of the cores is something that torch does not look at

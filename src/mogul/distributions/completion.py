@@ -300,7 +300,7 @@ class CompletingKernel:
         """Start without rows."""
         self.mixture = mixture
         self.workspace: dict[str, Tensor] = {}
-        self._total: Moments | MaskedMoments | None = None
+        self._total: Any = None
 
     @property
     def footprint(self) -> int:
@@ -321,9 +321,16 @@ class CompletingKernel:
     def expect(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Add rows (n, D), NaN where missing; return log p of what is observed, (n,)."""
         completion = self.mixture.complete(x)
-        found = completion.statistics(weight)
-        self._total = found if self._total is None else self._total + found  # pyright: ignore[reportOperatorIssue]
+        self._add(completion.statistics(weight))
         return completion.log_prob.logsumexp(-1)
+
+    def absorb(self, other: CompletingKernel) -> None:
+        """Add the moments that a fork has summed."""
+        if other._total is not None:
+            self._add(other._total)
+
+    def _add(self, found: Any) -> None:
+        self._total = found if self._total is None else self._total + found
 
     def fork(self) -> CompletingKernel:
         """Return the same E-step without rows."""

@@ -71,6 +71,11 @@ class Kernel(ABC):
     def moments(self) -> Moments:
         """The moments of all batches since the kernel was made or forked."""
 
+    def absorb(self, other: Self) -> None:
+        """Add the moments that a fork has summed."""
+        for name, value in other._sums.items():
+            self._add(name, value)
+
     def fork(self) -> Self:
         """Return a kernel with the same parameters, its own buffers, and no moments."""
         other = copy.copy(self)
@@ -147,6 +152,11 @@ class DirectKernel(Kernel):
         self._total = found if self._total is None else self._total + found
 
     _total: Moments | None = None
+
+    def absorb(self, other: Self) -> None:
+        """Add the total of a fork."""
+        if other._total is not None:
+            self._total = other._total if self._total is None else self._total + other._total
 
     def fork(self) -> Self:
         """Forget the moments."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
@@ -76,8 +77,9 @@ class Mixture(Distribution):
         self.centres = centres
         self.covariance = covariance
         self.origin = centres.new_zeros(d) if origin is None else origin
-        batch = torch.broadcast_shapes(logits.shape[:-1], centres.shape[:-2])
-        super().__init__(batch, torch.Size([d]), validate_args=validate_args)
+        # numpy's, because torch's own imports half a second of symbolic algebra
+        batch = np.broadcast_shapes(logits.shape[:-1], centres.shape[:-2])
+        super().__init__(torch.Size(batch), torch.Size([d]), validate_args=validate_args)
 
     @property
     def n_components(self) -> int:

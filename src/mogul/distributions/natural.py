@@ -1,9 +1,9 @@
 """Scores and moments as products with quadratic features of the rows.
 
-A Gaussian is an exponential family: log N(x; k) = θ_k·T(x), with T(x) the products x_i x_j, x and 1.
-Both steps are then one product each with the features of a batch. The features are taken about a
-common origin, so digits are lost where centres lie many standard deviations from it; `rounding`
-estimates how many, and says in which type, if any, the form may be used.
+A Gaussian is an exponential family: log N(x; k) = θ_k·T(x), where T(x) holds the products x_i x_j,
+x and 1. Both steps are then one product each with the features of a batch. The features are taken
+about a common origin, so digits are lost where centres lie many standard deviations from it;
+`rounding` estimates how many, and `working_type` says in which type, if any, the form may be used.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -159,7 +160,7 @@ class WoodburyCovariance(Covariance):
             part = parts[0][1]
             scored, risk = part._log_prob(x.to(part.noise), centres.to(part.noise))
             return self._rescored(x, centres, scored.to(x.dtype), risk)
-        shape = (*torch.broadcast_shapes(x.shape[:-2], centres.shape[:-2]), x.shape[-2])
+        shape = (*np.broadcast_shapes(x.shape[:-2], centres.shape[:-2]), x.shape[-2])
         out = x.new_empty(*shape, centres.shape[-2])
         risks = torch.zeros_like(out)
         for which, part in parts:
