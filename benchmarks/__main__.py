@@ -6,7 +6,11 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run the module named first, with the remaining arguments."""
+    """Run the module named first, with the remaining arguments.
+
+    Raises:
+        SystemExit: if there is none of that name.
+    """
     names = sorted(
         path.stem
         for path in Path(__file__).parent.glob("*.py")

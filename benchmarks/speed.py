@@ -37,6 +37,7 @@ class Memory:
     """The most resident memory while it is open, above what there was, in MB."""
 
     def __enter__(self) -> Memory:
+        """Begin to watch."""
         self._before = self._peak = self._resident()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -44,6 +45,7 @@ class Memory:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        """Stop, and keep what was most."""
         self._stop.set()
         self._thread.join()
         self.above = self._peak - self._before

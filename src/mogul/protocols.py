@@ -190,6 +190,10 @@ class HasMoments(Protocol):
         """Return the density as a value."""
         ...
 
+    def check_started(self) -> None:
+        """Refuse parameters from which no fit can begin."""
+        ...
+
     def expectation(self, gaps: bool) -> Expectation:
         """Return an E-step at the current parameters; `gaps`: whether values are missing."""
         ...

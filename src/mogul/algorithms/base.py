@@ -18,6 +18,7 @@ class StopReason(enum.Enum):
 
     CONVERGED = "converged"
     PASS_LIMIT = "pass limit"
+    FELL = "fell"
 
     @property
     def advice(self) -> str:
@@ -26,6 +27,8 @@ class StopReason(enum.Enum):
             StopReason.CONVERGED: "The log-likelihood no longer rises; nothing to do.",
             StopReason.PASS_LIMIT: "The log-likelihood was still rising; allow more passes if it "
             "matters.",
+            StopReason.FELL: "The log-likelihood ended lower than it began; fit again from the "
+            "start with a smaller learning rate.",
         }[self]
 
 
@@ -110,6 +113,9 @@ def fit(
     """
     if passes < 1:
         raise InputError(f"passes is {passes}; it must be at least 1.")
+    if not tolerance >= 0:
+        raise InputError(f"tolerance is {tolerance}; it must be zero or more.")
+    check_source(source)
     began = time.perf_counter()
     state = algorithm.init(model, source, passes)
     history: list[dict[str, Any]] = []
@@ -133,7 +139,22 @@ def fit(
             reason = StopReason.CONVERGED
             break
         disturbed = done.disturbed
+    if reason is StopReason.PASS_LIMIT and history[-1]["objective"] < history[0]["objective"]:
+        reason = StopReason.PASS_LIMIT if algorithm.monotone else StopReason.FELL
     return Fit(model, history, reason, time.perf_counter() - began)
+
+
+def check_source(source: Any) -> None:
+    """Refuse data that are not a source.
+
+    Raises:
+        InputError: for an array, a tensor or anything else that yields no batches.
+    """
+    if not isinstance(source, Source):
+        raise InputError(
+            f"A {type(source).__name__} came where a source of batches is needed; wrap it: "
+            "open_source(array)."
+        )
 
 
 def _converged(history: list[dict[str, Any]], tolerance: float) -> bool:

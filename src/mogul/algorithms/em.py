@@ -102,18 +102,40 @@ class EM:
     monotone = True
 
     def __init__(self, batch_size: int | None = None) -> None:
-        """Choose the batch size."""
+        """Choose the batch size.
+
+        Raises:
+            InputError: if it is not positive.
+        """
+        if batch_size is not None and batch_size < 1:
+            raise InputError(f"The batch size is {batch_size}; it must be at least 1.")
         self.batch_size = batch_size
 
     def init(self, model: HasMoments, source: Source, passes: int) -> _State:
-        """Check that there are rows for all components, and whether values are missing.
+        """Check that the model can learn from the source, and whether values are missing.
 
         Raises:
-            InputError: if there are fewer.
+            InputError: if there are fewer rows than components, a column has no value at all, or
+                the model was never started.
         """
         check_enough_rows(len(source), model.n_components)
-        batches = source.batches(default_batch_size(source.n_features), model.dtype)
-        return _State(any(bool(batch.x.isnan().any()) for batch in batches))
+        model.check_started()
+        gaps, seen = False, torch.zeros(source.n_features, dtype=torch.bool, device=model.device)
+        size = default_batch_size(source.n_features)
+        for batch in source.batches(size, model.dtype, model.device):
+            missing = batch.x.isnan()
+            if bool(missing.any()):
+                gaps = True
+                seen |= ~missing.all(0)
+            else:
+                seen[:] = True
+        if not bool(seen.all()):
+            column = int((~seen).nonzero()[0])
+            raise InputError(
+                f"Column {column} is NaN in every row, so nothing can be learned of it; remove "
+                "the column."
+            )
+        return _State(gaps)
 
     def step(
         self, model: HasMoments, source: Source, state: _State, seen: Callable[[int], None]

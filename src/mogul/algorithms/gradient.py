@@ -95,7 +95,7 @@ class Gradient:
             optimiser = torch.optim.SGD(groups, momentum=0.9)
         steps = passes * math.ceil(len(source) / self.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        return _State(optimiser, schedule, torch.Generator().manual_seed(self.seed))
+        return _State(optimiser, schedule, make_generator(self.seed))
 
     def step(
         self, model: HasGradient, source: Source, state: _State, seen: Callable[[int], None]

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mogul.algorithms.base import fit
+from mogul.algorithms.base import check_source, fit
 from mogul.algorithms.em import EM, check_enough_rows
 from mogul.algorithms.kmeans import kmeans, kmeans_plusplus, nearest_centre
 from mogul.algorithms.scoring import mean_log_likelihood
+from mogul.compute.backend import make_generator
 from mogul.errors import InputError
 from mogul.protocols import Batch, Source
 
@@ -50,6 +51,7 @@ def initialise(
     """
     if method not in METHODS:
         raise InputError(f"Unknown start '{method}'; choose one of: {', '.join(METHODS)}.")
+    check_source(source)
     if n_init < 1:
         raise InputError(f"n_init is {n_init}; it must be at least 1.")
     check_enough_rows(len(source), model.n_components)
@@ -102,7 +104,7 @@ def _subsample(model: Any, source: Source, sample_size: int, seed: int) -> Tenso
     """Return rows to start from; where rows have weights, drawn in proportion to these."""
     rows = min(len(source), sample_size, max(_MOST_VALUES // source.n_features, 1))
     rows = min(len(source), max(rows, model.n_components))
-    generator = torch.Generator().manual_seed(seed)
+    generator = make_generator(seed)
     weight = _weights(source)
     if weight is None:
         index = torch.randperm(len(source), generator=generator)[:rows].sort().values
@@ -135,7 +137,7 @@ def _start(model: Any, x: Tensor, method: str, seed: int) -> None:
     elif method == "k-means++":
         labels = nearest_centre(centred, kmeans_plusplus(centred, k, seed))
     else:
-        generator = torch.Generator(device=x.device).manual_seed(seed)
+        generator = make_generator(seed, x.device)
         order = torch.randperm(len(x), generator=generator, device=x.device)
         labels = nearest_centre(centred, centred[order[:k]])
     model.start(x, labels, seed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mogul.compute.backend import make_generator
 from mogul.compute.threads import n_workers, spread
 
 _SEED_ROWS = 20  # rows per cluster that seeding looks at
@@ -59,7 +60,7 @@ def kmeans_plusplus(x: Tensor, n_clusters: int, seed: int) -> Tensor:
     Source: Arthur & Vassilvitskii (2007), with the greedy variant of their section 5. It looks at a
     subsample of 20 rows per cluster, at least 2,000.
     """
-    generator = torch.Generator(device=x.device).manual_seed(seed)
+    generator = make_generator(seed, x.device)
     rows = max(_LEAST_SEED_ROWS, _SEED_ROWS * n_clusters)
     order = torch.randperm(len(x), generator=generator, device=x.device)
     x = x[order[: max(rows, n_clusters)]]

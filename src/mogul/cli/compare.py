@@ -56,7 +56,7 @@ def report(
     from mogul.tasks import find_outliers
 
     since = time.perf_counter()
-    check_output(output, (".html",))
+    check_output(output, (".html",), model, test, train)
     opened = open_model(model, device)
     training, held_out = opened.train(train), opened.test(test)
     found = measure(opened.mixture, training, held_out, bins, seed=seed)

@@ -108,12 +108,15 @@ class FitProgress:
             err.print(f"pass {row['pass']}: {reached} ({row['seconds']:.2f} s)")
 
 
-def check_output(path: Path, kinds: tuple[str, ...]) -> None:
+def check_output(path: Path, kinds: tuple[str, ...], *read: str | Path | None) -> None:
     """Refuse a path that cannot be written, before any work is done.
 
     Raises:
-        InputError: for another kind of file, or a folder that is missing or not writable.
+        InputError: for another kind of file, a file that the command reads, or a folder that is
+            missing or not writable.
     """
+    if any(name is not None and path.resolve() == Path(name).resolve() for name in read):
+        raise InputError(f"{path} is read by this command, and would be lost; choose another -o.")
     if kinds and path.suffix not in kinds:
         raise InputError(f"Cannot write {path}: its name must end in {' or '.join(kinds)}.")
     folder = path.absolute().parent

@@ -97,7 +97,7 @@ def fit(
     from mogul.distributions import family
     from mogul.evaluation import bits_per_dim
 
-    check_output(output, ())
+    check_output(output, (), data, test)
     family(model)  # an unknown name is told before the data are read
     reading: dict[str, Any] = {
         "crop": _size(crop), "size": _size(size), "colour": colour, "dequantise": dequantise,

@@ -45,7 +45,7 @@ class Opened:
         if not self.is_image:
             raise InputError(
                 f"{self.path} models rows of shape {self.feature_shape}, not images; write a .npy "
-                "or .csv file instead of a picture."
+                "file instead of a picture."
             )
         pixels = PixelScale(self.extra["levels"] or 256).to_pixels(x.cpu().numpy())
         return pixels.reshape(-1, *self.feature_shape)

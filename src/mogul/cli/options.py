@@ -31,6 +31,13 @@ Columns = Annotated[
     typer.Option(help="Columns of a CSV file, with commas; default all.", show_default=False),
 ]
 Count = Annotated[int, typer.Option("-n", min=1, help="How many.")]
+Rows = Annotated[
+    int | None,
+    typer.Option(
+        "-n", min=1, help="How many rows; default: 16 in a picture, all in an array.",
+        show_default=False,
+    ),
+]  # fmt: skip
 Picture = Annotated[
     Path, typer.Option("-o", "--output", help="A .png picture or .npy array to write.")
 ]

@@ -29,7 +29,7 @@ def sample(
     from mogul.cli.opened import open_model
 
     since = time.perf_counter()
-    check_output(output, (".png", ".npy"))
+    check_output(output, (".png", ".npy"), model)
     opened = open_model(model, device)
     x = opened.mixture.sample((n,), noise=noise, seed=seed)
     if output.suffix == ".png":
@@ -58,7 +58,7 @@ def score(
 
     since = time.perf_counter()
     if output is not None:
-        check_output(output, (".csv", ".npy"))
+        check_output(output, (".csv", ".npy"), model, data)
     opened = open_model(model, device)
     source = opened.open(data)
     values = log_likelihoods(opened.mixture, source).numpy()
@@ -101,7 +101,7 @@ def outliers(
 
     since = time.perf_counter()
     if output is not None:
-        check_output(output, (".png", ".csv"))
+        check_output(output, (".png", ".csv"), model, data)
     opened = open_model(model, device)
     source = opened.open(data)
     found = find_outliers(opened.mixture, source, opened.extra["quantiles"], fraction)
@@ -109,7 +109,9 @@ def outliers(
     values = found.log_likelihood[first]
     percentile = percentile_of(values, opened.extra["quantiles"])
     table = [
-        [int(i), float(v), float(p), "yes" if v < found.threshold else "no"]
+        [int(i), float(v), None, "has gaps"]
+        if found.incomplete[i]
+        else [int(i), float(v), float(p), "yes" if v < found.threshold else "no"]
         for i, v, p in zip(first, values, percentile, strict=True)
     ]
     columns = ["row", "log_likelihood", "training_percentile", "outlier"]
@@ -122,6 +124,7 @@ def outliers(
     figures = {
         "threshold": found.threshold,
         "n_outliers": found.n_below,
+        "n_with_gaps": int(found.incomplete.sum()),
         "n": len(found.order),
         "rows": first.tolist(),
         "log_likelihoods": values.tolist(),
@@ -135,26 +138,26 @@ def reconstruct(
     model: options.Model,
     data: options.Data,
     output: options.Picture,
-    n: options.Count = 16,
+    n: options.Rows = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Reconstruct the first n rows of DATA from the factors of a model."""
+    """Reconstruct the rows of DATA from the factors of a model."""
     from mogul.cli.opened import open_model
     from mogul.report import stack_rows
     from mogul.tasks import reconstruct as rebuild
 
     since = time.perf_counter()
-    check_output(output, (".png", ".npy"))
+    check_output(output, (".png", ".npy"), model, data)
     opened = open_model(model, device)
-    x = opened.rows(opened.open(data), n)
+    x = opened.rows(opened.open(data), _limit(n, output))
     rebuilt = rebuild(opened.mixture, x)
     if output.suffix == ".png":
         write_picture(output, stack_rows([opened.to_pixels(x), opened.to_pixels(rebuilt)]))
     else:
         write_arrays(output, x=rebuilt.cpu().numpy().reshape(-1, *opened.feature_shape))
     figures = {
-        "reconstruction_mse": float((rebuilt - x).square().mean()),
+        "reconstruction_mse": float((rebuilt - x).square().nanmean()),
         "n": len(x),
         "output": str(output),
         "seconds": time.perf_counter() - since,
@@ -180,22 +183,22 @@ def inpaint(
             "random:FRACTION, nan (what is NaN in DATA), or a .npy mask, True where observed."
         ),
     ] = "right",
-    n: options.Count = 16,
+    n: options.Rows = None,
     samples: Annotated[int, typer.Option(help="Conditional samples per row.")] = 3,
     noise: Annotated[bool, typer.Option(help="Include noise in the samples.")] = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Fill hidden parts of the first n rows of DATA by the exact conditional of the model."""
+    """Fill hidden parts of the rows of DATA by the exact conditional of the model."""
     from mogul.cli.opened import open_model
     from mogul.data import parse_mask
     from mogul.tasks import inpaint as fill
 
     since = time.perf_counter()
-    check_output(output, (".png", ".npy", ".npz"))
+    check_output(output, (".png", ".npy", ".npz"), model, data)
     opened = open_model(model, device)
-    x = opened.rows(opened.open(data), n)
+    x = opened.rows(opened.open(data), _limit(n, output))
     observed = ~x.isnan()
     if mask != "nan":
         observed &= parse_mask(mask, len(x), opened.feature_shape, seed).to(x.device)
@@ -239,7 +242,7 @@ def show_model(
     from mogul.tasks import characteristic
 
     if output is not None:
-        check_output(output, (".png",))
+        check_output(output, (".png",), model)
     opened = open_model(model, "cpu")
     found = characteristic(opened.mixture, n)
     if output is not None:
@@ -264,6 +267,11 @@ def show_model(
         "history": opened.extra["history"],
     }
     show(str(model), figures, json)
+
+
+def _limit(n: int | None, output: Path) -> int | None:
+    """Return how many rows to treat: those asked for, else as many as a picture shows, else all."""
+    return 16 if n is None and output.suffix == ".png" else n
 
 
 def _write_grid(path: Path, images: np.ndarray) -> None:

@@ -23,7 +23,7 @@ def make_generator(seed: int | None, device: torch.device | str = "cpu") -> torc
     if seed is None:
         generator.seed()
         return generator
-    return generator.manual_seed(seed)
+    return generator.manual_seed(int(seed) % 2**63)
 
 
 def resolve_device(name: str) -> torch.device:

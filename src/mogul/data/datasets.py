@@ -13,7 +13,7 @@ from torch import Tensor
 from mogul.data.files import read_csv, read_idx, read_npy, read_npz
 from mogul.data.images import Size, read_images
 from mogul.data.pixels import PixelScale
-from mogul.data.sources import ArraySource, check_columns
+from mogul.data.sources import ArraySource
 from mogul.errors import InputError
 
 SPLITS = ("train", "test")
@@ -73,10 +73,7 @@ def open_source(
             raise InputError(f"The limit is {limit} rows; it must be at least 1.")
         array = array[:limit]
     scale = PixelScale(levels, dequantise, seed) if _holds_pixels(array) else None
-    source = ArraySource(array, scale=scale, name=name, options=options)
-    if scale is None:
-        check_columns(source)
-    return source
+    return ArraySource(array, scale=scale, name=name, options=options)
 
 
 def counterpart(name: str) -> str | None:

@@ -127,6 +127,11 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> np.ndarray:
         header, *lines = list(csv.reader(io.StringIO(content.decode("utf-8-sig"))))
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
         raise InputError(_damaged(path, "a CSV file with a header line")) from error
+    if header and all(_is_number(cell) for cell in header):
+        raise InputError(
+            f"{path} begins with a line of numbers, {', '.join(header[:4])} …, where the names of "
+            "the columns are expected; add a header line."
+        )
     wanted = list(header if columns is None else columns)
     unknown = [name for name in wanted if name not in header]
     if unknown:
@@ -145,6 +150,14 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> np.ndarray:
     return out
 
 
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
 def _number(cell: str, path: Path, row: int, column: str) -> float:
     text = cell.strip()
     if text in _MISSING:
@@ -154,7 +167,7 @@ def _number(cell: str, path: Path, row: int, column: str) -> float:
     except ValueError as error:
         raise InputError(
             f"{path}, line {row + 2}, column {column}: '{text[:40]}' is not a number; choose "
-            "numeric columns with columns=, or mark what is missing as NA."
+            "numeric columns (columns= in Python, --columns of the command), or mark what is missing as NA."
         ) from error
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mogul.compute.backend import make_generator
+
 _BLOCK_VALUES = 2**16  # of float64: half a megabyte, which stays in the cache
 
 
@@ -44,7 +46,7 @@ def principal_components(x: Tensor, rank: int, seed: int) -> tuple[Tensor, Tenso
     n, d = x.shape
     if rank == 0:
         return x.new_zeros(d, 0), x.new_zeros(0)
-    generator = torch.Generator(device=x.device).manual_seed(seed)
+    generator = make_generator(seed, x.device)
     width = min(rank + 8, d)
     Q = torch.empty(d, width, dtype=x.dtype, device=x.device).normal_(generator=generator)
     Q = torch.linalg.qr(Q).Q

@@ -283,7 +283,12 @@ class Mixture(Distribution):
         return self.origin + x.to(self.dtype).reshape(drawn.shape)
 
     def marginal(self, features: Tensor) -> Mixture:
-        """Return the mixture of some features, given by their indices (m,)."""
+        """Return the mixture of some features, given by their indices (m,).
+
+        Raises:
+            InputError: if the indices are none, repeated or out of range.
+        """
+        features = self._indices(features)
         return Mixture(
             self.logits,
             self.centres[..., features],
@@ -303,18 +308,20 @@ class Mixture(Distribution):
             or () for a single row.
 
         Raises:
-            InputError: if the number of values differs from the number of features, or these are
-                none or repeated.
+            InputError: if the number of values differs from the number of features, a value is
+                NaN, or the features are none, repeated or out of range.
         """
         self._refuse_batch("condition")
+        features = self._indices(features)
         if values.shape[-1] != len(features):
             raise InputError(
                 f"{values.shape[-1]} values came for {len(features)} observed features; "
                 "give one value per feature in the last dimension."
             )
-        if len(features) == 0 or len(features.unique()) < len(features):
+        if bool(values.isnan().any()):
             raise InputError(
-                f"The observed features are {features.tolist()}; give at least one, each once."
+                "A value to condition on is NaN; leave its feature out, or use complete(rows), "
+                "where every row may have gaps of its own."
             )
         keep = torch.ones(self.n_features, dtype=torch.bool, device=self.centres.device)
         keep[features] = False
@@ -360,6 +367,17 @@ class Mixture(Distribution):
             self.origin,
         )
 
+    def _indices(self, features: Any) -> Tensor:
+        """Return feature indices as a tensor, checked."""
+        found = torch.as_tensor(features, dtype=torch.long, device=self.device)
+        good = found.dim() == 1 and len(found) and len(found.unique()) == len(found)
+        if not good or not bool(((found >= 0) & (found < self.n_features)).all()):
+            raise InputError(
+                f"The features are {found.tolist()}; give at least one, each once, from 0 to "
+                f"{self.n_features - 1}."
+            )
+        return found
+
     def _refuse_batch(self, what: str) -> None:
         if self.batch_shape:
             raise InputError(
@@ -368,6 +386,8 @@ class Mixture(Distribution):
             )
 
     def _check_width(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor):
+            raise InputError(f"A {type(x).__name__} came; give a tensor: torch.as_tensor(rows).")
         if x.dim() == 0 or x.shape[-1] != self.n_features:
             raise InputError(
                 f"Rows of {self.n_features} features are expected in the last dimension; "

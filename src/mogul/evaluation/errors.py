@@ -10,9 +10,9 @@ from mogul.distributions import Mixture
 
 @torch.no_grad()
 def reconstruction_error(mixture: Mixture, x: Tensor) -> float:
-    """Return the mean squared error per feature of reconstructing rows (n, D), data units²."""
-    total = sum(float((mixture.reconstruct(r) - r).square().sum()) for r in x.split(1024))
-    return total / x.numel()
+    """Return the mean squared error per observed feature of reconstructing rows (n, D)."""
+    total = sum(float((mixture.reconstruct(r) - r).square().nansum()) for r in x.split(1024))
+    return total / int((~x.isnan()).sum())
 
 
 def inpainting_error(x: Tensor, filled: Tensor, observed: Tensor) -> float:

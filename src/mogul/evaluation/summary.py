@@ -24,7 +24,7 @@ class Evaluation:
 
     `log_likelihood` is the mean in nats per row; `bits_per_dim` is None unless the data are
     dequantised pixels; `samples` and `held_out` compare as many model samples and real rows with
-    the bins of the training rows; `reconstruction` is the mean squared error per feature and
+    the bins of the training rows, or are None if any of these have gaps; `reconstruction` is the mean squared error per feature and
     `inpainting` that of the hidden features when the right half is hidden (images only), in data
     units²; `seconds` is the time taken.
     """
@@ -32,8 +32,8 @@ class Evaluation:
     log_likelihood: float
     bits_per_dim: float | None
     n: int
-    samples: BinComparison
-    held_out: BinComparison
+    samples: BinComparison | None
+    held_out: BinComparison | None
     reconstruction: float
     inpainting: float | None
     seconds: float
@@ -43,11 +43,11 @@ class Evaluation:
         return {
             "log_likelihood": self.log_likelihood,
             "bits_per_dim": self.bits_per_dim,
-            "ndb": self.samples.ndb,
-            "ndb_bins": self.samples.n_bins,
-            "js": self.samples.js,
-            "ndb_held_out": self.held_out.ndb,
-            "js_held_out": self.held_out.js,
+            "ndb": None if self.samples is None else self.samples.ndb,
+            "ndb_bins": None if self.samples is None else self.samples.n_bins,
+            "js": None if self.samples is None else self.samples.js,
+            "ndb_held_out": None if self.held_out is None else self.held_out.ndb,
+            "js_held_out": None if self.held_out is None else self.held_out.js,
             "reconstruction_mse": self.reconstruction,
             "inpainting_mse": self.inpainting,
             "n": self.n,
@@ -78,20 +78,23 @@ def evaluate(
         the figures; as many samples as held-out rows are drawn.
 
     Raises:
-        InputError: if there are fewer training rows than bins, or values are missing.
+        InputError: if there are fewer training rows than bins.
     """
     since = time.perf_counter()
     log_likelihood = mean_log_likelihood(mixture, test)
-    bins = BinModel(_rows(train, seed), n_bins=n_bins, whiten=whiten, seed=seed)
-    held_out = _rows(test, seed)
-    drawn = mixture.sample((len(held_out),), seed=seed).float().cpu().numpy()
+    reference, held_out = _rows(train, seed), _rows(test, seed)
+    samples = real = None
+    if not (np.isnan(reference).any() or np.isnan(held_out).any()):
+        bins = BinModel(reference, n_bins=n_bins, whiten=whiten, seed=seed)
+        drawn = mixture.sample((len(held_out),), seed=seed).float().cpu().numpy()
+        samples, real = bins.compare(drawn), bins.compare(held_out)
     few = test.take(range(min(len(test), 1000)), mixture.dtype, mixture.device)
     return Evaluation(
         log_likelihood,
         bits_per_dim(test, log_likelihood),
         len(test),
-        bins.compare(drawn),
-        bins.compare(held_out),
+        samples,
+        real,
         reconstruction_error(mixture, few),
         _inpainting(mixture, test, few[:_INPAINTED_ROWS]),
         time.perf_counter() - since,

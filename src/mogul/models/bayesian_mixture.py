@@ -221,6 +221,13 @@ class BayesianGaussianMixture(GaussianMixture):
         weights = a / (a + b) * (left.cumprod(0) / left)
         return log_weights, weights / weights.sum()
 
+    @property
+    def weight_concentration(self) -> Any:
+        """Posterior concentrations (K,), or the pair of them that shapes each stick."""
+        if self.weight_prior == "dirichlet_distribution":
+            return (self.concentration + self.counts).cpu().numpy()
+        return tuple(part.cpu().numpy() for part in self._sticks(self.counts))
+
     def _sticks(self, n: Tensor) -> tuple[Tensor, Tensor]:
         """Return the Beta parameters of stick-breaking proportions."""
         return 1.0 + n, self.concentration + n.flip(0).cumsum(0).flip(0) - n

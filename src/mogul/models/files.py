@@ -28,6 +28,10 @@ def save_model(
     Raises:
         InputError: for a model of another class, or a path that cannot be written.
     """
+    if not isinstance(path, str | Path):
+        raise InputError(
+            f"A {type(path).__name__} came as the path; write save_model(path, model)."
+        )
     if type(model) is not GaussianMixture:
         raise InputError(
             f"A {type(model).__name__} cannot be written; write its as_gaussian_mixture()."

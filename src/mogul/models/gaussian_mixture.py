@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mogul.compute.backend import make_generator
 from mogul.distributions import (
     CompletingKernel,
     Covariance,
@@ -81,6 +82,8 @@ class GaussianMixture(nn.Module):
             raise InputError(f"Unknown sharing '{sharing}'; choose one of: {', '.join(SHARINGS)}.")
         self.sharing = sharing
         self.rank = _check_rank(self.family, rank, n_features)
+        if dtype not in (torch.float32, torch.float64):
+            raise InputError(f"The type {dtype} came; choose torch.float32 or torch.float64.")
         if not 0 < variance_floor < 1:
             raise InputError(
                 f"The variance floor is {variance_floor}; it must lie between 0 and 1, such as "
@@ -228,6 +231,20 @@ class GaussianMixture(nn.Module):
             self.raw[name].copy_(tensor)
 
     @torch.no_grad()
+    def check_started(self) -> None:
+        """Refuse a model whose components are all the same, as when it is new.
+
+        Raises:
+            InputError: if they are; neither EM nor gradients could ever tell them apart.
+        """
+        tensors = [self.centres, *(raw for raw in self.raw.values() if len(raw) > 1)]
+        if self.n_components > 1 and all(bool((t == t[:1]).all()) for t in tensors):
+            raise InputError(
+                f"All {self.n_components} components are the same, so that no fit can tell them "
+                "apart; call initialise(model, source) before fit."
+            )
+
+    @torch.no_grad()
     def expectation(self, gaps: bool) -> Kernel | CompletingKernel:
         """Return an E-step at the current parameters.
 
@@ -357,7 +374,7 @@ class GaussianMixture(nn.Module):
         sizes = torch.bincount(labels, minlength=self.n_components).to(x.dtype)
         sums = torch.zeros_like(self.centres).index_add_(0, labels, x)
         filled = sizes.clamp_min(1).unsqueeze(-1)
-        generator = torch.Generator(device=x.device).manual_seed(seed)
+        generator = make_generator(seed, x.device)
         spare = torch.randint(len(x), (self.n_components,), generator=generator, device=x.device)
         self.centres.copy_(torch.where(sizes.unsqueeze(-1) > 0, sums / filled, x[spare]))
         self.logits.copy_((sizes.clamp_min(0.5) / len(x)).log())

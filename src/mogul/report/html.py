@@ -18,7 +18,7 @@ import mogul
 from mogul.compute.checkpoint import atomic_write
 from mogul.data import ArraySource, parse_mask
 from mogul.distributions import Mixture
-from mogul.evaluation import Evaluation
+from mogul.evaluation import BinComparison, Evaluation
 from mogul.report import figures
 from mogul.report.layouts import INPAINTING_ROWS, components_picture, inpainting_picture
 from mogul.report.pictures import tile, to_png
@@ -106,18 +106,9 @@ def _table(data: ReportData) -> list[tuple[str, str, str]]:
             f"{found.bits_per_dim:.4f}",
             "the same per pixel value, under uniform dequantisation; lower is better",
         ))
+    if comparison is not None and real is not None:
+        rows += _bin_rows(comparison, real)
     rows += [
-        (
-            "NDB / bins",
-            f"{comparison.ndb} / {comparison.n_bins} = {comparison.ratio:.2f}",
-            f"bins in which {comparison.n:,} samples differ from the training rows at 5 %; real "
-            f"held-out rows reach {real.ndb} / {real.n_bins} = {real.ratio:.2f}",
-        ),
-        (
-            "Jensen–Shannon divergence",
-            f"{comparison.js:.4f} nats",
-            f"of the bin shares; real held-out rows reach {real.js:.4f}",
-        ),
         (
             "reconstruction error",
             f"{found.reconstruction:.3g}",
@@ -131,6 +122,22 @@ def _table(data: ReportData) -> list[tuple[str, str, str]]:
             "mean squared, per hidden value, right half hidden",
         ))
     return rows
+
+
+def _bin_rows(comparison: BinComparison, real: BinComparison) -> list[tuple[str, str, str]]:
+    return [
+        (
+            "NDB / bins",
+            f"{comparison.ndb} / {comparison.n_bins} = {comparison.ratio:.2f}",
+            f"bins in which {comparison.n:,} samples differ from the training rows at 5 %; real "
+            f"held-out rows reach {real.ndb} / {real.n_bins} = {real.ratio:.2f}",
+        ),
+        (
+            "Jensen–Shannon divergence",
+            f"{comparison.js:.4f} nats",
+            f"of the bin shares; real held-out rows reach {real.js:.4f}",
+        ),
+    ]
 
 
 def _sections(data: ReportData) -> list[tuple[str, str, list[Picture]]]:
@@ -149,7 +156,10 @@ def _sections(data: ReportData) -> list[tuple[str, str, list[Picture]]]:
         sections.append(("Training", "", [curve]))
     if data.test.is_image:
         sections += [_components(data), _inpaintings(data)]
-    sections += [_outliers(data), _bins(data)]
+    sections.append(_outliers(data))
+    samples, real = data.evaluation.samples, data.evaluation.held_out
+    if samples is not None and real is not None:
+        sections.append(_bins(samples, real))
     return sections
 
 
@@ -238,8 +248,7 @@ def _outliers(data: ReportData) -> tuple[str, str, list[Picture]]:
     return "Outliers", text, pictures
 
 
-def _bins(data: ReportData) -> tuple[str, str, list[Picture]]:
-    samples, real = data.evaluation.samples, data.evaluation.held_out
+def _bins(samples: BinComparison, real: BinComparison) -> tuple[str, str, list[Picture]]:
     bars = figures.bin_bars(
         samples.reference, samples.proportions, real.proportions, samples.different
     )

@@ -87,10 +87,13 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         source = ArraySource(x, weight)
         random = check_random_state(self.random_state)
         warm = self.warm_start and hasattr(self, "model_")
+        if warm:
+            self._check_warm(x)
         best = None
         for _ in range(1 if warm else self.n_init):
             model = self.model_ if warm else self._started(x, weight, random)
-            fitted = fit(model, source, EM(), passes=self.max_iter, tolerance=self.tol / x.shape[1])
+            tolerance = self._tolerance(len(x)) / x.shape[1]
+            fitted = fit(model, source, EM(), passes=self.max_iter, tolerance=tolerance)
             if best is None or _bound(fitted) > _bound(best):
                 best = fitted
         assert best is not None
@@ -109,6 +112,26 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
             )
         self._publish(self.mixture_)
         return self
+
+    def _tolerance(self, n_rows: int) -> float:
+        """Return the least gain, in nats per row, that `tol` stands for."""
+        return self.tol
+
+    def _check_warm(self, x: Tensor) -> None:
+        """Refuse to go on from a fit of another shape; take over the floor.
+
+        Raises:
+            ValueError: if parameters that give the model its shape were changed since.
+        """
+        new, old = self._new_model(x.shape[1], x.dtype, x.device).config(), self.model_.config()
+        ignored = ("variance_floor", "dtype")
+        changed = [k for k, v in new.items() if k not in ignored and v != old[k]]
+        if changed:
+            raise ValueError(
+                f"warm_start cannot go on from the last fit, because {', '.join(changed)} changed; "
+                "set warm_start=False."
+            )
+        self.model_.variance_floor = self.reg_covar
 
     def _weighted(self, X: Any, sample_weight: Any, reset: bool) -> tuple[Tensor, Tensor | None]:
         """Return checked rows and weights, without rows of no weight.
@@ -143,7 +166,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
             dtype=x.dtype,
             device=x.device,
         )  # fmt: skip
-        model.start(filled, resp.argmax(-1), seed=int(random.randint(2**31 - 1)))
+        model.start(filled, resp.argmax(-1), seed=0)  # replaced by the step that follows
         model.feature_variance.fill_(1.0)  # reg_covar is a variance, not a fraction of one
         model.variance_floor = self.reg_covar
         resp = resp if weight is None else resp * weight.to(x).unsqueeze(-1)
@@ -189,7 +212,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
 
     def impute(self, X: Any) -> Any:
         """Return the rows with each NaN replaced by its conditional mean."""
-        mixture, x = self._opened(X)
+        mixture, x = self._opened(X, gaps=True)
         return like(X, mixture.complete(x).mean)
 
     def sample_missing(self, X: Any, n_samples: int = 1) -> Any:
@@ -202,7 +225,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         Returns:
             completed rows, (m, n_samples, n_features).
         """
-        mixture, x = self._opened(X)
+        mixture, x = self._opened(X, gaps=True)
         random, completion = check_random_state(self.random_state), mixture.complete(x)
         draws = [completion.sample(seed=int(random.randint(2**31 - 1))) for _ in range(n_samples)]
         return like(X, torch.stack(draws))
@@ -241,17 +264,18 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         """Return the Bayesian information criterion on X (Schwarz 1978); lower is better."""
         return -2 * self.score(X) * len(X) + self.model_.n_parameters * float(np.log(len(X)))
 
-    def _opened(self, X: Any) -> tuple[Mixture, Tensor]:
+    def _opened(self, X: Any, gaps: bool = False) -> tuple[Mixture, Tensor]:
         mixture = self.mixture_
-        return mixture, self._rows(X, reset=False).to(mixture.centres)
+        return mixture, self._rows(X, reset=False, gaps=gaps).to(mixture.centres)
 
-    def _rows(self, X: Any, reset: bool) -> Tensor:
+    def _rows(self, X: Any, reset: bool, gaps: bool = False) -> Tensor:
         """Return X as a float tensor, checked as scikit-learn checks."""
+        gaps = gaps or self.__sklearn_tags__().input_tags.allow_nan
         device = X.device if isinstance(X, Tensor) else "cpu"
         array: Any = X.detach().cpu().numpy() if isinstance(X, Tensor) else X
         checked = validate_data(
             self, array, reset=reset, dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan" if self.__sklearn_tags__().input_tags.allow_nan else True,
+            ensure_all_finite="allow-nan" if gaps else True,
             ensure_min_samples=2 if reset else 1,
         )  # fmt: skip
         return torch.as_tensor(np.array(checked), device=device)

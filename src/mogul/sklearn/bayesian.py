@@ -5,7 +5,6 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
@@ -15,20 +14,20 @@ from mogul.models import BayesianGaussianMixture as Bayesian
 from mogul.models import GaussianMixture as Model
 from mogul.models.bayesian_mixture import WEIGHT_PRIORS
 from mogul.sklearn.base import MixtureEstimator, like
-from mogul.sklearn.gaussian import FAMILIES, covariance_attributes
+from mogul.sklearn.gaussian import FAMILIES, checked, covariance_attributes
 
 
 class BayesianGaussianMixture(MixtureEstimator):
     """A variational Gaussian mixture, with the interface of scikit-learn's class of this name.
 
-    Differences: sample weights and tensors are accepted; `tol` is in nats per row; `lower_bound_`
-    is the variational bound per row, with all its constants; `reg_covar` is not needed, because
+    Differences: sample weights and tensors are accepted; `lower_bound_` is the variational bound
+    per row, with all its constants; `reg_covar` is not needed, because
     the covariance prior keeps covariances regular, and is accepted for compatibility.
 
     Args:
         n_components: most components.
         covariance_type: "full", "tied", "diag" or "spherical".
-        tol: stop when the bound gains less, in nats per row.
+        tol: stop when the bound on all rows together gains less, in nats.
         reg_covar: accepted for compatibility.
         max_iter: most iterations.
         n_init: number of starts; that of the highest bound is kept.
@@ -50,6 +49,10 @@ class BayesianGaussianMixture(MixtureEstimator):
         covariances_: by type, as in `GaussianMixture`.
         mean_precision_: (n_components,).
         degrees_of_freedom_: (n_components,), a number if tied.
+        weight_concentration_: posterior concentrations (n_components,), or a pair of them for the
+            Dirichlet process.
+        weight_concentration_prior_, mean_precision_prior_, mean_prior_, covariance_prior_,
+            degrees_of_freedom_prior_: the priors used.
         converged_: whether the bound converged.
         n_iter_: number of iterations.
         lower_bound_: variational bound per row, in nats.
@@ -117,14 +120,32 @@ class BayesianGaussianMixture(MixtureEstimator):
         tags.input_tags.allow_nan = False
         return tags
 
+    def _tolerance(self, n_rows: int) -> float:
+        return self.tol / n_rows
+
+    def _checked_priors(self, d: int) -> tuple[Tensor | None, Tensor | None]:
+        """Return the prior mean and covariance as tensors, checked.
+
+        Raises:
+            ValueError: for a wrong shape, values that are not finite, or a covariance that is not
+                symmetric and positive definite.
+        """
+        mean, covariance = self.mean_prior, self.covariance_prior
+        shapes = {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}
+        if mean is not None:
+            mean = checked(mean, (d,), "mean_prior")
+        if covariance is None:
+            return mean, None
+        covariance = checked(covariance, shapes[self.covariance_type], "covariance_prior")
+        dense = covariance if covariance.dim() == 2 else torch.diag(torch.atleast_1d(covariance))
+        symmetric = bool(torch.allclose(dense, dense.mT))
+        if not symmetric or int(torch.linalg.cholesky_ex(dense).info):
+            raise ValueError("'covariance_prior' should be symmetric, positive-definite")
+        return mean, torch.atleast_1d(covariance)
+
     def _new_model(self, n_features: int, dtype: torch.dtype, device: torch.device) -> Model:
         name, sharing = FAMILIES[self.covariance_type]
-
-        def tensor(value: Any) -> Tensor | None:
-            return (
-                None if value is None else torch.tensor(np.atleast_1d(value), dtype=torch.float64)
-            )
-
+        mean, covariance = self._checked_priors(n_features)
         return Bayesian(
             self.n_components,
             n_features,
@@ -134,8 +155,8 @@ class BayesianGaussianMixture(MixtureEstimator):
             self.weight_concentration_prior,
             1.0 if self.mean_precision_prior is None else self.mean_precision_prior,
             self.degrees_of_freedom_prior,
-            tensor(self.mean_prior),
-            tensor(self.covariance_prior),
+            mean,
+            covariance,
             dtype,
             device,
         )
@@ -153,6 +174,13 @@ class BayesianGaussianMixture(MixtureEstimator):
         self.mean_precision_ = model.mean_precision.cpu().numpy()
         freedom = model.freedom.cpu().numpy()
         self.degrees_of_freedom_ = freedom[0] if self.covariance_type == "tied" else freedom
+        self.weight_concentration_ = model.weight_concentration
+        self.weight_concentration_prior_ = model.concentration
+        self.mean_precision_prior_ = model.mean_strength
+        self.mean_prior_ = model.prior_mean.cpu().numpy()
+        self.degrees_of_freedom_prior_ = model.degrees_of_freedom
+        covariance = model.prior_covariance.cpu().numpy()
+        self.covariance_prior_ = covariance[0] if covariance.shape == (1,) else covariance
 
     def _joint(self, x: Tensor) -> Tensor:
         model: Any = self.model_

@@ -164,12 +164,19 @@ class GaussianMixture(MixtureEstimator):
         mixture, k, d = model(), self.n_components, x.shape[1]
         logits, centres, covariance = mixture.logits, mixture.centres, mixture.covariance
         if self.weights_init is not None:
-            logits = _checked(self.weights_init, (k,), "weights_init").to(x).log()
+            weights = checked(self.weights_init, (k,), "weights_init")
+            if bool((weights < 0).any()) or abs(float(weights.sum()) - 1) > 1e-6:
+                raise ValueError(
+                    "The parameter 'weights_init' should be normalized: zero or more, with a sum "
+                    f"of 1; got a least of {float(weights.min()):.3g} and a sum of "
+                    f"{float(weights.sum()):.3g}"
+                )
+            logits = weights.to(x).log()
         if self.means_init is not None:
-            centres = _checked(self.means_init, (k, d), "means_init").to(x) - mixture.origin
+            centres = checked(self.means_init, (k, d), "means_init").to(x) - mixture.origin
         if self.precisions_init is not None:
             shape = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
-            precision = _checked(
+            precision = checked(
                 self.precisions_init, shape[self.covariance_type], "precisions_init"
             )
             covariance = self._from_precision(model, precision.to(x))
@@ -177,6 +184,15 @@ class GaussianMixture(MixtureEstimator):
         model.feature_variance.fill_(1.0)
 
     def _from_precision(self, model: Model, precision: Tensor) -> Any:
+        square = precision if precision.dim() == 3 else precision[None]
+        if self.covariance_type in ("full", "tied"):
+            good = bool(torch.allclose(square, square.mT)) and not bool(
+                torch.linalg.cholesky_ex(square).info.any()
+            )
+        else:
+            good = bool((precision > 0).all())
+        if not good:
+            raise ValueError("'precisions_init' should be symmetric, positive-definite")
         if self.covariance_type in ("full", "tied"):
             dense = torch.linalg.inv(precision if precision.dim() == 3 else precision[None])
             return model.family.from_covariance(dense)  # pyright: ignore[reportAttributeAccessIssue]
@@ -209,10 +225,17 @@ def covariance_attributes(covariance_type: str, mixture: Mixture) -> dict[str, n
     return {name: value.cpu().numpy() for name, value in values.items()}
 
 
-def _checked(value: Any, shape: tuple[int, ...], name: str) -> Tensor:
+def checked(value: Any, shape: tuple[int, ...], name: str) -> Tensor:
+    """Return a parameter as a float64 tensor of a given shape.
+
+    Raises:
+        ValueError: if it has another shape, or values that are not finite.
+    """
     array = np.asarray(value, dtype=np.float64)
     if array.shape != shape:
         raise ValueError(
             f"The parameter '{name}' should have the shape of {shape}, but got {array.shape}"
         )
+    if not np.isfinite(array).all():
+        raise ValueError(f"The parameter '{name}' holds values that are not finite")
     return torch.tensor(array)

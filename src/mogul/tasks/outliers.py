@@ -18,13 +18,16 @@ class Outliers:
     """Rows in order of likelihood.
 
     `log_likelihood` (n,) of all rows in nats, `order` (n,) row numbers from the least likely up,
-    `threshold` in nats, and `n_below`, how many rows lie below it (the first of `order`).
+    `threshold` in nats, and `n_below`, how many rows lie below it (the first of `order`). Rows with
+    gaps, `incomplete` (n,), come last and are not judged: the density of a part of a row cannot be
+    compared with those of whole rows.
     """
 
     log_likelihood: np.ndarray
     order: np.ndarray
     threshold: float
     n_below: int
+    incomplete: np.ndarray
 
     @property
     def index(self) -> np.ndarray:
@@ -66,5 +69,7 @@ def find_outliers(
         )
     threshold = float(np.interp(fraction, np.linspace(0, 1, len(quantiles)), quantiles))
     values = log_likelihoods(density, source).numpy()
-    order = np.argsort(values, kind="stable")
-    return Outliers(values, order, threshold, int((values < threshold).sum()))
+    incomplete = np.concatenate([b.x.isnan().any(-1).cpu().numpy() for b in source.batches()])
+    order = np.lexsort((values, incomplete))
+    below = int(((values < threshold) & ~incomplete).sum())
+    return Outliers(values, order, threshold, below, incomplete)

@@ -47,5 +47,7 @@ def predict(mixture: Mixture, features: Tensor, values: Tensor) -> Prediction:
     Returns:
         the exact conditionals (Ghahramani & Jordan 1994).
 
+    Raises:
+        InputError: if features and values disagree, or a value is NaN.
     """
     return Prediction(mixture.condition(features, values))
