@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.base import Pass
+from mogul.compute.backend import make_generator
 from mogul.errors import InputError
 from mogul.protocols import HasGradient, Source
 

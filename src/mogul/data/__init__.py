@@ -3,12 +3,11 @@
 from mogul.data.datasets import counterpart, open_source
 from mogul.data.masks import hide_half, hide_random, hide_rectangle, parse_mask, read_mask
 from mogul.data.pixels import PixelScale
-from mogul.data.sources import ArraySource, check_columns
+from mogul.data.sources import ArraySource
 
 __all__ = [
     "ArraySource",
     "PixelScale",
-    "check_columns",
     "counterpart",
     "hide_half",
     "hide_random",

@@ -167,7 +167,8 @@ def _number(cell: str, path: Path, row: int, column: str) -> float:
     except ValueError as error:
         raise InputError(
             f"{path}, line {row + 2}, column {column}: '{text[:40]}' is not a number; choose "
-            "numeric columns (columns= in Python, --columns of the command), or mark what is missing as NA."
+            "numeric columns (columns=, or --columns of the command), or mark what is missing "
+            "as NA."
         ) from error
 
 

@@ -165,24 +165,6 @@ class ArraySource:
         return rows
 
 
-def check_columns(source: ArraySource) -> None:
-    """Refuse data in which a column has no value at all.
-
-    Raises:
-        InputError: if a column is NaN in every row.
-    """
-    seen = torch.zeros(source.n_features, dtype=torch.bool)
-    for batch in source.batches():
-        seen |= ~batch.x.isnan().all(0)
-        if bool(seen.all()):
-            return
-    column = int((~seen).nonzero()[0])
-    raise InputError(
-        f"{source.name}: column {column} is NaN in every row, so nothing can be learned of it; "
-        "remove the column."
-    )
-
-
 def _native(array: np.ndarray) -> np.ndarray:
     """Copy an array into a type that torch knows: this machine's byte order, at most 64 bits."""
     native = array.dtype.newbyteorder("=")

@@ -368,7 +368,11 @@ class Mixture(Distribution):
         )
 
     def _indices(self, features: Any) -> Tensor:
-        """Return feature indices as a tensor, checked."""
+        """Return feature indices as a tensor.
+
+        Raises:
+            InputError: if they are none, repeated or out of range.
+        """
         found = torch.as_tensor(features, dtype=torch.long, device=self.device)
         good = found.dim() == 1 and len(found) and len(found.unique()) == len(found)
         if not good or not bool(((found >= 0) & (found < self.n_features)).all()):
@@ -386,6 +390,11 @@ class Mixture(Distribution):
             )
 
     def _check_width(self, x: Tensor) -> None:
+        """Refuse anything but rows of D features.
+
+        Raises:
+            InputError: for another type or width.
+        """
         if not isinstance(x, Tensor):
             raise InputError(f"A {type(x).__name__} came; give a tensor: torch.as_tensor(rows).")
         if x.dim() == 0 or x.shape[-1] != self.n_features:

@@ -24,9 +24,9 @@ class Evaluation:
 
     `log_likelihood` is the mean in nats per row; `bits_per_dim` is None unless the data are
     dequantised pixels; `samples` and `held_out` compare as many model samples and real rows with
-    the bins of the training rows, or are None if any of these have gaps; `reconstruction` is the mean squared error per feature and
-    `inpainting` that of the hidden features when the right half is hidden (images only), in data
-    units²; `seconds` is the time taken.
+    the bins of the training rows, or are None if any of these have gaps; `reconstruction` is the
+    mean squared error per feature and `inpainting` that of the hidden features when the right half
+    is hidden (images only), in data units²; `seconds` is the time taken.
     """
 
     log_likelihood: float

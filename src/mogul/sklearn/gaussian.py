@@ -156,7 +156,11 @@ class GaussianMixture(MixtureEstimator):
         return Model(self.n_components, n_features, name, None, sharing, dtype=dtype, device=device)
 
     def _from_responsibilities(self, model: Model, x: Tensor, resp: Tensor) -> None:
-        """Make the M-step, then put what the user fixed in its place."""
+        """Make the M-step, then put what the user fixed in its place.
+
+        Raises:
+            ValueError: if weights are not normalised, or another value is not fit for its place.
+        """
         super()._from_responsibilities(model, x, resp)
         given = (self.weights_init, self.means_init, self.precisions_init)
         if all(value is None for value in given):
