@@ -191,3 +191,112 @@ def test_gradients_flow_where_they_are_asked_for() -> None:
     x = torch.randn(7, 4, dtype=torch.float64, requires_grad=True)
     mixture.log_prob(x).sum().backward()
     assert x.grad is not None
+
+
+def clusters(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    """Two overlapping clusters in float32."""
+    x = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+    x[n // 2 :] += 1.5
+    return x
+
+
+@pytest.mark.parametrize("n_features", [4, 30])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_size_of_the_weights_changes_nothing(name: str, n_features: int) -> None:
+    x, reached = clusters(2000, n_features), []
+    for weight in (1.0, 1e-8, 1e8):
+        source = ArraySource(x, weight=torch.full((2000,), weight))
+        model = GaussianMixture(2, n_features, name)
+        initialise(model, ArraySource(x))
+        fitted = fit(model, source, EM(), passes=4, tolerance=0.0)
+        reached.append([row["log_likelihood"] for row in fitted.history])
+    for other in reached[1:]:
+        assert other == pytest.approx(reached[0], abs=1e-4)
+
+
+@pytest.mark.parametrize("n_features", [30, 40])
+def test_a_faint_component_keeps_its_moments(n_features: int) -> None:
+    """One whose mass is spread over rows, each with a share below the rounding of the type."""
+    eye = torch.eye(n_features).expand(2, -1, -1).clone()
+    mixture = Mixture(torch.tensor([0.0, math.log(5e-8)]), torch.zeros(2, n_features), Full(eye))
+    x = clusters(2000, n_features)
+    kernel, exact = (
+        DirectKernel(mixture.covariance, mixture.centres, mixture.log_weights, mixture.origin),
+        twin(mixture),
+    )
+    kernel.expect(x)
+    exact.expect(x.double())
+    pruned = mixture.kernel()
+    pruned.expect(x)
+    second = exact.moments.second[1]
+    torch.testing.assert_close(pruned.moments.second[1], second, rtol=1e-3, atol=1e-7)
+
+
+def test_collinear_features_are_no_obstacle() -> None:
+    generator = torch.Generator().manual_seed(0)
+    half = torch.randn(2000, 15, generator=generator)
+    x = torch.cat([half, half], 1)
+    x[:900] += 2
+    model = GaussianMixture(3, 30, "full", variance_floor=1e-8)
+    initialise(model, ArraySource(x))
+    history = fit(model, ArraySource(x), EM(), passes=5, tolerance=0.0).history
+    assert history[-1]["log_likelihood"] > history[0]["log_likelihood"] - 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "n_features"),
+    [("full", 2), ("full", 5), ("full", 30), ("diagonal", 2), ("diagonal", 5), ("isotropic", 5)],
+)
+def test_components_a_million_times_wider_than_others(name: str, n_features: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1500, n_features, generator=generator) * 1e-3
+    x[:600] *= 1e6
+    reached = {}
+    for dtype in (torch.float32, torch.float64):
+        model = GaussianMixture(2, n_features, name, variance_floor=1e-14, dtype=dtype)
+        source = ArraySource(x.to(dtype))
+        initialise(model, source, seed=0)
+        reached[dtype] = fit(model, source, EM()).history[-1]["log_likelihood"]
+    assert reached[torch.float32] == pytest.approx(reached[torch.float64], abs=0.01)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("n_features", [3, 30])
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_beyond_the_squares_of_the_type_have_a_density(
+    name: str, n_features: int, shared: bool
+) -> None:
+    mixture = as_type(random_mixture(name, 3, n_features, 1 if shared else 3), torch.float32)
+    x = torch.zeros(4, n_features)
+    x[1] = 1e20
+    x[2] = -1e25
+    expected = twin(mixture).score(x.double())
+    assert float(expected.min()) < -1e38  # beyond float32 as well
+    found = mixture.log_prob(x)
+    assert not bool(found.isnan().any())
+    torch.testing.assert_close(found[[0, 3]].double(), expected[[0, 3]], rtol=1e-5, atol=1e-4)
+    resp = mixture.responsibilities(x)
+    torch.testing.assert_close(resp.sum(1), torch.ones(4))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_origin_costs_no_digits(name: str) -> None:
+    base = random_mixture(name, 5, 1000, 1 if name == "full" else 5)
+    origin = 0.37e4 * torch.rand(
+        1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    mixture = as_type(
+        Mixture(base.logits, base.centres * 1e4, base.covariance, origin), torch.float32
+    )
+    x = as_type(mixture, torch.float64).sample((100,), seed=3).float()
+    difference = mixture.kernel().score(x).double() - twin(mixture).score(x.double())
+    assert float(difference.abs().mean()) < 0.01
+
+
+def test_what_a_kernel_returned_stays_as_it_was() -> None:
+    mixture = random_mixture("diagonal", 2, 3, 2)
+    kernel, x = mixture.kernel(), rows_of(mixture, 40)
+    first = kernel.responsibilities(x[:1])
+    before = first.clone()
+    kernel.responsibilities(x[20:21])
+    assert torch.equal(first, before)

@@ -61,3 +61,14 @@ def test_the_same_seed_gives_the_same_clusters_on_any_number_of_threads() -> Non
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(one.labels, three.labels)
+
+
+def test_near_clusters_are_told_apart_in_groups_that_lie_far_apart() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2000, 4, generator=generator, dtype=torch.float64)
+    x[:, 0] += torch.randint(0, 4, (2000,), generator=generator) * 20
+    x[1000:, 1] += 1e6
+    x = (x - x.mean(0)).float()
+    found = kmeans(x, 8, seed=0)
+    exact = kmeans(x.double(), 8, seed=0)
+    assert found.inertia == pytest.approx(exact.inertia, rel=1e-3)

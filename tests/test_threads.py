@@ -79,3 +79,44 @@ def test_a_fit_does_not_depend_on_the_number_of_threads(gaps: bool) -> None:
     finally:
         torch.set_num_threads(before)
     assert reached[0] == pytest.approx(reached[1], abs=1e-10)
+
+
+def test_concurrent_callers_keep_their_own_number_of_threads() -> None:
+    before, seen = torch.get_num_threads(), {}
+    inside, done = threading.Event(), threading.Event()
+
+    def other() -> None:
+        torch.set_num_threads(3)
+        assert torch.get_num_threads() == 3
+        inside.wait()
+        spread(range(4), [lambda _: done.wait(5)] * 2)
+        seen["other"] = torch.get_num_threads()
+
+    try:
+        torch.set_num_threads(2)
+        thread = threading.Thread(target=other)
+        thread.start()
+        spread(range(4), [lambda _: inside.set()] * 2)
+        seen["main"] = torch.get_num_threads()
+        done.set()
+        thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {"main": 2, "other": 3}
+
+
+def test_float32_sums_depend_on_threads_by_rounding_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6000, 30, generator=generator)
+    x[:2000] += 2
+    before, reached = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            model = GaussianMixture(6, 30, "ppca", 3)
+            initialise(model, ArraySource(x))
+            fitted = fit(model, ArraySource(x), EM(), passes=5, tolerance=0.0)
+            reached.append(fitted.history[-1]["log_likelihood"])
+    finally:
+        torch.set_num_threads(before)
+    assert reached[0] == pytest.approx(reached[1], abs=2e-6)

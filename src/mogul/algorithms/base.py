@@ -160,4 +160,5 @@ def check_source(source: Any) -> None:
 def _converged(history: list[dict[str, Any]], tolerance: float) -> bool:
     if len(history) < 2 or tolerance <= 0:
         return False
-    return history[-1]["objective"] - history[-2]["objective"] < tolerance
+    gain = history[-1]["objective"] - history[-2]["objective"]
+    return -tolerance < gain < tolerance  # a clear fall is rounding at work, and not the end

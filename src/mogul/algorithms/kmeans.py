@@ -45,6 +45,10 @@ def kmeans(
     batches = list(x.split(max(256, min(16_384, _BATCH_VALUES // x.shape[1]))))
     centres = kmeans_plusplus(x, n_clusters, seed)
     labels, best, inertia = _assign(batches, norms, centres)
+    lost = torch.finfo(x.dtype).eps * float(norms.max()) * len(x)
+    if x.dtype != torch.float64 and lost > 0.01 * inertia > 0:
+        found = kmeans(x.double(), n_clusters, seed, iterations, tolerance)
+        return Clusters(found.centres.to(x.dtype), found.labels, found.inertia)
     for _ in range(iterations):
         centres = _means(batches, labels, centres, best)
         before = inertia
@@ -100,12 +104,12 @@ def _assign(batches: list[Tensor], norms: Tensor, centres: Tensor) -> tuple[Tens
     def work(item: tuple[int, Tensor]) -> None:
         number, x = item
         score = torch.addmm(half, centres, x.mT, beta=-1.0)  # (K, n)
-        top, label = score.max(0)
-        found[number] = (label, top)
+        label = score.max(0).indices
+        found[number] = (label, (x - centres[label]).square().sum(-1))
 
     spread(enumerate(batches), [work] * min(n_workers(norms.device), len(batches)))
     labels = torch.cat([label for label, _ in found])
-    distance = (norms - 2 * torch.cat([top for _, top in found])).clamp_min_(0.0)
+    distance = torch.cat([distance for _, distance in found])
     return labels, distance, float(distance.sum(dtype=torch.float64))
 
 

@@ -8,21 +8,17 @@ a fraction and a multiple of the time.
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 Item = TypeVar("Item")
-
-_lock = threading.Lock()
-_inside = 0
-_threads_outside = 1
 
 
 def usable_cores() -> int:
@@ -43,24 +39,6 @@ def limit_threads() -> None:
         torch.set_num_threads(cores)
 
 
-@contextmanager
-def _threads_per_call(number: int) -> Generator[None]:
-    """Let torch use so many threads a call, until the last caller leaves."""
-    global _inside, _threads_outside
-    with _lock:
-        if _inside == 0:
-            _threads_outside = torch.get_num_threads()
-            torch.set_num_threads(number)
-        _inside += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if _inside == 0:
-                torch.set_num_threads(_threads_outside)
-
-
 def n_workers(device: torch.device) -> int:
     """Return how many batches to work on at once: torch's threads on a CPU, one elsewhere."""
     return torch.get_num_threads() if device.type == "cpu" else 1
@@ -79,10 +57,14 @@ def spread(items: Iterable[Item], workers: Sequence[Callable[[Item], None]]) -> 
         for item in items:
             workers[0](item)
         return
+    before = torch.get_num_threads()
+    set_threads = partial(torch.set_num_threads, max(1, before // len(workers)))
     with ExitStack() as stack:
-        each = max(1, torch.get_num_threads() // len(workers))
-        stack.enter_context(_threads_per_call(each))
-        pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in workers]
+        # Each thread sets its own number; the last one set is also what new threads begin with.
+        stack.callback(torch.set_num_threads, before)
+        pools = [
+            stack.enter_context(ThreadPoolExecutor(1, initializer=set_threads)) for _ in workers
+        ]
         waiting: deque[Future[None]] = deque()
         for number, item in enumerate(items):
             which = number % len(workers)

@@ -15,7 +15,12 @@ from mogul.distributions.kernel import DirectKernel, Kernel
 from mogul.distributions.linear_algebra import in_blocks
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.moments import Moments
-from mogul.distributions.natural import FullNaturalKernel, full_terms, working_type
+from mogul.distributions.natural import (
+    FullNaturalKernel,
+    full_terms,
+    origin_costs,
+    working_type,
+)
 from mogul.distributions.shared_kernel import SharedFullKernel
 
 _MOST_FEATURES = 24  # up to which products with all x_i x_j beat whitening
@@ -121,7 +126,10 @@ class Full(Covariance):
         d = self.n_features
         shared = self.n_covariances == 1
         if not shared and d > _MOST_FEATURES:
-            return PrunedKernel(self, centres, offsets, origin)
+            least = self.scale_tril.diagonal(dim1=-2, dim2=-1).square()  # conditional variances
+            wide = origin_costs(centres, origin, least)
+            make = PrunedKernel.in_double if wide else PrunedKernel
+            return make(self, centres, offsets, origin)
         work = working_type(full_terms(self.scale_tril, centres), centres.dtype, d)
         if work is None:
             return DirectKernel(self, centres, offsets, origin)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _DIRECTIONS = 24  # at most, and a third of the features
 _MOST_SLACK = 8.0  # nats of rounding in the bound beyond which it would prune nothing
 _MOST_PAIRS = 0.4  # fraction of all pairs from which on whitening them all is faster
+_FAR = 1e-3  # share of the square left about the mean below which float32 sums cost digits
 _COLLINEAR = 1e3  # variance inflation from which on float32 products would cost digits
 
 
@@ -58,33 +59,34 @@ class PrunedKernel(Kernel):
     @torch.no_grad()
     def expect(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Add the expected moments of rows, from the pairs that matter if these are few."""
-        found = self._sparse(self._centred(x))
+        rows = self._centred(x)
+        found = self._sparse(rows)
         if found is None:
-            return super().expect(x, weight)
+            log_prob, resp = super()._posterior(rows)
+            self.accumulate(rows, resp, None if weight is None else weight.to(resp))
+            return log_prob.to(self.dtype)
         log_prob, parts = found
         count = self._sum("count", len(self.centres))
         for pairs, r in parts:
-            mass = r if weight is None else r * weight[pairs.row]
+            mass = r if weight is None else r * weight.to(r)[pairs.row]
             self._accumulate(pairs, mass)
             count.index_add_(0, pairs.component, mass.double())
-        return log_prob
+        return log_prob.to(self.dtype)
 
-    @torch.no_grad()
-    def score(self, x: Tensor) -> Tensor:
-        """Return log p(x), from the pairs that matter if these are few."""
-        found = self._sparse(self._centred(x))
-        return super().score(x) if found is None else found[0]
-
-    @torch.no_grad()
-    def responsibilities(self, x: Tensor) -> Tensor:
-        """Return p(k | x), from the pairs that matter if these are few."""
-        found = self._sparse(self._centred(x))
+    def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log p and responsibilities, from the pairs that matter if these are few."""
+        found = self._sparse(x)
         if found is None:
-            return super().responsibilities(x)
-        out = x.new_zeros(len(x), len(self.centres), dtype=self.centres.dtype)
+            return super()._posterior(x)
+        resp = x.new_zeros(len(self.centres), len(x))
         for pairs, r in found[1]:
-            out[pairs.row, pairs.component] = r
-        return out
+            resp[pairs.component, pairs.row] = r
+        return found[0], resp
+
+    def _score(self, x: Tensor) -> Tensor:
+        """Return log p, from the pairs that matter if these are few."""
+        found = self._sparse(x)
+        return super()._posterior(x)[0] if found is None else found[0]
 
     def _sparse(self, x: Tensor) -> tuple[Tensor, list[tuple[Pairs, Tensor]]] | None:
         """Return log p (n,) and the pairs that matter with their responsibilities, if few do."""
@@ -129,13 +131,14 @@ class PrunedKernel(Kernel):
         const = self._const.to(white.dtype).index_select(0, pairs.component)
         return white.square_().sum(-1).mul_(-0.5).add_(const)
 
-    def accumulate(self, x: Tensor, resp: Tensor) -> None:
+    def accumulate(self, x: Tensor, resp: Tensor, weight: Tensor | None) -> None:
         """Sum the moments about each centre over the rows that are active in it."""
         for k in range(len(resp)):  # in turn, so that the rows of one component are held at a time
             row = active(resp[k]).nonzero().squeeze(-1)
             pairs = Pairs.of(x, self.centres, torch.full_like(row, k), row)
-            self._accumulate(pairs, resp[k, row])
-        self._add("count", resp.sum(-1, dtype=torch.float64))
+            self._accumulate(pairs, resp[k, row] if weight is None else resp[k, row] * weight[row])
+        total = resp.sum(-1, dtype=torch.float64) if weight is None else resp @ weight
+        self._add("count", total)
 
     def _accumulate(self, pairs: Pairs, r: Tensor) -> None:
         k_total, d = self.centres.shape
@@ -144,13 +147,26 @@ class PrunedKernel(Kernel):
         of_batch = torch.zeros(k_total, d, dtype=r.dtype, device=r.device)
         first += of_batch.index_add_(0, pairs.component, weighted)
         products = self._buffer("products", (k_total, d, d)).zero_()
-        out = products.unbind(0)
-        for k, (y, heavy) in pairs.each(weighted):
-            if self._double[k]:
+        parts = pairs.each(weighted)
+        for k, (y, heavy) in parts:
+            if not self._double[k]:
+                torch.mm(heavy.mT, y, out=products[k])
+        lost = self._moved_far(products, of_batch, pairs, r) if r.dtype != torch.float64 else []
+        for k, (y, heavy) in parts:
+            if self._double[k] or k in lost:
                 second[k].addmm_(heavy.mT.double(), y.double())
-            else:
-                torch.mm(heavy.mT, y, out=out[k])
+                products[k] = 0.0
         second += products
+
+    def _moved_far(self, products: Tensor, first: Tensor, pairs: Pairs, r: Tensor) -> list[int]:
+        """Return components whose rows lie so far from the old centre that digits would be lost.
+
+        What the M-step will take off, the square of the mean, is then nearly all there is.
+        """
+        mass = torch.zeros_like(first[:, 0]).index_add_(0, pairs.component, r)
+        square = products.diagonal(dim1=-2, dim2=-1)
+        left = square - first.square() / mass.clamp_min(torch.finfo(r.dtype).tiny).unsqueeze(-1)
+        return (left < _FAR * square).any(-1).nonzero().squeeze(-1).tolist()
 
     @property
     def moments(self) -> Moments:
@@ -186,8 +202,11 @@ class _Bound:
             return
         within = torch.zeros(d, d, dtype=torch.float64, device=tril.device)
         for heavy in offsets.topk(min(k, 16)).indices.tolist():
-            within += tril[heavy] @ tril[heavy].mT
-        within = torch.linalg.cholesky(within / min(k, 16))
+            wide = tril[heavy].double()
+            within += wide @ wide.mT
+        within, info = torch.linalg.cholesky_ex(within / min(k, 16))
+        if int(info):  # collinear beyond float64: the bound is only there for speed
+            return
         spread = (centres - centres.mean(0)) * offsets.exp().sqrt().unsqueeze(-1)
         apart = torch.linalg.solve_triangular(within, spread.mT, upper=False)
         leading = torch.linalg.svd(apart, full_matrices=False).U[:, :m]

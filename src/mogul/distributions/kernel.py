@@ -36,6 +36,7 @@ class Kernel(ABC):
         """Hold the parameters; subclasses prepare what their products need."""
         self.covariance = covariance
         self.centres = centres
+        self.dtype = centres.dtype
         self.offsets = offsets
         self.origin = origin if bool(origin.any()) else None
         self.workspace: dict[str, Tensor] = {}  # scratch memory, which a later kernel may take over
@@ -50,10 +51,30 @@ class Kernel(ABC):
         k, d = self.centres.shape
         return k * d * (d + 1)
 
+    @classmethod
+    def in_double(
+        cls, covariance: Covariance, centres: Tensor, offsets: Tensor, origin: Tensor
+    ) -> Self:
+        """Return a kernel that computes in float64 for a model in another type."""
+        wide = [t.double() for t in (centres, offsets, origin)]
+        kernel = cls(covariance.map(torch.Tensor.double), *wide)
+        kernel.dtype = centres.dtype
+        return kernel
+
     @property
     def note(self) -> str | None:
         """What a user should know of how this kernel computes, or None."""
-        return None
+        if self.dtype == torch.float64 or self._work == self.dtype:
+            return None
+        return (
+            "data lie so far apart in units of the spread of components that float32 would lose "
+            "digits: computed in float64"
+        )
+
+    @property
+    def _work(self) -> torch.dtype:
+        """The type that is computed in."""
+        return self.centres.dtype
 
     @abstractmethod
     def joint(self, x: Tensor) -> Tensor:
@@ -63,8 +84,8 @@ class Kernel(ABC):
         """
 
     @abstractmethod
-    def accumulate(self, x: Tensor, resp: Tensor) -> None:
-        """Add the moments of the rows x (n, D) last scored, weighted by resp (K, n)."""
+    def accumulate(self, x: Tensor, resp: Tensor, weight: Tensor | None) -> None:
+        """Add the moments of the rows x (n, D) last scored, by resp (K, n) and weights (n,)."""
 
     @property
     @abstractmethod
@@ -86,30 +107,59 @@ class Kernel(ABC):
     def expect(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Add the expected moments of rows (n, D) with weights (n,); return log p(x), (n,)."""
         x = self._centred(x)
-        joint = self.joint(x)
-        log_prob = softmax_(joint)
-        if weight is not None:
-            joint.mul_(weight)
-        self.accumulate(x, joint)
-        return log_prob
+        log_prob, resp = self._posterior(x)
+        self.accumulate(x, resp, None if weight is None else weight.to(resp))
+        return log_prob.to(self.dtype)
 
     @torch.no_grad()
     def score(self, x: Tensor) -> Tensor:
         """Return log p(x) of rows (n, D), as (n,), in nats."""
-        return softmax_(self.joint(self._centred(x)))
+        log_prob = self._score(self._centred(x)).to(self.dtype)
+        lost = self._lost(x, log_prob)
+        if len(lost):
+            log_prob[lost] = self._exact(x[lost]).logsumexp(0).to(self.dtype)
+        return log_prob
 
     @torch.no_grad()
     def responsibilities(self, x: Tensor) -> Tensor:
         """Return p(k | x) of rows (n, D), as (n, K)."""
-        joint = self.joint(self._centred(x))
-        softmax_(joint)
-        return joint.mT.contiguous()
+        log_prob, resp = self._posterior(self._centred(x))
+        out = torch.empty(len(x), len(self.centres), dtype=self.dtype, device=x.device)
+        out.copy_(resp.mT)
+        lost = self._lost(x, log_prob)
+        if len(lost):
+            out[lost] = self._exact(x[lost]).softmax(0).mT.to(self.dtype)
+        return out
+
+    def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log p (n,) and responsibilities (K, n) of rows about the origin."""
+        joint = self.joint(x)
+        return softmax_(joint), joint
+
+    def _score(self, x: Tensor) -> Tensor:
+        """Return log p (n,) of rows about the origin."""
+        return self._posterior(x)[0]
+
+    @staticmethod
+    def _lost(x: Tensor, log_prob: Tensor) -> Tensor:
+        """Return the rows without gaps whose density left the range of the type."""
+        if bool(log_prob.sum().isfinite()):
+            return torch.empty(0, dtype=torch.long, device=x.device)
+        return (~log_prob.isfinite() & x.isfinite().all(-1)).nonzero().squeeze(-1)
+
+    def _exact(self, x: Tensor) -> Tensor:
+        """Return log π_k + log N of a few rows (n, D), as (K, n), by the dense twin in float64."""
+        wide = self.covariance.map(torch.Tensor.double)
+        rows = x.double() if self.origin is None else x.double() - self.origin.double()
+        return wide.log_prob(rows, self.centres.double()).mT + self.offsets.double()[:, None]
 
     def _centred(self, x: Tensor) -> Tensor:
         if self.origin is None:
-            return x.to(self.centres.dtype)
-        out = self._buffer("centred", tuple(x.shape), torch.result_type(x, self.origin))
-        return torch.sub(x, self.origin, out=out).to(self.centres.dtype)
+            return x.to(self._work)
+        out = self._buffer("centred", tuple(x.shape), self._work)
+        if x.dtype == self._work:
+            return torch.sub(x, self.origin.to(self._work), out=out)
+        return out.copy_(x).sub_(self.origin.to(self._work))
 
     def _buffer(
         self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None
@@ -146,8 +196,9 @@ class DirectKernel(Kernel):
         """Score by the family's density."""
         return self.covariance.log_prob(x, self.centres).mT.contiguous().add_(self.offsets[:, None])
 
-    def accumulate(self, x: Tensor, resp: Tensor) -> None:
+    def accumulate(self, x: Tensor, resp: Tensor, weight: Tensor | None) -> None:
         """Sum the family's own moments."""
+        resp = resp if weight is None else resp * weight
         found = self.covariance.statistics(x, resp.mT, self.centres)
         self._total = found if self._total is None else self._total + found
 
@@ -175,8 +226,9 @@ class DirectKernel(Kernel):
 
 
 def active(resp: Tensor) -> Tensor:
-    """Mark responsibilities above rounding: the rest could not change a row's or a batch's sum."""
-    return resp > torch.finfo(resp.dtype).eps
+    """Mark what matters of responsibilities (..., n): the rest is rounding in their sum."""
+    least = torch.finfo(resp.dtype).eps / max(resp.shape[-1], 1)
+    return resp > least * resp.amax(-1, keepdim=True)
 
 
 def softmax_(joint: Tensor) -> Tensor:

@@ -14,7 +14,12 @@ from mogul.distributions.linear_algebra import principal_components
 from mogul.distributions.low_rank_kernel import LowRankKernel
 from mogul.distributions.masked import MaskedMoments, expand, regress
 from mogul.distributions.moments import Moments
-from mogul.distributions.natural import DiagonalNaturalKernel, diagonal_terms, working_type
+from mogul.distributions.natural import (
+    DiagonalNaturalKernel,
+    diagonal_terms,
+    origin_costs,
+    working_type,
+)
 from mogul.distributions.shared_kernel import SharedLowRankKernel
 from mogul.distributions.woodbury import WoodburyCovariance
 
@@ -97,7 +102,9 @@ class DiagonalPlusLowRank(WoodburyCovariance):
         """Share what is shared; without factors, squares and rows; else project on V."""
         shared = self.n_covariances == 1
         if self.low_rank and not shared:
-            return LowRankKernel(self, centres, offsets, origin)
+            wide = origin_costs(centres, origin, self.noise_variances)
+            make = LowRankKernel.in_double if wide else LowRankKernel
+            return make(self, centres, offsets, origin)
         terms = diagonal_terms(self.variances, self.noise_variances, centres)
         work = working_type(terms, centres.dtype, self.n_features)
         if work is None:

@@ -115,17 +115,19 @@ class LowRankKernel(Kernel):
             torch.mm(y, self._residual.V[k], out=target)
         return pairs, z
 
-    def accumulate(self, x: Tensor, resp: Tensor) -> None:
+    def accumulate(self, x: Tensor, resp: Tensor, weight: Tensor | None) -> None:
         """Sum the moments over active pairs; over all, by larger products, if most are active."""
-        self._add("count", resp.sum(-1, dtype=torch.float64))
+        total = resp.sum(-1, dtype=torch.float64) if weight is None else resp @ weight
+        self._add("count", total)
         if self._pairs is None:
             component, row = active(resp).nonzero(as_tuple=True)
             if len(row) > _MOST_PAIRS * resp.numel():
-                self._accumulate_all(x, resp)
+                self._accumulate_all(x, resp if weight is None else resp * weight)
                 return
             self._pairs = self._gather(x, component, row)
         pairs, z = self._pairs
-        self._accumulate_pairs(pairs, z, resp[pairs.component, pairs.row])
+        r = resp[pairs.component, pairs.row]
+        self._accumulate_pairs(pairs, z, r if weight is None else r * weight[pairs.row])
 
     def _accumulate_pairs(self, pairs: Pairs, z: Tensor, r: Tensor) -> None:
         k_total, d = self.centres.shape

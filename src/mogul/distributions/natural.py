@@ -20,6 +20,8 @@ from mogul.distributions.moments import Moments
 if TYPE_CHECKING:
     from mogul.distributions.covariance import Covariance
 
+_ORIGIN_ERROR = 5e-3  # nats that rounding of x − origin may cost a row
+
 
 def tolerance(dtype: torch.dtype, n_features: int) -> float:
     """Return the nats by which rounding may move the log-density of a typical row."""
@@ -52,6 +54,18 @@ def diagonal_terms(variances: Tensor, noise: Tensor, centres: Tensor) -> Tensor:
     return 4 * (size / noise.double()).sum(-1)
 
 
+def origin_costs(centres: Tensor, origin: Tensor, noise: Tensor) -> bool:
+    """Return whether rows of the type would lose digits when measured from the origin.
+
+    Taking the origin (D,) off rounds every feature; noise (..., D) is the variance it has left.
+    """
+    if centres.dtype == torch.float64 or not bool(origin.any()):
+        return False
+    size = (centres.abs() + origin.abs()).double()
+    lost = torch.finfo(centres.dtype).eps * (size.square() / noise.double()).sum(-1).sqrt()
+    return bool(lost.max() > _ORIGIN_ERROR)
+
+
 def fill_quadratic(features: Tensor, d: int) -> Tensor:
     """Complete features (d(d+1)/2 + d + 1, n) that hold x in the rows before the last, in place."""
     rows, start = features[-d - 1 : -1], 0
@@ -80,14 +94,8 @@ class NaturalKernel(Kernel):
         self._theta = theta.to(work)
 
     @property
-    def note(self) -> str | None:
-        """Tell of a type wider than that of the data."""
-        if self.work == self.centres.dtype:
-            return None
-        return (
-            "components lie so far apart in units of their spread that float32 would lose digits: "
-            "computed in float64"
-        )
+    def _work(self) -> torch.dtype:
+        return self.work
 
     def _moment_values(self) -> int:
         return self._theta.numel()
@@ -107,7 +115,11 @@ class NaturalKernel(Kernel):
     def _centred(self, x: Tensor) -> Tensor:
         """Put rows about the origin straight among their features."""
         self._held, rows = self._allocate(len(x))
-        return rows.copy_(x) if self.origin is None else torch.sub(x, self.origin, out=rows)
+        if self.origin is None:
+            return rows.copy_(x)
+        if x.dtype == self.work:
+            return torch.sub(x, self.origin.to(self.work), out=rows)
+        return rows.copy_(x).sub_(self.origin.to(self.work))
 
     def joint(self, x: Tensor) -> Tensor:
         """One product of θ with the features of the rows last centred."""
@@ -115,21 +127,10 @@ class NaturalKernel(Kernel):
         out = self._buffer("joint", (len(self._theta), len(x)), self.work)
         return torch.mm(self._theta, self._held, out=out)
 
-    def accumulate(self, x: Tensor, resp: Tensor) -> None:
+    def accumulate(self, x: Tensor, resp: Tensor, weight: Tensor | None) -> None:
         """One product of the responsibilities with the same features."""
+        resp = resp if weight is None else resp.mul_(weight)
         self._add("features", resp @ self._held.mT)
-
-    def expect(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return log p in the type of the parameters."""
-        return super().expect(x, weight).to(self.centres.dtype)
-
-    def score(self, x: Tensor) -> Tensor:
-        """Return log p in the type of the parameters."""
-        return super().score(x).to(self.centres.dtype)
-
-    def responsibilities(self, x: Tensor) -> Tensor:
-        """Return p(k | x) in the type of the parameters."""
-        return super().responsibilities(x).to(self.centres.dtype)
 
 
 class FullNaturalKernel(NaturalKernel):

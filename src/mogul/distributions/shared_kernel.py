@@ -46,6 +46,10 @@ class SharedKernel(Kernel):
         k, d = self.centres.shape
         return (k + d) * d
 
+    @property
+    def _work(self) -> torch.dtype:
+        return self.work
+
     @abstractmethod
     def _prepare(self) -> None:
         """Prepare what `_solve`, `_quadratic` and `_add_second` need."""
@@ -64,29 +68,16 @@ class SharedKernel(Kernel):
 
     def joint(self, x: Tensor) -> Tensor:
         """A thin product, and what is common to all components."""
-        x = x.to(self.work)
         out = self._buffer("joint", (len(self._linear), len(x)), self.work)
         torch.mm(self._linear, x.mT, out=out)
         return out.add_(self._const).sub_(self._quadratic(x).mul_(0.5))
 
-    def accumulate(self, x: Tensor, resp: Tensor) -> None:
+    def accumulate(self, x: Tensor, resp: Tensor, weight: Tensor | None) -> None:
         """A thin product for the means, and second moments without regard to components."""
-        x = x.to(self.work)
+        resp = resp if weight is None else resp.mul_(weight)
         self._add("count", resp.sum(-1, dtype=torch.float64))
         self._add("first", resp @ x)
         self._add_second(x, resp.sum(0))
-
-    def expect(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return log p in the type of the parameters."""
-        return super().expect(x, weight).to(self.centres.dtype)
-
-    def score(self, x: Tensor) -> Tensor:
-        """Return log p in the type of the parameters."""
-        return super().score(x).to(self.centres.dtype)
-
-    def responsibilities(self, x: Tensor) -> Tensor:
-        """Return p(k | x) in the type of the parameters."""
-        return super().responsibilities(x).to(self.centres.dtype)
 
     def _about_centres(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return counts, first moments about the origin and about the centres, and centres."""
