@@ -156,10 +156,15 @@ class Kernel(ABC):
     def _centred(self, x: Tensor) -> Tensor:
         if self.origin is None:
             return x.to(self._work)
-        out = self._buffer("centred", tuple(x.shape), self._work)
-        if x.dtype == self._work:
-            return torch.sub(x, self.origin.to(self._work), out=out)
-        return out.copy_(x).sub_(self.origin.to(self._work))
+        return self._less_origin(x, self._buffer("centred", tuple(x.shape), self._work))
+
+    def _less_origin(self, x: Tensor, out: Tensor) -> Tensor:
+        """Write x − origin, in the wider of the two types, into out."""
+        assert self.origin is not None
+        if x.dtype == out.dtype:
+            return torch.sub(x, self.origin.to(out.dtype), out=out)
+        wide = torch.promote_types(x.dtype, out.dtype)
+        return out.copy_(x.to(wide) - self.origin.to(wide))
 
     def _buffer(
         self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None

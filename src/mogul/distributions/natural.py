@@ -115,11 +115,7 @@ class NaturalKernel(Kernel):
     def _centred(self, x: Tensor) -> Tensor:
         """Put rows about the origin straight among their features."""
         self._held, rows = self._allocate(len(x))
-        if self.origin is None:
-            return rows.copy_(x)
-        if x.dtype == self.work:
-            return torch.sub(x, self.origin.to(self.work), out=rows)
-        return rows.copy_(x).sub_(self.origin.to(self.work))
+        return rows.copy_(x) if self.origin is None else self._less_origin(x, rows)
 
     def joint(self, x: Tensor) -> Tensor:
         """One product of θ with the features of the rows last centred."""
