@@ -11,7 +11,7 @@ from torch import Tensor
 from mogul.distributions.covariance import Covariance, matched, raise_to
 from mogul.distributions.kernel import DirectKernel, Kernel
 from mogul.distributions.linear_algebra import principal_components
-from mogul.distributions.low_rank_kernel import LowRankKernel
+from mogul.distributions.low_rank_kernel import LowRankKernel, near_zero
 from mogul.distributions.masked import MaskedMoments, expand, regress
 from mogul.distributions.moments import Moments
 from mogul.distributions.natural import (
@@ -102,7 +102,9 @@ class DiagonalPlusLowRank(WoodburyCovariance):
         """Share what is shared; without factors, squares and rows; else project on V."""
         shared = self.n_covariances == 1
         if self.low_rank and not shared:
-            wide = origin_costs(centres, origin, self.noise_variances)
+            wide = origin_costs(centres, origin, self.noise_variances) and not near_zero(
+                centres, origin, self.noise.double()
+            )
             make = LowRankKernel.in_double if wide else LowRankKernel
             return make(self, centres, offsets, origin)
         terms = diagonal_terms(self.variances, self.noise_variances, centres)

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from mogul.distributions.woodbury import WoodburyCovariance
 
 _MOST_PAIRS = 0.25  # fraction of all pairs from which on products over all rows are faster
+_FAR = 5e-3  # nats that rounding of a centre may cost a row
 _STEEP = 100.0  # tr(WᵀΨ⁻¹W)/D from which float32 would lose the residual
+
+
+def near_zero(centres: Tensor, origin: Tensor, noise: Tensor) -> bool:
+    """Return whether zero serves as well as the origin, in units of the noise (K, D) or (K, 1)."""
+    about, zero = ((c.double().square() / noise).sum(-1).max() for c in (centres, centres + origin))
+    return bool(zero <= 4 * about)
 
 
 class LowRankKernel(Kernel):
@@ -33,11 +40,12 @@ class LowRankKernel(Kernel):
         self, covariance: WoodburyCovariance, centres: Tensor, offsets: Tensor, origin: Tensor
     ) -> None:
         """Work out V, R and the constants in float64."""
-        d = centres.shape[-1]
-        psi = covariance.noise.double()
-        sizes = [(c.double().square() / psi).sum(-1).max() for c in (centres, centres + origin)]
-        if sizes[1] <= 4 * sizes[0]:  # zero is as good an origin, and spares a copy of the rows
-            centres, origin = centres + origin, torch.zeros_like(origin)
+        d, psi = centres.shape[-1], covariance.noise.double()
+        self._left = torch.zeros_like(centres)
+        if bool(origin.any()) and near_zero(centres, origin, psi):  # spares a copy of the rows
+            exact = centres.double() + origin.double()
+            centres, origin = exact.to(centres.dtype), torch.zeros_like(origin)
+            self._left = (exact - centres.double()).to(centres.dtype)
         super().__init__(covariance, centres, offsets, origin)
         V, R = covariance.whitener()
         mean = centres.double()
@@ -53,7 +61,7 @@ class LowRankKernel(Kernel):
         self._const = (offsets.double() - 0.5 * (log_det + d * math.log(2 * math.pi))).unsqueeze(-1)
         # Deviations are taken in units of the noise where features have noise of their own.
         self._units = torch.ones_like(mean) if self._isotropic else psi.rsqrt()
-        self._residual = _Residual(covariance, V, R, self._units, centres.dtype)
+        self._residual = _Residual(covariance, mean, V, R, self._units, centres.dtype)
         self._pairs: tuple[Pairs, Tensor] | None = None
 
     def _moment_values(self) -> int:
@@ -110,6 +118,8 @@ class LowRankKernel(Kernel):
         z = self._buffer("factors", (self._rank + 1, len(row))).mT
         z[:, -1] = 1.0
         for k, (y, target) in pairs.each(z[:, :-1]):
+            if self._residual.steep[k]:
+                y.sub_(self._left[k])  # what rounding took from the centre
             if not self._isotropic:
                 y.mul_(self._residual.units[k])
             torch.mm(y, self._residual.V[k], out=target)
@@ -183,6 +193,7 @@ class _Residual:
     def __init__(
         self,
         covariance: WoodburyCovariance,
+        mean: Tensor,
         V: Tensor,
         R: Tensor,
         units: Tensor,
@@ -192,7 +203,8 @@ class _Residual:
         W = covariance.factors.double() * scale
         noise = covariance.noise.double().unsqueeze(-1) * scale.square()
         signal = (W.square() / noise).sum((-1, -2))
-        self.steep = (signal > _STEEP * W.shape[-2]).tolist()
+        far = torch.finfo(dtype).eps * (mean.square() / covariance.noise.double()).sum(-1).sqrt()
+        self.steep = ((signal > _STEEP * W.shape[-2]) | (far > _FAR)).tolist()
         eye = torch.eye(R.shape[-1], dtype=R.dtype, device=R.device).expand_as(R)
         infer = torch.linalg.solve_triangular(R, eye, upper=False)  # E[z] = R⁻ᵀ Vᵀ y
         self._wide = W, V / scale, infer, noise
