@@ -23,6 +23,8 @@ from mogul.distributions.natural import (
 from mogul.distributions.shared_kernel import SharedLowRankKernel
 from mogul.distributions.woodbury import WoodburyCovariance
 
+_BLOCK_VALUES = 2**20  # of float64, 8 MB: loadings that an M-step works on at a time
+
 
 class DiagonalPlusLowRank(WoodburyCovariance):
     """W Wᵀ + diag(ψ): loadings (..., C, D, H), noise (..., C, D), or (..., C, 1) if isotropic."""
@@ -194,6 +196,17 @@ class DiagonalPlusLowRank(WoodburyCovariance):
             return self._maximise_masked(moments, floor, learn)
         if not learn:
             return moments.shift, self, moments.mass < 0
+        n_together = max(1, _BLOCK_VALUES // max(1, self._loadings[0].numel()))
+        if self.n_covariances == 1 or n_together >= self.n_covariances:
+            return self._maximise(moments, floor)
+        parts = [
+            self._subset(some)._maximise(moments.take(some), floor)
+            for some in torch.arange(self.n_covariances, device=floor.device).split(n_together)
+        ]
+        shifts, covariances, met = zip(*parts, strict=True)
+        return torch.cat(shifts), self.stack(list(covariances)), torch.cat(met)
+
+    def _maximise(self, moments: Moments, floor: Tensor) -> tuple[Tensor, Self, Tensor]:
         delta, n = moments.shift, moments.mass[:, None].clamp_min(1e-300)
         mass = moments.count[:, None]
         diagonal = (moments.second - moments.pool(mass * delta.square())) / n

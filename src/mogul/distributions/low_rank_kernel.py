@@ -207,7 +207,7 @@ class _Residual:
         self.steep = ((signal > _STEEP * W.shape[-2]) | (far > _FAR)).tolist()
         eye = torch.eye(R.shape[-1], dtype=R.dtype, device=R.device).expand_as(R)
         infer = torch.linalg.solve_triangular(R, eye, upper=False)  # E[z] = R⁻ᵀ Vᵀ y
-        self._wide = W, V / scale, infer, noise
+        self._covariance, self._R = covariance, R
         self.V = (V / scale).mT.contiguous().mT.to(dtype).unbind(0)
         self.units = units.to(dtype).unbind(0)
         self._W_t, self._infer = W.mT.to(dtype).unbind(0), infer.to(dtype).unbind(0)
@@ -229,6 +229,9 @@ class _Residual:
         return square
 
     def _in_double(self, k: int, y: Tensor) -> Tensor:
-        W, V, infer, noise = (t[k] for t in self._wide)
-        mean = y @ V @ infer
-        return (y - mean @ W.mT).square().sum(-1) / noise[0, 0] + mean.square().sum(-1)
+        noise = self._covariance.noise[k].double()
+        scale = torch.ones_like(noise) if len(noise) == 1 else noise.rsqrt()
+        W = self._covariance.factors[k].double() * scale.unsqueeze(-1)
+        left = 1.0 if len(noise) > 1 else noise  # of the noise, in these units
+        mean = torch.cholesky_solve(W.mT @ y.mT / left, self._R[k]).mT
+        return ((y - mean @ W.mT).square() / left).sum(-1) + mean.square().sum(-1)

