@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: .venv/.installed
 	.venv/bin/mogul demo
@@ -14,6 +14,12 @@ check: .venv/.installed-dev
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright
 	.venv/bin/lint-imports
+
+bench: .venv/.installed-dev
+	$(PIP) -c constraints.txt -e '.[bench]'
+	.venv/bin/python -m benchmarks speed --peers
+	.venv/bin/python -m benchmarks mppca --loop
+	.venv/bin/python -m benchmarks inference
 
 clean:
 	rm -rf .venv

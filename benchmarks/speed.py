@@ -69,7 +69,7 @@ def one(library: str, kind: str, n: int, d: int, k: int, dtype: str, threads: in
 
     torch.set_num_threads(threads)
     x, means = rows(n, d, k, dtype)
-    iterations = 6 if library == "mogul" else 7 if d * k * n < 3e8 else 4
+    iterations = 7 if library == "mogul" else 5 if d * k * n < 3e8 else 4
     problem = Problem(x, means, kind, iterations)
     with threadpool_limits(threads), Memory() as memory:
         seconds, score = LIBRARIES[library](problem)

@@ -66,7 +66,7 @@ def compare(mixture: Mixture, x: torch.Tensor, nats: float, relative: float) -> 
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("n_features", [2, 7, 40])
+@pytest.mark.parametrize("n_features", [2, 7, 40, 130])
 @pytest.mark.parametrize("name", NAMES)
 def test_kernels_equal_the_dense_twin(name: str, n_features: int, shared: bool) -> None:
     mixture = random_mixture(name, 6, n_features, 1 if shared else 6)
@@ -74,7 +74,7 @@ def test_kernels_equal_the_dense_twin(name: str, n_features: int, shared: bool) 
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("n_features", [2, 7, 40])
+@pytest.mark.parametrize("n_features", [2, 7, 40, 130])
 @pytest.mark.parametrize("name", NAMES)
 def test_kernels_keep_their_digits_in_float32(name: str, n_features: int, shared: bool) -> None:
     mixture = random_mixture(name, 6, n_features, 1 if shared else 6)

@@ -12,7 +12,6 @@ from mogul.protocols import Batch, Density, Scorer, Source
 
 _BATCH_VALUES = 2**23  # 32 MB in float32
 _LEAST_WORK = 5e7  # floating-point operations below which a batch is not worth a thread
-_FEW_BATCHES = 8  # into which data that fit in fewer are cut, for the cores to share
 _MOST_SUMS = 2**28  # bytes of sums that all threads together may hold
 
 
@@ -33,17 +32,16 @@ def batch_plan(
         size: rows per batch, if the user asks for a number.
     """
     rows = len(source)
-    workers = min(n_workers(device), max(1, _MOST_SUMS // max(footprint, 1)))
+    cores = n_workers(device)
+    workers = min(cores, max(1, _MOST_SUMS // max(footprint, 1)))
     if size is not None:
         return size, max(1, min(workers, rows // size))
-    # The number of batches does not depend on that of the threads, so that sums do not either.
     # A pass costs about as many operations a row as a third of the bytes of its sums.
     worth = int(rows * footprint / 3 / _LEAST_WORK)
     fewest = -(-rows // default_batch_size(source.n_features))
-    batches = max(1, fewest, min(_FEW_BATCHES, worth))
-    if batches > 4:
-        batches = -(-batches // 4) * 4
-    return -(-rows // batches), max(1, min(workers, batches))
+    workers = max(1, min(workers, max(worth, fewest)))
+    batches = -(-max(fewest, workers) // workers) * workers  # as many for each
+    return -(-rows // batches), workers
 
 
 class _Scores:

@@ -258,8 +258,14 @@ def floored_cholesky(covariance: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]
     """
     floor = floor.to(covariance)
     L, info = torch.linalg.cholesky_ex(covariance)
-    # Σ − floor has a factor exactly if no eigenvalue of Σ, in units of the floor, is below one.
-    low = (info > 0) | (torch.linalg.cholesky_ex(covariance - torch.diag(floor)).info > 0)
+    # tr(Σ⁻¹ floor) bounds the inverse of the least eigenvalue of Σ in units of the floor …
+    root = torch.diag(floor.sqrt()).expand_as(L)
+    inverse = torch.linalg.solve_triangular(L, root, upper=False)
+    low = (info > 0) | ~(inverse.square_().sum((-1, -2)) < 1)
+    if bool(low.any()):
+        # … and Σ − floor has a factor exactly if none is below one.
+        less = torch.linalg.cholesky_ex(covariance[low] - torch.diag(floor)).info > 0
+        low[low.clone()] = less | (info[low] > 0)
     if low.any():
         unit = floor.sqrt().unsqueeze(-1) * floor.sqrt()
         values, vectors = torch.linalg.eigh(covariance[low] / unit)

@@ -9,6 +9,7 @@ digits are kept wherever the data lie.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,6 +28,7 @@ _DIRECTIONS = 24  # at most, and a third of the features
 _MOST_SLACK = 8.0  # nats of rounding in the bound beyond which it would prune nothing
 _MOST_PAIRS = 0.4  # fraction of all pairs from which on whitening them all is faster
 _FAR = 1e-3  # share of the square left about the mean below which float32 sums cost digits
+_BLOCK = 128  # features from which on triangular matrices are treated in blocks
 _COLLINEAR = 1e3  # variance inflation from which on float32 products would cost digits
 
 
@@ -41,6 +43,8 @@ class PrunedKernel(Kernel):
         tril, d = covariance.tril(), centres.shape[-1]
         whiten, inflation = in_blocks(_inverted, tril)
         self._whiten = whiten.unbind(0)
+        edges = [d * i // (1 + d // _BLOCK) for i in range(2 + d // _BLOCK)]
+        self._blocks = list(pairwise(edges))
         const = d * math.log(2 * math.pi) + covariance.log_det()
         self._const = offsets.double() - 0.5 * const
         self._double = (inflation > _COLLINEAR).tolist()
@@ -52,9 +56,20 @@ class PrunedKernel(Kernel):
         y, white = (self._buffer(name, tuple(x.shape)) for name in ("y", "white"))
         for k, const in enumerate(self._const.tolist()):
             torch.sub(x, self.centres[k], out=y)
-            torch.mm(y, self._whiten[k], out=white)
+            self._whitened(y, k, white)
             torch.sum(white.square_(), -1, out=out[k]).mul_(-0.5).add_(const)
         return out
+
+    def _whitened(self, y: Tensor, k: int, out: Tensor) -> None:
+        """Write y L⁻ᵀ to out; L⁻ᵀ is upper triangular, so blocks of columns need only some of y."""
+        whiten = self._whiten[k]
+        for a, b in self._blocks:
+            torch.mm(y[:, :b], whiten[:b, a:b], out=out[:, a:b])
+
+    def _symmetric(self, heavy: Tensor, y: Tensor, out: Tensor) -> None:
+        """Write the blocks on and above the diagonal of heavyᵀ y, a symmetric matrix, to out."""
+        for a, b in self._blocks:
+            torch.mm(heavy[:, :b].mT, y[:, a:b], out=out[:b, a:b])
 
     @torch.no_grad()
     def expect(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -127,7 +142,7 @@ class PrunedKernel(Kernel):
         """Return log π_k + log N of every pair, (p,)."""
         white = torch.empty_like(pairs.y)
         for k, (y, target) in pairs.each(white):
-            torch.mm(y, self._whiten[k], out=target)
+            self._whitened(y, k, target)
         const = self._const.to(white.dtype).index_select(0, pairs.component)
         return white.square_().sum(-1).mul_(-0.5).add_(const)
 
@@ -150,7 +165,7 @@ class PrunedKernel(Kernel):
         parts = pairs.each(weighted)
         for k, (y, heavy) in parts:
             if not self._double[k]:
-                torch.mm(heavy.mT, y, out=products[k])
+                self._symmetric(heavy, y, products[k])
         lost = self._moved_far(products, of_batch, pairs, r) if r.dtype != torch.float64 else []
         for k, (y, heavy) in parts:
             if self._double[k] or k in lost:
@@ -173,6 +188,8 @@ class PrunedKernel(Kernel):
         """The sums about the centres."""
         k, d = self.centres.shape
         first, second = self._sum("first", k, d), self._sum("second", k, d, d)
+        for a, b in self._blocks[1:]:
+            second[:, a:b, :a] = second[:, :a, a:b].mT
         return Moments(self._sum("count", k), first, second)
 
 
