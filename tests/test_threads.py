@@ -35,6 +35,13 @@ def test_workers_run_on_threads_of_their_own_with_one_torch_thread_each() -> Non
     assert counts == {1}
 
 
+def test_workers_record_gradients_only_if_the_caller_does() -> None:
+    seen = set()
+    with torch.no_grad():
+        spread(range(4), [lambda _: seen.add(torch.is_grad_enabled())] * 2)
+    assert seen == {False}
+
+
 def test_an_error_in_a_worker_reaches_the_caller() -> None:
     before = torch.get_num_threads()
 

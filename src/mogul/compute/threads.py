@@ -57,7 +57,7 @@ def spread(items: Iterable[Item], workers: Sequence[Callable[[Item], None]]) -> 
         for item in items:
             workers[0](item)
         return
-    before = torch.get_num_threads()
+    before, gradients = torch.get_num_threads(), torch.is_grad_enabled()
     set_threads = partial(torch.set_num_threads, max(1, before // len(workers)))
     with ExitStack() as stack:
         # Each thread sets its own number; the last one set is also what new threads begin with.
@@ -68,11 +68,17 @@ def spread(items: Iterable[Item], workers: Sequence[Callable[[Item], None]]) -> 
         waiting: deque[Future[None]] = deque()
         for number, item in enumerate(items):
             which = number % len(workers)
-            waiting.append(pools[which].submit(workers[which], item))
+            waiting.append(pools[which].submit(_with_gradients, gradients, workers[which], item))
             if len(waiting) > 2 * len(workers):
                 waiting.popleft().result()
         for future in waiting:
             future.result()
+
+
+def _with_gradients(enabled: bool, worker: Callable[[Item], None], item: Item) -> None:
+    """Work on an item with gradients on or off as in the calling thread."""
+    with torch.set_grad_enabled(enabled):
+        worker(item)
 
 
 limit_threads()  # a group's share of the cores is something that torch does not look at

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mogul.compute.backend import make_generator
+from mogul.compute.threads import n_workers, spread
 
 _BLOCK_VALUES = 2**16  # of float64: half a megabyte, which stays in the cache
 
@@ -15,10 +16,17 @@ _BLOCK_VALUES = 2**16  # of float64: half a megabyte, which stays in the cache
 def in_blocks(function: Callable[..., tuple[Tensor, ...]], *matrices: Tensor) -> tuple[Tensor, ...]:
     """Apply a function of batches of matrices (C, D, D) to some at a time, and join the results.
 
-    Work on all at once would pass through main memory with every operation.
+    Work on all at once would pass through main memory with every operation. Blocks are worked on
+    side by side, one a core.
     """
     size = max(1, _BLOCK_VALUES // max(1, matrices[0][0].numel()))
-    parts = [function(*block) for block in zip(*(m.split(size) for m in matrices), strict=True)]
+    blocks = list(zip(*(m.split(size) for m in matrices), strict=True))
+    parts: list[tuple[Tensor, ...]] = [()] * len(blocks)
+
+    def work(item: tuple[int, tuple[Tensor, ...]]) -> None:
+        parts[item[0]] = function(*item[1])
+
+    spread(enumerate(blocks), [work] * min(n_workers(matrices[0].device), len(blocks)))
     return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
 
 
