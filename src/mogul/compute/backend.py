@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import torch
 
 from mogul.errors import InputError
@@ -24,6 +27,20 @@ def make_generator(seed: int | None, device: torch.device | str = "cpu") -> torc
         generator.seed()
         return generator
     return generator.manual_seed(int(seed) % 2**63)
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Generator[None]:
+    """Keep a GPU from rounding the factors of float32 products, which costs likelihoods nats."""
+    if device.type != "cuda":  # CPU threads would put each other's setting back
+        yield
+        return
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def resolve_device(name: str) -> torch.device:

@@ -71,22 +71,20 @@ class PrunedKernel(Kernel):
         for a, b in self._blocks:
             torch.mm(heavy[:, :b].mT, y[:, a:b], out=out[:b, a:b])
 
-    @torch.no_grad()
-    def expect(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    def _expect(self, x: Tensor, weight: Tensor | None) -> Tensor:
         """Add the expected moments of rows, from the pairs that matter if these are few."""
-        rows = self._centred(x)
-        found = self._sparse(rows)
+        found = self._sparse(x)
         if found is None:
-            log_prob, resp = super()._posterior(rows)
-            self.accumulate(rows, resp, None if weight is None else weight.to(resp))
-            return log_prob.to(self.dtype)
+            log_prob, resp = super()._posterior(x)
+            self.accumulate(x, resp, None if weight is None else weight.to(resp))
+            return log_prob
         log_prob, parts = found
         count = self._sum("count", len(self.centres))
         for pairs, r in parts:
             mass = r if weight is None else r * weight.to(r)[pairs.row]
             self._accumulate(pairs, mass)
             count.index_add_(0, pairs.component, mass.double())
-        return log_prob.to(self.dtype)
+        return log_prob
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return log p and responsibilities, from the pairs that matter if these are few."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
+from mogul.compute.backend import full_precision
 from mogul.distributions.moments import Moments
 
 if TYPE_CHECKING:
@@ -103,33 +104,36 @@ class Kernel(ABC):
         other.workspace, other._sums = {}, {}
         return other
 
-    @torch.no_grad()
     def expect(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Add the expected moments of rows (n, D) with weights (n,); return log p(x), (n,)."""
-        x = self._centred(x)
-        log_prob, resp = self._posterior(x)
-        self.accumulate(x, resp, None if weight is None else weight.to(resp))
-        return log_prob.to(self.dtype)
+        with torch.no_grad(), full_precision(x.device):
+            return self._expect(self._centred(x), weight).to(self.dtype)
 
-    @torch.no_grad()
     def score(self, x: Tensor) -> Tensor:
         """Return log p(x) of rows (n, D), as (n,), in nats."""
-        log_prob = self._score(self._centred(x)).to(self.dtype)
-        lost = self._lost(x, log_prob)
-        if len(lost):
-            log_prob[lost] = self._exact(x[lost]).logsumexp(0).to(self.dtype)
-        return log_prob
+        with torch.no_grad(), full_precision(x.device):
+            log_prob = self._score(self._centred(x)).to(self.dtype)
+            lost = self._lost(x, log_prob)
+            if len(lost):
+                log_prob[lost] = self._exact(x[lost]).logsumexp(0).to(self.dtype)
+            return log_prob
 
-    @torch.no_grad()
     def responsibilities(self, x: Tensor) -> Tensor:
         """Return p(k | x) of rows (n, D), as (n, K)."""
-        log_prob, resp = self._posterior(self._centred(x))
         out = torch.empty(len(x), len(self.centres), dtype=self.dtype, device=x.device)
-        out.copy_(resp.mT)
-        lost = self._lost(x, log_prob)
-        if len(lost):
-            out[lost] = self._exact(x[lost]).softmax(0).mT.to(self.dtype)
+        with torch.no_grad(), full_precision(x.device):
+            log_prob, resp = self._posterior(self._centred(x))
+            out.copy_(resp.mT)
+            lost = self._lost(x, log_prob)
+            if len(lost):
+                out[lost] = self._exact(x[lost]).softmax(0).mT.to(self.dtype)
         return out
+
+    def _expect(self, x: Tensor, weight: Tensor | None) -> Tensor:
+        """Add the moments of rows about the origin, and return log p (n,)."""
+        log_prob, resp = self._posterior(x)
+        self.accumulate(x, resp, None if weight is None else weight.to(resp))
+        return log_prob
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return log p (n,) and responsibilities (K, n) of rows about the origin."""

@@ -1,0 +1,61 @@
+"""The same answers on a GPU as on the CPU; skipped where there is none."""
+
+import pytest
+import torch
+
+from mogul import EM, GaussianMixture, fit, initialise
+from mogul.compute.backend import full_precision
+from mogul.data import ArraySource
+from mogul.distributions import families
+
+
+def rows(d: int) -> torch.Tensor:
+    """Three overlapping clusters."""
+    x = torch.randn(3000, d, generator=torch.Generator().manual_seed(0))
+    x[1000:2000] += 3
+    x[2000:] -= 3
+    return x
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is usable here")
+@pytest.mark.parametrize("sharing", ["own", "shared"])
+@pytest.mark.parametrize("n_features", [3, 40])
+@pytest.mark.parametrize("name", sorted(families()))
+def test_a_fit_on_the_gpu_ends_where_that_on_the_cpu_ends(name, n_features, sharing):
+    source, reached = ArraySource(rows(n_features)), {}
+    start = GaussianMixture(3, n_features, name, sharing=sharing)
+    initialise(start, source)
+    for device in ("cpu", "cuda"):
+        model = GaussianMixture(3, n_features, name, sharing=sharing, device=device)
+        model.load_state_dict(start.state_dict())
+        history = fit(model, source, EM(), passes=5, tolerance=0.0).history
+        reached[device] = [row["log_likelihood"] for row in history]
+    assert reached["cuda"] == pytest.approx(reached["cpu"], abs=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is usable here")
+def test_likelihoods_keep_their_digits_where_the_user_allows_tf32():
+    model, x = GaussianMixture(3, 400, "ppca", 4), rows(400)
+    initialise(model, ArraySource(x))
+    wide = GaussianMixture(3, 400, "ppca", 4, dtype=torch.float64)
+    wide.load_state_dict(model.state_dict())
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        with torch.no_grad():
+            found = model.to("cuda")().log_prob(x.cuda()).cpu().double()
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+    assert float((found - wide().log_prob(x.double()).detach()).abs().max()) < 0.01
+
+
+def test_full_precision_puts_back_what_the_user_chose():
+    before = torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        with full_precision(torch.device("cuda")):
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
