@@ -90,18 +90,19 @@ def measure(library: str, *case: object, threads: int) -> dict[str, float] | Non
         return None
 
 
-def gemm_rate(threads: int, dtype: str) -> float:
-    """Return the GFLOP/s of a large product, the best of 20."""
+def gemm_rate(threads: int, dtype: str, shape: tuple[int, int, int] = (4096, 512, 512)) -> float:
+    """Return the GFLOP/s of a product (n, d) × (d, m), the best of 20."""
     import torch
 
     torch.set_num_threads(threads)
     kind = getattr(torch, dtype)
-    a, b, best = torch.randn(4096, 512, dtype=kind), torch.randn(512, 512, dtype=kind), 9.0
+    n, d, m = shape
+    a, b, best = torch.randn(n, d, dtype=kind), torch.randn(d, m, dtype=kind), 1e9
     for _ in range(20):
         since = time.perf_counter()
         a @ b
         best = min(best, time.perf_counter() - since)
-    return 2 * 4096 * 512 * 512 / best / 1e9
+    return 2e-9 * n * d * m / best
 
 
 def table(arguments: argparse.Namespace) -> None:
