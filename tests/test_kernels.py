@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from tests.families import random_mixture
 
+from families import random_mixture
 from mogul import EM, GaussianMixture, Mixture, fit, initialise
 from mogul.data import ArraySource
 from mogul.distributions import Full, families
