@@ -18,7 +18,8 @@ FIELDS = ("count", "first", "second", "projected")
 
 def rows_of(mixture: Mixture, n: int, seed: int = 5) -> torch.Tensor:
     """Rows of the mixture and some of no component."""
-    few = torch.randn(n // 10, mixture.n_features, dtype=torch.float64) * 6
+    generator = torch.Generator().manual_seed(seed)
+    few = torch.randn(n // 10, mixture.n_features, generator=generator, dtype=torch.float64) * 6
     return torch.cat([mixture.sample((n - len(few),), seed=seed), few]) + mixture.origin
 
 

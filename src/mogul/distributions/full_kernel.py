@@ -9,6 +9,7 @@ digits are kept wherever the data lie.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ _DIRECTIONS = 24  # at most, and a third of the features
 _MOST_SLACK = 8.0  # nats of rounding in the bound beyond which it would prune nothing
 _MOST_PAIRS = 0.4  # fraction of all pairs from which on whitening them all is faster
 _FAR = 1e-3  # share of the square left about the mean below which float32 sums cost digits
+_CACHED = 2**15  # values of rows that are worked on at a time where all components see them
+_AT_ONCE = 4096  # rows whose bounds are worked out at a time
 _BLOCK = 128  # features from which on triangular matrices are treated in blocks
 _COLLINEAR = 1e3  # variance inflation from which on float32 products would cost digits
 
@@ -43,33 +46,47 @@ class PrunedKernel(Kernel):
         tril, d = covariance.tril(), centres.shape[-1]
         whiten, inflation = in_blocks(_inverted, tril)
         self._whiten = whiten.unbind(0)
-        edges = [d * i // (1 + d // _BLOCK) for i in range(2 + d // _BLOCK)]
+        n_blocks = max(1, d // _BLOCK)
+        edges = [d * i // n_blocks for i in range(1 + n_blocks)]
         self._blocks = list(pairwise(edges))
         const = d * math.log(2 * math.pi) + covariance.log_det()
         self._const = offsets.double() - 0.5 * const
+        self._wide = centres.dtype == torch.float64
         self._double = (inflation > _COLLINEAR).tolist()
         self._bound = _Bound(tril, centres.double(), self._const, offsets.double(), centres.dtype)
 
     def joint(self, x: Tensor) -> Tensor:
-        """Whiten all rows for every component."""
+        """Whiten all rows for every component, some at a time, so that they stay in the cache."""
         out = self._buffer("joint", (len(self.centres), len(x)))
-        y, white = (self._buffer(name, tuple(x.shape)) for name in ("y", "white"))
-        for k, const in enumerate(self._const.tolist()):
-            torch.sub(x, self.centres[k], out=y)
-            self._whitened(y, k, white)
-            torch.sum(white.square_(), -1, out=out[k]).mul_(-0.5).add_(const)
-        return out
+        for rows, scores in self._in_cache(x, out.mT):
+            y, white = (self._buffer(name, tuple(rows.shape)) for name in ("y", "scratch"))
+            for k in range(len(self.centres)):
+                torch.sub(rows, self.centres[k], out=y)
+                self._whitened(y, k, white)
+                torch.sum(white.square_(), -1, out=scores[:, k])
+        return out.mul_(-0.5).add_(self._const.to(out.dtype).unsqueeze(-1))
+
+    def _in_cache(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Yield some rows of each tensor at a time."""
+        size = max(64, _CACHED // self.centres.shape[-1])
+        return zip(*(t.split(size) for t in tensors), strict=True)
 
     def _whitened(self, y: Tensor, k: int, out: Tensor) -> None:
         """Write y L⁻ᵀ to out; L⁻ᵀ is upper triangular, so blocks of columns need only some of y."""
         whiten = self._whiten[k]
+        if len(self._blocks) == 1:
+            torch.mm(y, whiten, out=out)
+            return
         for a, b in self._blocks:
             torch.mm(y[:, :b], whiten[:b, a:b], out=out[:, a:b])
 
     def _symmetric(self, heavy: Tensor, y: Tensor, out: Tensor) -> None:
-        """Write the blocks on and above the diagonal of heavyᵀ y, a symmetric matrix, to out."""
+        """Add the blocks on and above the diagonal of heavyᵀ y, a symmetric matrix, to out."""
+        if len(self._blocks) == 1:
+            out.addmm_(heavy.mT, y)
+            return
         for a, b in self._blocks:
-            torch.mm(heavy[:, :b].mT, y[:, a:b], out=out[:b, a:b])
+            out[:b, a:b].addmm_(heavy[:, :b].mT, y[:, a:b])
 
     def _expect(self, x: Tensor, weight: Tensor | None) -> Tensor:
         """Add the expected moments of rows, from the pairs that matter if these are few."""
@@ -118,11 +135,15 @@ class PrunedKernel(Kernel):
 
     def _near(self, x: Tensor) -> list[tuple[Pairs, Tensor]] | None:
         """Return the pairs whose bound comes near the best, with scores; None if they are many."""
-        m, n = self._bound.n_directions, len(x)
-        features = self._buffer("features", (m * (m + 1) // 2 + m + 1, n))
-        upper = self._bound(x, features, self._buffer("upper", (len(self.centres), n)))
-        best = upper.max(0).indices
-        first = Pairs.best(x, self.centres, best)
+        upper = self._buffer("upper", (len(self.centres), len(x)))
+        features = self._buffer("features", (self._bound.n_values, _AT_ONCE))
+        best = torch.empty(len(x), dtype=torch.long, device=x.device)
+        for rows, part, which in zip(
+            x.split(_AT_ONCE), upper.split(_AT_ONCE, -1), best.split(_AT_ONCE), strict=True
+        ):
+            self._bound(rows, features[:, : len(rows)], part)
+            torch.max(part, 0, out=(torch.empty_like(part[0]), which))
+        first = Pairs.best(x, self.centres, best, self._buffer("y", tuple(x.shape)))
         reached = self._scores(first)
         eps = torch.finfo(x.dtype).eps
         threshold = x.new_empty(len(x)).index_copy_(0, first.row, reached)
@@ -130,15 +151,21 @@ class PrunedKernel(Kernel):
         threshold -= math.log(len(self.centres)) - math.log(eps) + 32 * eps * threshold.abs()
         near = upper >= threshold
         near[best, torch.arange(len(x), device=x.device)] = False
-        component, row = near.nonzero(as_tuple=True)
+        row = near.any(0).nonzero().squeeze(-1)  # few: spares a search among all pairs
+        component, of_those = near[:, row].nonzero(as_tuple=True)
+        row = row[of_those]
         if len(row) > _MOST_PAIRS * upper.numel():
             return None
-        other = Pairs.of(x, self.centres, component, row)
-        return [(first, reached), (other, self._scores(other))]
+        found = [(first, reached)]
+        if len(row):
+            y = self._buffer("other", (len(row), x.shape[1]))
+            other = Pairs.of(x, self.centres, component, row, y)
+            found.append((other, self._scores(other)))
+        return found
 
     def _scores(self, pairs: Pairs) -> Tensor:
         """Return log π_k + log N of every pair, (p,)."""
-        white = torch.empty_like(pairs.y)
+        white = self._buffer("scratch", tuple(pairs.y.shape))
         for k, (y, target) in pairs.each(white):
             self._whitened(y, k, target)
         const = self._const.to(white.dtype).index_select(0, pairs.component)
@@ -146,40 +173,59 @@ class PrunedKernel(Kernel):
 
     def accumulate(self, x: Tensor, resp: Tensor, weight: Tensor | None) -> None:
         """Sum the moments about each centre over the rows that are active in it."""
-        for k in range(len(resp)):  # in turn, so that the rows of one component are held at a time
-            row = active(resp[k]).nonzero().squeeze(-1)
-            pairs = Pairs.of(x, self.centres, torch.full_like(row, k), row)
-            self._accumulate(pairs, resp[k, row] if weight is None else resp[k, row] * weight[row])
-        total = resp.sum(-1, dtype=torch.float64) if weight is None else resp @ weight
-        self._add("count", total)
+        k_total, d = self.centres.shape
+        first, second = self._sum("first", k_total, d), self._sum("second", k_total, d, d)
+        marked = active(resp)
+        often = (marked.sum(-1) > 0.5 * len(x)).tolist()  # where all rows cost less than a choice
+        resp = resp if weight is None else resp * weight
+        for k in range(k_total):
+            rows, r = x, resp[k]
+            if not often[k]:
+                row = marked[k].nonzero().squeeze(-1)
+                rows, r = x[row], r[row]
+            of_k, product = self._summed(k, rows, r)
+            first[k] += of_k
+            second[k] += product
+        self._add("count", resp.sum(-1, dtype=torch.float64))
+
+    def _summed(self, k: int, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the moments of rows (n, D) with masses r (n,) about centre k, some at a time."""
+        d = x.shape[1]
+        first = torch.zeros(d, dtype=x.dtype, device=x.device)
+        product = self._buffer("product", (d, d)).zero_()
+        parts = [(rows - self.centres[k], mass[:, None]) for rows, mass in self._in_cache(x, r)]
+        for y, mass in parts:
+            heavy = torch.mul(y, mass, out=self._buffer("scratch", tuple(y.shape)))
+            first += heavy.sum(0)
+            self._symmetric(heavy, y, product)
+        if self._wide or not (self._double[k] or _moved_far(product, first, r.sum())):
+            return first, product
+        wide = [(y.double(), mass.double()) for y, mass in parts]
+        return first, sum(((y * mass).mT @ y for y, mass in wide), product.double().zero_())
 
     def _accumulate(self, pairs: Pairs, r: Tensor) -> None:
         k_total, d = self.centres.shape
-        first, second = self._sum("first", k_total, d), self._sum("second", k_total, d, d)
-        weighted = pairs.y * r.unsqueeze(-1)
-        of_batch = torch.zeros(k_total, d, dtype=r.dtype, device=r.device)
-        first += of_batch.index_add_(0, pairs.component, weighted)
-        products = self._buffer("products", (k_total, d, d)).zero_()
+        second = self._sum("second", k_total, d, d)
+        scratch = self._buffer("scratch", tuple(pairs.y.shape))
+        weighted = torch.mul(pairs.y, r.unsqueeze(-1), out=scratch)
+        first = torch.zeros(k_total, d, dtype=r.dtype, device=r.device)
+        self._add("first", first.index_add_(0, pairs.component, weighted))
         parts = pairs.each(weighted)
+        if self._wide:
+            for k, (y, heavy) in parts:
+                self._symmetric(heavy, y, second[k])
+            return
+        products = self._buffer("products", (k_total, d, d)).zero_()
         for k, (y, heavy) in parts:
             if not self._double[k]:
                 self._symmetric(heavy, y, products[k])
-        lost = self._moved_far(products, of_batch, pairs, r) if r.dtype != torch.float64 else []
+        mass = torch.zeros_like(first[:, 0]).index_add_(0, pairs.component, r)
+        lost = _moved_far(products, first, mass).tolist()
         for k, (y, heavy) in parts:
-            if self._double[k] or k in lost:
+            if self._double[k] or lost[k]:
                 second[k].addmm_(heavy.mT.double(), y.double())
                 products[k] = 0.0
-        second += products
-
-    def _moved_far(self, products: Tensor, first: Tensor, pairs: Pairs, r: Tensor) -> list[int]:
-        """Return components whose rows lie so far from the old centre that digits would be lost.
-
-        What the M-step will take off, the square of the mean, is then nearly all there is.
-        """
-        mass = torch.zeros_like(first[:, 0]).index_add_(0, pairs.component, r)
-        square = products.diagonal(dim1=-2, dim2=-1)
-        left = square - first.square() / mass.clamp_min(torch.finfo(r.dtype).tiny).unsqueeze(-1)
-        return (left < _FAR * square).any(-1).nonzero().squeeze(-1).tolist()
+        self._add("second", products)
 
     @property
     def moments(self) -> Moments:
@@ -189,6 +235,16 @@ class PrunedKernel(Kernel):
         for a, b in self._blocks[1:]:
             second[:, a:b, :a] = second[:, :a, a:b].mT
         return Moments(self._sum("count", k), first, second)
+
+
+def _moved_far(products: Tensor, first: Tensor, mass: Tensor) -> Tensor:
+    """Mark components whose rows lie so far from the old centre that digits would be lost.
+
+    What the M-step will take off, the square of the mean, is then nearly all there is.
+    """
+    square = products.diagonal(dim1=-2, dim2=-1)
+    left = square - first.square() / mass.clamp_min(torch.finfo(mass.dtype).tiny).unsqueeze(-1)
+    return (left < _FAR * square).any(-1)
 
 
 def _inverted(tril: Tensor) -> tuple[Tensor, Tensor]:
@@ -241,10 +297,10 @@ class _Bound:
         self.useful = slack < _MOST_SLACK
         self._theta = torch.cat([square, linear, top], -1).to(dtype)
         self._directions = directions.mT.contiguous().to(dtype)
-        self.n_directions = m
+        self._n_directions, self.n_values = m, m * (m + 1) // 2 + m + 1
 
-    def __call__(self, x: Tensor, features: Tensor, out: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, features: Tensor, out: Tensor) -> None:
         """Write the bound for rows (n, D) about the origin to out (K, n); features is scratch."""
-        m = self.n_directions
+        m = self._n_directions
         torch.mm(self._directions, x.mT, out=features[-m - 1 : -1])
-        return torch.mm(self._theta, fill_quadratic(features, m), out=out)
+        torch.mm(self._theta, fill_quadratic(features, m), out=out)

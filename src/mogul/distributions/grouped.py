@@ -45,10 +45,10 @@ class Pairs:
         return pairs
 
     @classmethod
-    def best(cls, x: Tensor, centres: Tensor, component: Tensor) -> Pairs:
-        """Gather every row of x (n, D) once, for the component (n,) named for it."""
+    def best(cls, x: Tensor, centres: Tensor, component: Tensor, out: Tensor) -> Pairs:
+        """Gather every row of x (n, D) once, for the component (n,) named for it; into out."""
         row = component.argsort(stable=True)
-        return cls.of(x, centres, component[row], row)
+        return cls.of(x, centres, component[row], row, out)
 
     def each(self, *tensors: Tensor) -> list[tuple[int, tuple[Tensor, ...]]]:
         """Return each component that has pairs, with its part of the deviations and of tensors."""

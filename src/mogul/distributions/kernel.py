@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from mogul.distributions.covariance import Covariance
 
 
+_CACHED = 2**15  # values that are widened at a time
+
+
 class Kernel(ABC):
     """One E-step of K components: parameters prepared once, batches scored and summed in turn.
 
@@ -186,10 +189,22 @@ class Kernel(ABC):
 
     def _add(self, name: str, value: Tensor) -> None:
         """Add a batch's sum to the total, in float64."""
-        if name in self._sums:
-            self._sums[name] += value
-        else:
-            self._sums[name] = value.to(torch.float64, copy=True)
+        total = self._sums.get(name)
+        if total is None:
+            self._sums[name] = self._total_like(name, value).copy_(value)
+            return
+        # A wider copy of the whole would pass through main memory.
+        step = max(1, _CACHED // max(1, value[:1].numel()))
+        for part, more in zip(total.split(step), value.split(step), strict=True):
+            part += more
+
+    def _total_like(self, name: str, value: Tensor) -> Tensor:
+        """Return float64 memory laid out as value, the same as in the pass before."""
+        held = self.workspace.get(f"sum of {name}")
+        if held is None or held.shape != value.shape or held.stride() != value.stride():
+            held = torch.empty_like(value, dtype=torch.float64)
+            self.workspace[f"sum of {name}"] = held
+        return held
 
     def _sum(self, name: str, *shape: int) -> Tensor:
         """Return a total, zero if no batch came."""
