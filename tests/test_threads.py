@@ -35,6 +35,28 @@ def test_workers_run_on_threads_of_their_own_with_one_torch_thread_each() -> Non
     assert counts == {1}
 
 
+def test_a_worker_that_spreads_works_alone() -> None:
+    seen: list[list[int]] = [[], []]
+
+    def work(item: int) -> None:
+        parts: list[list[int]] = [[], []]
+        spread(range(10 * item, 10 * item + 4), [part.append for part in parts])
+        seen[item % 2] += parts[0] + parts[1]
+
+    spread(range(4), [work, work])
+    assert seen == [[0, 2, 1, 3, 20, 22, 21, 23], [10, 12, 11, 13, 30, 32, 31, 33]]
+
+
+def test_a_child_process_has_threads_of_its_own() -> None:
+    spread(range(4), [lambda _: None] * 2)
+    child = os.fork()
+    if child == 0:  # would wait for ever on threads that only the parent has
+        done: list[int] = []
+        spread(range(4), [done.append] * 2)
+        os._exit(0 if sorted(done) == [0, 1, 2, 3] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_workers_record_gradients_only_if_the_caller_does() -> None:
     seen = set()
     with torch.no_grad():

@@ -8,10 +8,10 @@ a fraction and a multiple of the time.
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -53,31 +53,46 @@ def spread(items: Iterable[Item], workers: Sequence[Callable[[Item], None]]) -> 
         items: what to work on; read in the calling thread, a few ahead of the workers.
         workers: functions of an item; one that raises ends the whole.
     """
-    if len(workers) == 1:
-        for item in items:
-            workers[0](item)
+    if len(workers) == 1 or getattr(_INSIDE, "worker", False):  # would wait for its own thread
+        for number, item in enumerate(items):
+            workers[number % len(workers)](item)
         return
     before, gradients = torch.get_num_threads(), torch.is_grad_enabled()
-    set_threads = partial(torch.set_num_threads, max(1, before // len(workers)))
-    with ExitStack() as stack:
-        # Each thread sets its own number; the last one set is also what new threads begin with.
-        stack.callback(torch.set_num_threads, before)
-        pools = [
-            stack.enter_context(ThreadPoolExecutor(1, initializer=set_threads)) for _ in workers
-        ]
-        waiting: deque[Future[None]] = deque()
+    while len(_THREADS) < len(workers):
+        _THREADS.append(ThreadPoolExecutor(1, thread_name_prefix=f"mogul-{len(_THREADS)}"))
+    each = max(1, before // len(workers))
+    waiting: deque[Future[None]] = deque()
+    try:
         for number, item in enumerate(items):
             which = number % len(workers)
-            waiting.append(pools[which].submit(_with_gradients, gradients, workers[which], item))
+            work = partial(_as_in_caller, gradients, each, workers[which], item)
+            waiting.append(_THREADS[which].submit(work))
             if len(waiting) > 2 * len(workers):
                 waiting.popleft().result()
+        while waiting:
+            waiting.popleft().result()
+    finally:
         for future in waiting:
-            future.result()
+            future.cancel()
+        wait(waiting)  # none may go on with a worker once this has returned
+        # The last number set by any thread is also what new threads begin with.
+        torch.set_num_threads(before)
 
 
-def _with_gradients(enabled: bool, worker: Callable[[Item], None], item: Item) -> None:
+# Kept from call to call: a new thread costs a millisecond, and begins with no memory of its own.
+_THREADS: list[ThreadPoolExecutor] = []
+_INSIDE = threading.local()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_THREADS.clear)  # a child inherits none of the threads
+
+
+def _as_in_caller(
+    gradients: bool, n_threads: int, worker: Callable[[Item], None], item: Item
+) -> None:
     """Work on an item with gradients on or off as in the calling thread."""
-    with torch.set_grad_enabled(enabled):
+    _INSIDE.worker = True
+    torch.set_num_threads(n_threads)
+    with torch.set_grad_enabled(gradients):
         worker(item)
 
 

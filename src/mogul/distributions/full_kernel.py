@@ -32,6 +32,7 @@ _FAR = 1e-3  # share of the square left about the mean below which float32 sums 
 _CACHED = 2**15  # values of rows that are worked on at a time where all components see them
 _AT_ONCE = 4096  # rows whose bounds are worked out at a time
 _BLOCK = 128  # features from which on triangular matrices are treated in blocks
+_FEW = 32  # rows up to which one product is faster than two smaller ones
 _COLLINEAR = 1e3  # variance inflation from which on float32 products would cost digits
 
 
@@ -59,7 +60,7 @@ class PrunedKernel(Kernel):
         """Whiten all rows for every component, some at a time, so that they stay in the cache."""
         out = self._buffer("joint", (len(self.centres), len(x)))
         for rows, scores in self._in_cache(x, out.mT):
-            y, white = (self._buffer(name, tuple(rows.shape)) for name in ("y", "scratch"))
+            y, white = (self._buffer(name, tuple(rows.shape)) for name in ("y", "heavy 0"))
             for k in range(len(self.centres)):
                 torch.sub(rows, self.centres[k], out=y)
                 self._whitened(y, k, white)
@@ -74,7 +75,7 @@ class PrunedKernel(Kernel):
     def _whitened(self, y: Tensor, k: int, out: Tensor) -> None:
         """Write y L⁻ᵀ to out; L⁻ᵀ is upper triangular, so blocks of columns need only some of y."""
         whiten = self._whiten[k]
-        if len(self._blocks) == 1:
+        if len(self._blocks) == 1 or len(y) < _FEW:
             torch.mm(y, whiten, out=out)
             return
         for a, b in self._blocks:
@@ -82,7 +83,7 @@ class PrunedKernel(Kernel):
 
     def _symmetric(self, heavy: Tensor, y: Tensor, out: Tensor) -> None:
         """Add the blocks on and above the diagonal of heavyᵀ y, a symmetric matrix, to out."""
-        if len(self._blocks) == 1:
+        if len(self._blocks) == 1 or len(y) < _FEW:
             out.addmm_(heavy.mT, y)
             return
         for a, b in self._blocks:
@@ -96,11 +97,9 @@ class PrunedKernel(Kernel):
             self.accumulate(x, resp, None if weight is None else weight.to(resp))
             return log_prob
         log_prob, parts = found
-        count = self._sum("count", len(self.centres))
-        for pairs, r in parts:
-            mass = r if weight is None else r * weight.to(r)[pairs.row]
-            self._accumulate(pairs, mass)
-            count.index_add_(0, pairs.component, mass.double())
+        if weight is not None:
+            parts = [(pairs, r * weight.to(r)[pairs.row]) for pairs, r in parts]
+        self._accumulate(parts)
         return log_prob
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,7 +164,7 @@ class PrunedKernel(Kernel):
 
     def _scores(self, pairs: Pairs) -> Tensor:
         """Return log π_k + log N of every pair, (p,)."""
-        white = self._buffer("scratch", tuple(pairs.y.shape))
+        white = self._buffer("heavy 0", tuple(pairs.y.shape))
         for k, (y, target) in pairs.each(white):
             self._whitened(y, k, target)
         const = self._const.to(white.dtype).index_select(0, pairs.component)
@@ -195,7 +194,7 @@ class PrunedKernel(Kernel):
         product = self._buffer("product", (d, d)).zero_()
         parts = [(rows - self.centres[k], mass[:, None]) for rows, mass in self._in_cache(x, r)]
         for y, mass in parts:
-            heavy = torch.mul(y, mass, out=self._buffer("scratch", tuple(y.shape)))
+            heavy = torch.mul(y, mass, out=self._buffer("heavy 0", tuple(y.shape)))
             first += heavy.sum(0)
             self._symmetric(heavy, y, product)
         if self._wide or not (self._double[k] or _moved_far(product, first, r.sum())):
@@ -203,25 +202,28 @@ class PrunedKernel(Kernel):
         wide = [(y.double(), mass.double()) for y, mass in parts]
         return first, sum(((y * mass).mT @ y for y, mass in wide), product.double().zero_())
 
-    def _accumulate(self, pairs: Pairs, r: Tensor) -> None:
+    def _accumulate(self, parts: list[tuple[Pairs, Tensor]]) -> None:
+        """Sum the moments of pairs with masses r (p,)."""
         k_total, d = self.centres.shape
         second = self._sum("second", k_total, d, d)
-        scratch = self._buffer("scratch", tuple(pairs.y.shape))
-        weighted = torch.mul(pairs.y, r.unsqueeze(-1), out=scratch)
-        first = torch.zeros(k_total, d, dtype=r.dtype, device=r.device)
-        self._add("first", first.index_add_(0, pairs.component, weighted))
-        parts = pairs.each(weighted)
-        if self._wide:
-            for k, (y, heavy) in parts:
-                self._symmetric(heavy, y, second[k])
-            return
-        products = self._buffer("products", (k_total, d, d)).zero_()
-        for k, (y, heavy) in parts:
-            if not self._double[k]:
+        products = second if self._wide else self._buffer("products", (k_total, d, d)).zero_()
+        first = torch.zeros(k_total, d, dtype=products.dtype, device=products.device)
+        count, terms = torch.zeros_like(first[:, 0]), []
+        for number, (pairs, r) in enumerate(parts):
+            scratch = self._buffer(f"heavy {number}", tuple(pairs.y.shape))
+            weighted = torch.mul(pairs.y, r.unsqueeze(-1), out=scratch)
+            first.index_add_(0, pairs.component, weighted)
+            count.index_add_(0, pairs.component, r)
+            terms += pairs.each(weighted)
+        for k, (y, heavy) in terms:
+            if self._wide or not self._double[k]:
                 self._symmetric(heavy, y, products[k])
-        mass = torch.zeros_like(first[:, 0]).index_add_(0, pairs.component, r)
-        lost = _moved_far(products, first, mass).tolist()
-        for k, (y, heavy) in parts:
+        self._add("count", count)
+        self._add("first", first)
+        if self._wide:
+            return
+        lost = _moved_far(products, first, count).tolist()
+        for k, (y, heavy) in terms:
             if self._double[k] or lost[k]:
                 second[k].addmm_(heavy.mT.double(), y.double())
                 products[k] = 0.0
