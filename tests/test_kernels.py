@@ -141,7 +141,7 @@ def test_pruning_skips_most_pairs_of_islands() -> None:
     x = Mixture(base.logits, base.centres * 10, base.covariance).sample((300,), seed=3)
     parts = kernel._sparse(x)
     assert parts is not None
-    assert sum(len(pairs.row) for pairs, _ in parts[1]) < 1.2 * len(x)
+    assert sum(len(chosen.row) for chosen in parts[1]) < 1.2 * len(x)
 
 
 def test_the_history_tells_of_float64() -> None:

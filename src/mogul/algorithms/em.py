@@ -147,7 +147,9 @@ class EM:
         """
         log_prior = float(model.log_prior().detach())
         kernel = model.expectation(gaps=state.gaps)
-        size, n_workers = batch_plan(source, model.device, kernel.footprint, self.batch_size)
+        size, n_workers = batch_plan(
+            source, model.device, model.dtype, kernel.footprint, self.batch_size
+        )
         # The first worker's thread may be this one; the kernel itself holds what it adds.
         kernels = [kernel, *(kernel.fork() for _ in range(n_workers - 1))]
         for own, workspace in zip(kernels, state.workspaces, strict=False):

@@ -10,24 +10,30 @@ from torch import Tensor
 from mogul.compute.threads import n_workers, spread
 from mogul.protocols import Batch, Density, Scorer, Source
 
-_BATCH_VALUES = 2**23  # 32 MB in float32
+_BATCH_BYTES = 2**25
+_MOST_ROWS = 2**16  # bytes of a column of a batch
 _LEAST_WORK = 5e7  # floating-point operations below which a batch is not worth a thread
 _MOST_SUMS = 2**28  # bytes of sums that all threads together may hold
 
 
-def default_batch_size(n_features: int) -> int:
-    """Return the rows per batch that keep buffers near 32 MB in float32."""
-    return max(256, min(16_384, _BATCH_VALUES // n_features))
+def default_batch_size(n_features: int, dtype: torch.dtype = torch.float32) -> int:
+    """Return the rows per batch that keep buffers near 32 MB."""
+    return max(256, min(_MOST_ROWS, _BATCH_BYTES // n_features) // dtype.itemsize)
 
 
 def batch_plan(
-    source: Source, device: torch.device, footprint: int, size: int | None = None
+    source: Source,
+    device: torch.device,
+    dtype: torch.dtype,
+    footprint: int,
+    size: int | None = None,
 ) -> tuple[int, int]:
     """Return rows per batch, and how many batches to work on at once.
 
     Args:
         source: what will be read.
         device: where; only CPUs work on several batches at once.
+        dtype: of the values.
         footprint: bytes of the sums that each thread needs for itself.
         size: rows per batch, if the user asks for a number.
     """
@@ -38,7 +44,7 @@ def batch_plan(
         return size, max(1, min(workers, rows // size))
     # A pass costs about as many operations a row as a third of the bytes of its sums.
     worth = int(rows * footprint / 3 / _LEAST_WORK)
-    fewest = -(-rows // default_batch_size(source.n_features))
+    fewest = -(-rows // default_batch_size(source.n_features, dtype))
     workers = max(1, min(workers, max(worth, fewest)))
     batches = -(-max(fewest, workers) // workers) * workers  # as many for each
     return -(-rows // batches), workers
@@ -63,7 +69,7 @@ class _Scores:
 
 def _scored(density: Density, source: Source) -> list[tuple[int, Tensor, Tensor | None]]:
     kernel = density.kernel()
-    size, number = batch_plan(source, density.device, kernel.footprint)
+    size, number = batch_plan(source, density.device, density.dtype, kernel.footprint)
     kernels = [kernel, *(kernel.fork() for _ in range(number - 1))]
     workers = [_Scores(own, density) for own in kernels]
     spread(source.parts(size, density.dtype, density.device), workers)

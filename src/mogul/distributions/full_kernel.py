@@ -9,15 +9,15 @@ digits are kept wherever the data lie.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from mogul.distributions.grouped import Pairs
-from mogul.distributions.kernel import Kernel, active
+from mogul.distributions.grouped import Chosen, Pairs
+from mogul.distributions.kernel import Kernel, active, near_zero
 from mogul.distributions.linear_algebra import in_blocks
 from mogul.distributions.moments import Moments
 from mogul.distributions.natural import fill_quadratic, rounding
@@ -43,8 +43,11 @@ class PrunedKernel(Kernel):
         self, covariance: Covariance, centres: Tensor, offsets: Tensor, origin: Tensor
     ) -> None:
         """Invert the Cholesky factors in float64, and prepare the bound."""
-        super().__init__(covariance, centres, offsets, origin)
         tril, d = covariance.tril(), centres.shape[-1]
+        conditional = tril.double().diagonal(dim1=-2, dim2=-1).square()
+        if bool(origin.any()) and near_zero(centres, origin, conditional):
+            centres, origin = centres + origin, torch.zeros_like(origin)  # spares a copy of rows
+        super().__init__(covariance, centres, offsets, origin)
         whiten, inflation = in_blocks(_inverted, tril)
         self._whiten = whiten.unbind(0)
         n_blocks = max(1, d // _BLOCK)
@@ -96,11 +99,9 @@ class PrunedKernel(Kernel):
             log_prob, resp = super()._posterior(x)
             self.accumulate(x, resp, None if weight is None else weight.to(resp))
             return log_prob
-        log_prob, parts = found
-        if weight is not None:
-            parts = [(pairs, r * weight.to(r)[pairs.row]) for pairs, r in parts]
-        self._accumulate(parts)
-        return log_prob
+        w = None if weight is None else weight.to(x.dtype)
+        self._accumulate(lambda: ((c.gather(), c.mass(w)) for c in found[1]))
+        return found[0]
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return log p and responsibilities, from the pairs that matter if these are few."""
@@ -108,8 +109,8 @@ class PrunedKernel(Kernel):
         if found is None:
             return super()._posterior(x)
         resp = x.new_zeros(len(self.centres), len(x))
-        for pairs, r in found[1]:
-            resp[pairs.component, pairs.row] = r
+        for chosen in found[1]:
+            resp[chosen.component, chosen.row] = chosen.score
         return found[0], resp
 
     def _score(self, x: Tensor) -> Tensor:
@@ -117,23 +118,26 @@ class PrunedKernel(Kernel):
         found = self._sparse(x)
         return super()._posterior(x)[0] if found is None else found[0]
 
-    def _sparse(self, x: Tensor) -> tuple[Tensor, list[tuple[Pairs, Tensor]]] | None:
-        """Return log p (n,) and the pairs that matter with their responsibilities, if few do."""
+    def _sparse(self, x: Tensor) -> tuple[Tensor, list[Chosen]] | None:
+        """Return log p (n,) and the pairs that matter, with responsibilities, if few do."""
         found = self._near(x) if self._bound.useful else None
         if found is None:
             return None
         first, *others = found
-        top = torch.empty_like(first[1]).index_copy_(0, first[0].row, first[1])
-        for pairs, scores in others:
-            top.scatter_reduce_(0, pairs.row, scores, "amax")
+        top = torch.empty_like(first.score).index_copy_(0, first.row, first.score)
+        for c in others:
+            c.score = self._scores(c.gather())
+            top.scatter_reduce_(0, c.row, c.score, "amax")
         total = torch.zeros_like(top)
-        for pairs, scores in (first, *others):
-            total.index_add_(0, pairs.row, scores.sub_(top[pairs.row]).exp_())
-        parts = [(pairs, scores.div_(total[pairs.row])) for pairs, scores in (first, *others)]
-        return total.log_().add_(top), parts
+        for c in found:
+            total.index_add_(0, c.row, c.score.sub_(top[c.row]).exp_())
+        for c in found:
+            c.score.div_(total[c.row])
+        least = torch.finfo(x.dtype).eps / len(x)
+        return total.log_().add_(top), [first, *(c.above(least) for c in others)]
 
-    def _near(self, x: Tensor) -> list[tuple[Pairs, Tensor]] | None:
-        """Return the pairs whose bound comes near the best, with scores; None if they are many."""
+    def _near(self, x: Tensor) -> list[Chosen] | None:
+        """Return pairs whose bound comes near the best, the best with scores; None if many do."""
         upper = self._buffer("upper", (len(self.centres), len(x)))
         features = self._buffer("features", (self._bound.n_values, _AT_ONCE))
         best = torch.empty(len(x), dtype=torch.long, device=x.device)
@@ -142,8 +146,10 @@ class PrunedKernel(Kernel):
         ):
             self._bound(rows, features[:, : len(rows)], part)
             torch.max(part, 0, out=(torch.empty_like(part[0]), which))
-        first = Pairs.best(x, self.centres, best, self._buffer("y", tuple(x.shape)))
-        reached = self._scores(first)
+        row = best.argsort(stable=True)
+        y = self._buffer("y", tuple(x.shape))
+        first = Chosen(x, self.centres, best[row], row, y, alone=True)
+        first.score = reached = self._scores(first.gather())
         eps = torch.finfo(x.dtype).eps
         threshold = x.new_empty(len(x)).index_copy_(0, first.row, reached)
         # Less than rounding in all; the bound of a far-out row is itself rounded.
@@ -155,16 +161,15 @@ class PrunedKernel(Kernel):
         row = row[of_those]
         if len(row) > _MOST_PAIRS * upper.numel():
             return None
-        found = [(first, reached)]
-        if len(row):
-            y = self._buffer("other", (len(row), x.shape[1]))
-            other = Pairs.of(x, self.centres, component, row, y)
-            found.append((other, self._scores(other)))
-        return found
+        # As many at a time as there are rows, so that memory does not grow with their number.
+        shape = (min(len(row), len(x)), x.shape[1])
+        parts = zip(component.split(len(x)), row.split(len(x)), strict=True) if len(row) else ()
+        y = self._buffer("other", shape)
+        return [first, *(Chosen(x, self.centres, *part, y) for part in parts)]
 
     def _scores(self, pairs: Pairs) -> Tensor:
         """Return log π_k + log N of every pair, (p,)."""
-        white = self._buffer("heavy 0", tuple(pairs.y.shape))
+        white = self._buffer("scratch", tuple(pairs.y.shape))
         for k, (y, target) in pairs.each(white):
             self._whitened(y, k, target)
         const = self._const.to(white.dtype).index_select(0, pairs.component)
@@ -194,7 +199,7 @@ class PrunedKernel(Kernel):
         product = self._buffer("product", (d, d)).zero_()
         parts = [(rows - self.centres[k], mass[:, None]) for rows, mass in self._in_cache(x, r)]
         for y, mass in parts:
-            heavy = torch.mul(y, mass, out=self._buffer("heavy 0", tuple(y.shape)))
+            heavy = torch.mul(y, mass, out=self._buffer("scratch", tuple(y.shape)))
             first += heavy.sum(0)
             self._symmetric(heavy, y, product)
         if self._wide or not (self._double[k] or _moved_far(product, first, r.sum())):
@@ -202,32 +207,36 @@ class PrunedKernel(Kernel):
         wide = [(y.double(), mass.double()) for y, mass in parts]
         return first, sum(((y * mass).mT @ y for y, mass in wide), product.double().zero_())
 
-    def _accumulate(self, parts: list[tuple[Pairs, Tensor]]) -> None:
-        """Sum the moments of pairs with masses r (p,)."""
+    def _accumulate(self, parts: Callable[[], Iterable[tuple[Pairs, Tensor]]]) -> None:
+        """Sum the moments of pairs with masses (p,), which may be asked for twice."""
         k_total, d = self.centres.shape
         second = self._sum("second", k_total, d, d)
         products = second if self._wide else self._buffer("products", (k_total, d, d)).zero_()
         first = torch.zeros(k_total, d, dtype=products.dtype, device=products.device)
-        count, terms = torch.zeros_like(first[:, 0]), []
-        for number, (pairs, r) in enumerate(parts):
-            scratch = self._buffer(f"heavy {number}", tuple(pairs.y.shape))
-            weighted = torch.mul(pairs.y, r.unsqueeze(-1), out=scratch)
+        count = torch.zeros_like(first[:, 0])
+        for pairs, r in parts():
+            weighted = self._weighted(pairs, r)
             first.index_add_(0, pairs.component, weighted)
             count.index_add_(0, pairs.component, r)
-            terms += pairs.each(weighted)
-        for k, (y, heavy) in terms:
-            if self._wide or not self._double[k]:
-                self._symmetric(heavy, y, products[k])
+            for k, (y, heavy) in pairs.each(weighted):
+                if self._wide or not self._double[k]:
+                    self._symmetric(heavy, y, products[k])
         self._add("count", count)
         self._add("first", first)
         if self._wide:
             return
-        lost = _moved_far(products, first, count).tolist()
-        for k, (y, heavy) in terms:
-            if self._double[k] or lost[k]:
-                second[k].addmm_(heavy.mT.double(), y.double())
-                products[k] = 0.0
+        far = _moved_far(products, first, count).tolist()
+        lost = [k for k in range(k_total) if self._double[k] or far[k]]
+        for pairs, r in parts() if lost else ():
+            for k, (y, heavy) in pairs.each(self._weighted(pairs, r)):
+                if k in lost:
+                    second[k].addmm_(heavy.mT.double(), y.double())
+        products[lost] = 0.0
         self._add("second", products)
+
+    def _weighted(self, pairs: Pairs, r: Tensor) -> Tensor:
+        out = self._buffer("scratch", tuple(pairs.y.shape))
+        return torch.mul(pairs.y, r.unsqueeze(-1), out=out)
 
     @property
     def moments(self) -> Moments:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -44,13 +44,43 @@ class Pairs:
                 part.sub_(centres[k])
         return pairs
 
-    @classmethod
-    def best(cls, x: Tensor, centres: Tensor, component: Tensor, out: Tensor) -> Pairs:
-        """Gather every row of x (n, D) once, for the component (n,) named for it; into out."""
-        row = component.argsort(stable=True)
-        return cls.of(x, centres, component[row], row, out)
-
     def each(self, *tensors: Tensor) -> list[tuple[int, tuple[Tensor, ...]]]:
         """Return each component that has pairs, with its part of the deviations and of tensors."""
         parts = [t.split(self.counts) for t in (self.y, *tensors)]
         return [(k, part) for k, part in enumerate(zip(*parts, strict=True)) if self.counts[k]]
+
+
+@dataclass
+class Chosen:
+    """Some (component, row) pairs of a batch, ordered by component, and what is known of each.
+
+    `score` (p,) is a log-joint, and then a responsibility. Deviations are gathered into memory `y`,
+    once if these pairs have it to themselves (`alone`).
+    """
+
+    x: Tensor
+    centres: Tensor
+    component: Tensor
+    row: Tensor
+    y: Tensor
+    alone: bool = False
+    score: Tensor = field(init=False)
+    _pairs: Pairs | None = None
+
+    def gather(self) -> Pairs:
+        """Return the pairs with their deviations."""
+        if self._pairs is None or not self.alone:
+            out = self.y[: len(self.row)]
+            self._pairs = Pairs.of(self.x, self.centres, self.component, self.row, out)
+        return self._pairs
+
+    def mass(self, weight: Tensor | None) -> Tensor:
+        """Return the responsibility of each pair, times the weight of its row."""
+        return self.score if weight is None else self.score * weight[self.row]
+
+    def above(self, least: float) -> Chosen:
+        """Return the pairs whose score is above some value."""
+        keep = self.score > least
+        other = Chosen(self.x, self.centres, self.component[keep], self.row[keep], self.y)
+        other.score = self.score[keep]
+        return other

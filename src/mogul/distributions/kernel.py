@@ -270,3 +270,9 @@ def softmax_(joint: Tensor) -> Tensor:
     total = joint.sub_(top).clamp_min_(least).exp_().sum(0)
     joint.div_(total)
     return total.log_().add_(top)
+
+
+def near_zero(centres: Tensor, origin: Tensor, noise: Tensor) -> bool:
+    """Return whether zero serves as well as the origin, in units of the noise (K, D) or (K, 1)."""
+    about, zero = ((c.double().square() / noise).sum(-1).max() for c in (centres, centres + origin))
+    return bool(zero <= 4 * about)

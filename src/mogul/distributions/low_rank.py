@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from mogul.distributions.covariance import Covariance, matched, raise_to
-from mogul.distributions.kernel import DirectKernel, Kernel
+from mogul.distributions.kernel import DirectKernel, Kernel, near_zero
 from mogul.distributions.linear_algebra import principal_components
-from mogul.distributions.low_rank_kernel import LowRankKernel, near_zero
+from mogul.distributions.low_rank_kernel import LowRankKernel
 from mogul.distributions.masked import MaskedMoments, expand, regress
 from mogul.distributions.moments import Moments
 from mogul.distributions.natural import (

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mogul.distributions.grouped import Pairs
-from mogul.distributions.kernel import Kernel, active
+from mogul.distributions.kernel import Kernel, active, near_zero
 from mogul.distributions.moments import Moments
 from mogul.distributions.natural import tolerance
 
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 _MOST_PAIRS = 0.25  # fraction of all pairs from which on products over all rows are faster
 _FAR = 5e-3  # nats that rounding of a centre may cost a row
 _STEEP = 100.0  # tr(WᵀΨ⁻¹W)/D from which float32 would lose the residual
-
-
-def near_zero(centres: Tensor, origin: Tensor, noise: Tensor) -> bool:
-    """Return whether zero serves as well as the origin, in units of the noise (K, D) or (K, 1)."""
-    about, zero = ((c.double().square() / noise).sum(-1).max() for c in (centres, centres + origin))
-    return bool(zero <= 4 * about)
 
 
 class LowRankKernel(Kernel):
