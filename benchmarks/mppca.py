@@ -100,7 +100,7 @@ def one(case: str, family: str, threads: int) -> dict[str, float]:
     wide.load_state_dict(model.state_dict())
     few = x[:1000]
     exact = wide().component_log_prob(few.double()).logsumexp(-1)
-    error = (model().log_prob(few).double() - exact).abs()
+    error = (model().log_prob(few).double() - exact).abs().detach()
     return {
         "seconds": seconds,
         "gflops": 4e-9 * n * d * k * (h + 1) / seconds,

@@ -191,30 +191,30 @@ class Kernel(ABC):
         """Add a batch's sum to the total, in float64."""
         total = self._sums.get(name)
         if total is None:
-            like = torch.empty_like(value, dtype=torch.float64, device="meta")
-            self._sums[name] = self._total(name, like).copy_(value)
+            self._sums[name] = self._total(name, value.shape, value.stride()).copy_(value)
             return
         # A wider copy of the whole would pass through main memory.
         step = max(1, _CACHED // max(1, value[:1].numel()))
         for part, more in zip(total.split(step), value.split(step), strict=True):
             part += more
 
-    def _total(self, name: str, like: Tensor) -> Tensor:
-        """Return memory laid out as `like`, the same as in the pass before if that was so.
+    def _total(self, name: str, shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+        """Return memory for a total, the same as in the pass before.
 
         New memory is costly: the system hands it out page by page, to one thread at a time.
         """
         held = self.workspace.get(f"sum of {name}")
-        if held is None or held.shape != like.shape or held.stride() != like.stride():
-            held = torch.empty_like(like, device=self.centres.device)
+        if held is None or held.shape != shape or held.stride() != stride:
+            device = self.centres.device
+            held = torch.empty_strided(shape, stride, dtype=torch.float64, device=device)
             self.workspace[f"sum of {name}"] = held
         return held
 
     def _sum(self, name: str, *shape: int) -> Tensor:
         """Return a total, zero if no batch came."""
         if name not in self._sums:
-            like = torch.empty(shape, dtype=torch.float64, device="meta")
-            self._sums[name] = self._total(name, like).zero_()
+            stride = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+            self._sums[name] = self._total(name, shape, tuple(stride)).zero_()
         return self._sums[name]
 
 

@@ -9,6 +9,7 @@ moments visit only rows that are active in a component.
 from __future__ import annotations
 
 import math
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _MOST_PAIRS = 0.25  # fraction of all pairs from which on products over all rows are faster
 _FAR = 5e-3  # nats that rounding of a centre may cost a row
+_CACHED = 2**16  # values of sums that are worked on at a time
 _STEEP = 100.0  # tr(WᵀΨ⁻¹W)/D from which float32 would lose the residual
 
 
@@ -134,28 +136,30 @@ class LowRankKernel(Kernel):
         self._accumulate_pairs(pairs, z, r if weight is None else r * weight[pairs.row])
 
     def _accumulate_pairs(self, pairs: Pairs, z: Tensor, r: Tensor) -> None:
-        k_total, d = self.centres.shape
-        h = self._rank
-        linear = self._buffer("linear", (k_total, h + 1, d)).zero_().mT
-        out, weighted = linear.unbind(0), z.mul_(r.unsqueeze(-1))
+        (k_total, d), h = self.centres.shape, self._rank
+        total = self._sum("linear", k_total, h + 1, d)  # lies the long way, as z does
         second = self._buffer("second", (k_total, d)).zero_()
+        weighted = z.mul_(r.unsqueeze(-1))
         if self._isotropic:  # only the mean over features is asked for
             length = torch.linalg.vector_norm(pairs.y, dim=-1).square_().mul_(r)
             mean = torch.zeros_like(second[:, 0]).index_add_(0, pairs.component, length) / d
             second += mean.unsqueeze(-1)
-        steep = self._residual.steep
-        for k, (y, own, zr) in pairs.each(r, weighted):
-            if steep[k] and y.dtype != torch.float64:
-                wide, weight = y.double(), own.double()
-                self._sum("linear", k_total, d, h + 1)[k] += wide.mT @ zr.double()
-                squares = wide.square_().mT @ weight
-                self._sum("second", k_total, d)[k] += squares
-                second[k] = 0.0
-                continue
-            torch.mm(y.mT, zr, out=out[k])
-            if not self._isotropic:
-                torch.mv(y.square_().mT, own, out=second[k])
-        self._add("linear", linear)
+        size = max(1, _CACHED // ((h + 1) * d))
+        parts = groupby(pairs.each(r, weighted), lambda part: part[0] // size)
+        for group, members in parts:  # as many components at a time as the cache holds
+            at = group * size
+            linear = self._buffer("linear", (min(size, k_total - at), h + 1, d)).zero_()
+            for k, (y, own, zr) in members:
+                if self._residual.steep[k] and y.dtype != torch.float64:
+                    wide = y.double()
+                    total[k] += (wide.mT @ zr.double()).mT
+                    self._sum("second", k_total, d)[k] += wide.square_().mT @ own.double()
+                    second[k] = 0.0
+                    continue
+                torch.mm(y.mT, zr, out=linear[k - at].mT)
+                if not self._isotropic:
+                    torch.mv(y.square_().mT, own, out=second[k])
+            total[at : at + size] += linear
         self._add("second", second)
 
     def _accumulate_all(self, x: Tensor, resp: Tensor) -> None:
@@ -163,7 +167,7 @@ class LowRankKernel(Kernel):
         assert found.projected is not None
         units = self._units  # the sums are held in units of the noise
         linear = torch.cat([found.projected, found.first.unsqueeze(-1)], -1)
-        self._add("linear", linear * units.unsqueeze(-1))
+        self._add("linear", (linear * units.unsqueeze(-1)).mT)
         self._add("second", found.second * units.square())
 
     @property
@@ -171,7 +175,7 @@ class LowRankKernel(Kernel):
         """The sums about the centres."""
         k, d = self.centres.shape
         h = self._rank
-        linear = self._sum("linear", k, d, h + 1)
+        linear = self._sum("linear", k, h + 1, d).mT
         linear = linear / self._units.unsqueeze(-1)
         second = self._sum("second", k, d) / self._units.square()
         return Moments(self._sum("count", k), linear[..., h], second, linear[..., :h])
