@@ -13,7 +13,8 @@ from mogul.compute.threads import n_workers, spread
 
 _SEED_ROWS = 20  # rows per cluster that seeding looks at
 _LEAST_SEED_ROWS = 2000
-_BATCH_VALUES = 2**22
+_BATCH_VALUES = 2**21
+_MOST_LOST = 1e-3  # of the inertia, to rounding of the rows' squares
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def kmeans(
     centres = kmeans_plusplus(x, n_clusters, seed)
     labels, best, inertia = _assign(batches, norms, centres)
     lost = torch.finfo(x.dtype).eps * float(norms.max()) * len(x)
-    if x.dtype != torch.float64 and lost > 0.01 * inertia > 0:
+    if x.dtype != torch.float64 and lost > _MOST_LOST * inertia:
         found = kmeans(x.double(), n_clusters, seed, iterations, tolerance)
         return Clusters(found.centres.to(x.dtype), found.labels, found.inertia)
     for _ in range(iterations):
@@ -104,12 +105,13 @@ def _assign(batches: list[Tensor], norms: Tensor, centres: Tensor) -> tuple[Tens
     def work(item: tuple[int, Tensor]) -> None:
         number, x = item
         score = torch.addmm(half, centres, x.mT, beta=-1.0)  # (K, n)
-        label = score.max(0).indices
-        found[number] = (label, (x - centres[label]).square().sum(-1))
+        best, label = score.max(0)
+        found[number] = (label, best)
 
     spread(enumerate(batches), [work] * min(n_workers(norms.device), len(batches)))
     labels = torch.cat([label for label, _ in found])
-    distance = torch.cat([distance for _, distance in found])
+    best = torch.cat([best for _, best in found])
+    distance = norms.sub(best, alpha=2.0).clamp_min_(0.0)
     return labels, distance, float(distance.sum(dtype=torch.float64))
 
 

@@ -363,27 +363,32 @@ class GaussianMixture(nn.Module):
         x = x.to(self.centres)
         labels = labels.to(self.device)
         self.origin.copy_(x.mean(0))
-        x = x - self.origin
-        variance = x.square().mean(0, dtype=torch.float64)
+        # In the order of the clusters, each of which fits the cache better than all.
+        x = x[labels.argsort(stable=True)].sub_(self.origin)
+        sizes = torch.bincount(labels, minlength=self.n_components)
+        groups = list(x.split(sizes.tolist()))
+        within = x.new_zeros(self.n_features, dtype=torch.float64)
+        between = torch.zeros_like(within)
+        generator = make_generator(seed, x.device)
+        spare = torch.randint(len(x), (self.n_components,), generator=generator, device=x.device)
+        centres = x[spare]
+        for k, group in enumerate(groups):
+            if len(group):
+                centres[k] = group.mean(0)
+                group -= centres[k]
+                within += group.square().sum(0)
+                between += len(group) * centres[k].double().square()
+        variance = (within + between) / len(x)
         _check_scale(float(variance.mean()), self.dtype)
         # What rounding makes of a constant column is not a variance.
         rounding = 8 * torch.finfo(self.dtype).eps * self.origin.double().abs()
         constant = variance <= rounding.square()
         variance = torch.where(constant, variance[~constant].mean(), variance)
         self.feature_variance.copy_(variance)
-        sizes = torch.bincount(labels, minlength=self.n_components).to(x.dtype)
-        sums = torch.zeros_like(self.centres).index_add_(0, labels, x)
-        filled = sizes.clamp_min(1).unsqueeze(-1)
-        generator = make_generator(seed, x.device)
-        spare = torch.randint(len(x), (self.n_components,), generator=generator, device=x.device)
-        self.centres.copy_(torch.where(sizes.unsqueeze(-1) > 0, sums / filled, x[spare]))
-        self.logits.copy_((sizes.clamp_min(0.5) / len(x)).log())
-        deviations = x - self.centres[labels]
-        prior = torch.maximum(deviations.square().mean(0), self.floor)
-        groups = [deviations]
-        if self.sharing == "own":
-            found = [deviations[labels == k] for k in range(self.n_components)]
-            groups = [g if len(g) else deviations for g in found]
+        self.centres.copy_(centres)
+        self.logits.copy_((sizes.to(x.dtype).clamp_min(0.5) / len(x)).log())
+        prior = torch.maximum((within / len(x)).to(self.dtype), self.floor)
+        groups = [g if len(g) else x for g in groups] if self.sharing == "own" else [x]
         members = [self.family.from_cluster(g, self.rank, self.floor, prior, seed) for g in groups]
         for name, tensor in self.family.stack(members).to_raw().items():
             self.raw[name].copy_(tensor)
