@@ -101,10 +101,14 @@ class LowRankKernel(Kernel):
             scored = self.covariance.log_prob(x, self.centres).mT
             joint.copy_(scored).add_(self.offsets.unsqueeze(-1))
             return
-        pairs, z = self._pairs = self._gather(x, component, row)
-        scratch = self._buffer("residual", tuple(pairs.y.shape))
-        distance = self._residual.distance(pairs, z[:, :-1], scratch)
-        joint[component, row] = self._const.to(x.dtype)[component, 0] - 0.5 * distance
+        parts = _in_parts(x, component, row)
+        for chosen in parts:
+            pairs, z = found = self._gather(x, *chosen)
+            scratch = self._buffer("residual", tuple(pairs.y.shape))
+            distance = self._residual.distance(pairs, z[:, :-1], scratch)
+            joint[chosen] = self._const.to(x.dtype)[chosen[0], 0] - 0.5 * distance
+            if len(parts) == 1:
+                self._pairs = found
 
     def _gather(self, x: Tensor, component: Tensor, row: Tensor) -> tuple[Pairs, Tensor]:
         """Return pairs with deviations in units of the noise, and (Vᵀ(x − μ), 1), (p, H + 1)."""
@@ -130,10 +134,12 @@ class LowRankKernel(Kernel):
             if len(row) > _MOST_PAIRS * resp.numel():
                 self._accumulate_all(x, resp if weight is None else resp * weight)
                 return
-            self._pairs = self._gather(x, component, row)
-        pairs, z = self._pairs
-        r = resp[pairs.component, pairs.row]
-        self._accumulate_pairs(pairs, z, r if weight is None else r * weight[pairs.row])
+            found = (self._gather(x, *chosen) for chosen in _in_parts(x, component, row))
+        else:
+            found = iter([self._pairs])
+        for pairs, z in found:
+            r = resp[pairs.component, pairs.row]
+            self._accumulate_pairs(pairs, z, r if weight is None else r * weight[pairs.row])
 
     def _accumulate_pairs(self, pairs: Pairs, z: Tensor, r: Tensor) -> None:
         (k_total, d), h = self.centres.shape, self._rank
@@ -179,6 +185,12 @@ class LowRankKernel(Kernel):
         linear = linear / self._units.unsqueeze(-1)
         second = self._sum("second", k, d) / self._units.square()
         return Moments(self._sum("count", k), linear[..., h], second, linear[..., :h])
+
+
+def _in_parts(x: Tensor, component: Tensor, row: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Split pairs, so that the memory for their rows does not grow with how many overlap."""
+    most = 2 * len(x)
+    return list(zip(component.split(most), row.split(most), strict=True))
 
 
 class _Residual:
