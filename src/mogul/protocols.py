@@ -217,3 +217,63 @@ class HasMoments(Protocol):
     def start(self, x: Tensor, labels: Tensor, seed: int) -> None:
         """Set all parameters from hard assignments `labels` (n,) of rows (n, D)."""
         ...
+
+
+class HasLogJoint(Protocol):
+    """A module p(x, z) with latents that particles can stand for."""
+
+    particles: Any
+    training_state: dict[str, Tensor]
+    training: bool
+
+    @property
+    def n_latents(self) -> int:
+        """Latent dimension d."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the parameters."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        ...
+
+    @property
+    def prior(self) -> Any:
+        """The prior over latents, a density that can be sampled."""
+        ...
+
+    def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return log p(x, z) in nats, (..., n), of rows (n, D) and latents (..., n, d)."""
+        ...
+
+    def maximise_prior(self, particles: Tensor) -> list[str]:
+        """Make one EM step of a prior that learns so; return what to tell."""
+        ...
+
+    def maximise(self, x: Tensor, z: Tensor) -> list[str]:
+        """Set all that is learned to its maximiser given latents (N, n, d) of rows (n, D)."""
+        ...
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield the parameters."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Yield the parameters with their names."""
+        ...
+
+    def modules(self) -> Iterator[torch.nn.Module]:
+        """Yield the modules it is made of."""
+        ...
+
+    def train(self, mode: bool = True) -> Any:
+        """Use statistics of the batch where a network has any."""
+        ...
+
+    def eval(self) -> Any:
+        """Use statistics of all data."""
+        ...

@@ -5,21 +5,51 @@ from mogul.algorithms.batched import BatchedFit, fit_batched
 from mogul.algorithms.em import EM
 from mogul.algorithms.gradient import Gradient
 from mogul.algorithms.initialise import initialise
+from mogul.algorithms.particle_algorithms import (
+    PARTICLE_ALGORITHMS,
+    PRESETS,
+    Preset,
+    abp,
+    coin,
+    momentum,
+    pga,
+    pmga,
+    pqn,
+    short_run,
+    soul,
+)
+from mogul.algorithms.particles import Chain, Particles, estimated_seconds
 from mogul.algorithms.scoring import default_batch_size, log_likelihoods, mean_log_likelihood
 from mogul.algorithms.split_merge import Move, split_and_merge
+from mogul.algorithms.variational import Amortised
 
 __all__ = [
     "EM",
+    "PARTICLE_ALGORITHMS",
+    "PRESETS",
+    "Amortised",
     "BatchedFit",
+    "Chain",
     "Fit",
     "Gradient",
     "Move",
+    "Particles",
+    "Preset",
     "StopReason",
+    "abp",
+    "coin",
     "default_batch_size",
+    "estimated_seconds",
     "fit",
     "fit_batched",
     "initialise",
     "log_likelihoods",
     "mean_log_likelihood",
+    "momentum",
+    "pga",
+    "pmga",
+    "pqn",
+    "short_run",
+    "soul",
     "split_and_merge",
 ]

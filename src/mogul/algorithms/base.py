@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mogul.algorithms.scoring import mean_log_likelihood
@@ -36,15 +36,16 @@ class StopReason(enum.Enum):
 class Pass:
     """One pass over the data, told by an algorithm.
 
-    `log_likelihood` is the mean per row in nats; `objective` what the algorithm raises, the same
-    plus any penalty per row; `disturbed` says that parameters were set by other means, so that the
-    objective may fall.
+    `log_likelihood` is the mean per row in nats, None where it is not tractable; `objective` what
+    the algorithm raises, the same plus any penalty per row; `disturbed` says that parameters were
+    set by other means, so that the objective may fall; `figures` what else to keep in the history.
     """
 
-    log_likelihood: float
+    log_likelihood: float | None
     events: list[str]
     objective: float
     disturbed: bool
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 class Algorithm(Protocol):
@@ -56,7 +57,10 @@ class Algorithm(Protocol):
     monotone: bool
 
     def init(self, model: Any, source: Source, passes: int) -> Any:
-        """Check model and source, and return the algorithm's state for so many passes at most."""
+        """Check model and source, and return the algorithm's state for so many passes at most.
+
+        A state whose `done` tells of passes made before goes on after these.
+        """
         ...
 
     def step(
@@ -98,7 +102,7 @@ def fit(
         model: what to fit, in place.
         source: the data.
         algorithm: how, for example `EM()`.
-        passes: largest number of passes over the data.
+        passes: largest number of passes over the data, with those of a fit that this goes on with.
         tolerance: stop when a pass raises the objective by less, in nats per row and feature;
             zero never stops early, and neither do algorithms that are not monotone.
         validation: held-out data to score at every pass.
@@ -120,7 +124,7 @@ def fit(
     state = algorithm.init(model, source, passes)
     history: list[dict[str, Any]] = []
     reason, disturbed = StopReason.PASS_LIMIT, False
-    for number in range(1, passes + 1):
+    for number in range(getattr(state, "done", 0) + 1, passes + 1):
         since = time.perf_counter()
         held_out = None if validation is None else mean_log_likelihood(model(), validation)
         state, done = algorithm.step(model, source, state, seen or (lambda n: None))
@@ -131,6 +135,7 @@ def fit(
             "validation": held_out,
             "seconds": time.perf_counter() - since,
             "events": done.events,
+            **done.figures,
         })
         if callback is not None:
             callback(history[-1])

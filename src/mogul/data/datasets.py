@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from mogul.data.files import read_csv, read_idx, read_npy, read_npz
-from mogul.data.images import Size, read_images
+from mogul.data.images import Size, read_images, reshaped
 from mogul.data.pixels import PixelScale
 from mogul.data.sources import ArraySource
 from mogul.errors import InputError
@@ -40,8 +40,8 @@ def open_source(
             idx or zip file or a folder of images; or a known data set, `digits`, `mnist`,
             `fashion-mnist` or `celeba`, with `:train` (the default) or `:test` after it. All but
             digits are read from the folder that the environment variable MOGUL_DATA names.
-        crop: height and width of a central crop of image files.
-        size: height and width to resize image files to, after the crop.
+        crop: height and width of a central crop of image files, digits or MNIST.
+        size: height and width to resize them to, after the crop.
         columns: names of the columns of a CSV file to read; default all.
         colour: decode image files in colour or grey; None does as the first image is.
         dequantise: add uniform noise to integer pixels, so that densities bound probabilities;
@@ -151,7 +151,21 @@ def _digits(split: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, in
     images = load_digits().images.astype(np.uint8)  # pyright: ignore[reportAttributeAccessIssue]
     images = images[np.random.default_rng(0).permutation(len(images))]
     cut = int(0.8 * len(images))
-    return (images[:cut] if split == "train" else images[cut:]), 17
+    part = images[:cut] if split == "train" else images[cut:]
+    return _grey(part, name="digits", **picture_options), 17
+
+
+def _grey(
+    images: np.ndarray, name: str, crop: Size | None, size: Size | None, colour: bool | None
+) -> np.ndarray:
+    """Crop and resize images that have no colour.
+
+    Raises:
+        InputError: if colour is asked for.
+    """
+    if colour:
+        raise InputError(f"The images of {name} are grey; leave the option --colour out.")
+    return reshaped(images, crop, size)
 
 
 def _idx_set(folder: str) -> Callable[[str, dict[str, Any]], tuple[np.ndarray, int]]:
@@ -163,7 +177,7 @@ def _idx_set(folder: str) -> Callable[[str, dict[str, Any]], tuple[np.ndarray, i
                 f"{_folder(folder)} has no file {stem}-images-idx3-ubyte, plain or .gz; put it "
                 "there."
             )
-        return read_idx(found[0]), 256
+        return _grey(read_idx(found[0]), name=folder, **picture_options), 256
 
     return read
 

@@ -68,6 +68,30 @@ def read_images(
     return out
 
 
+def reshaped(pixels: np.ndarray, crop: Size | None, size: Size | None) -> np.ndarray:
+    """Crop and resize images held as an array, as `read_images` does those in files.
+
+    Args:
+        pixels: (n, height, width) or (n, height, width, 3), uint8.
+        crop: height and width of a central crop, taken first.
+        size: height and width to resize to, taken second (antialiased).
+
+    Returns:
+        the images as they were if neither is given.
+
+    Raises:
+        InputError: if the images are smaller than the crop.
+    """
+    if crop is None and size is None:
+        return pixels
+
+    def change(number: int) -> np.ndarray:
+        return _change(Image.fromarray(pixels[number]), f"number {number}", crop, size)
+
+    with ThreadPoolExecutor() as pool:
+        return np.stack(list(pool.map(change, range(len(pixels)))))
+
+
 def _list_folder(path: Path) -> tuple[list[str], Callable[[str], bytes]]:
     names = [str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()]
     return names, lambda name: (path / name).read_bytes()
@@ -122,6 +146,10 @@ def _decode(
         raise InputError(
             f"Image {name} cannot be decoded ({error}); replace or remove it."
         ) from error
+    return _change(image, name, crop, size)
+
+
+def _change(image: Image.Image, name: str, crop: Size | None, size: Size | None) -> np.ndarray:
     if crop is not None:
         image = _centre_crop(image, crop, name)
     if size is not None:

@@ -6,19 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mogul.compute.checkpoint import load_tensors, save_tensors
 from mogul.distributions import Prior
 from mogul.errors import InputError
+from mogul.models.decoder import LatentVariableModel
 from mogul.models.gaussian_mixture import GaussianMixture
 
+_TRAINING = "training/"  # before the names of what a fit needs to go on
 _FORMAT = 1
 
 
 def save_model(
-    path: str | Path, model: GaussianMixture, extra: dict[str, Any] | None = None
+    path: str | Path,
+    model: GaussianMixture | LatentVariableModel,
+    extra: dict[str, Any] | None = None,
 ) -> None:
     """Write a model atomically; an interrupted save leaves the old file as it was.
+
+    With a latent-variable model go its particles and the state of its fit, so that this can go on.
 
     Args:
         path: the file to write.
@@ -32,18 +39,23 @@ def save_model(
         raise InputError(
             f"A {type(path).__name__} came as the path; write save_model(path, model)."
         )
-    if type(model) is not GaussianMixture:
+    if not isinstance(model, LatentVariableModel) and type(model) is not GaussianMixture:
         raise InputError(
             f"A {type(model).__name__} cannot be written; write its as_gaussian_mixture()."
         )
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    config = {"format": _FORMAT, "model": "gaussian-mixture", "arguments": model.config()}
-    save_tensors(Path(path), tensors, config | {"extra": extra or {}})
+    tensors = dict(model.state_dict())
+    if isinstance(model, LatentVariableModel):
+        tensors |= {_TRAINING + name: t for name, t in model.training_state.items()}
+    kind = "decoder" if isinstance(model, LatentVariableModel) else "gaussian-mixture"
+    config = {"format": _FORMAT, "model": kind, "arguments": model.config(), "extra": extra or {}}
+    # Cloned, because what shares memory cannot be written.
+    copies = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
+    save_tensors(Path(path), copies, config)
 
 
 def load_model(
     path: str | Path, device: torch.device | str = "cpu"
-) -> tuple[GaussianMixture, dict[str, Any]]:
+) -> tuple[GaussianMixture | LatentVariableModel, dict[str, Any]]:
     """Read a model written by `save_model`; no code in the file is run.
 
     Args:
@@ -63,12 +75,8 @@ def load_model(
                 f"{path} has model format {config['format']}, and this version reads format "
                 f"{_FORMAT}; install a mogul version that knows it."
             )
-        arguments = dict(config["arguments"])
-        arguments["dtype"] = getattr(torch, arguments["dtype"])
-        if arguments["prior"] is not None:
-            arguments["prior"] = Prior(**arguments["prior"])
-        model = GaussianMixture(**arguments)
-        model.load_state_dict(tensors)
+        read = {"gaussian-mixture": _mixture, "decoder": _decoder}[config["model"]]
+        model = read(dict(config["arguments"]), tensors)
     except InputError:
         raise
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
@@ -77,3 +85,26 @@ def load_model(
             "`mogul fit`."
         ) from error
     return model.to(device), config.get("extra", {})
+
+
+def _mixture(arguments: dict[str, Any], tensors: dict[str, Tensor]) -> GaussianMixture:
+    arguments["dtype"] = getattr(torch, arguments["dtype"])
+    if arguments["prior"] is not None:
+        arguments["prior"] = Prior(**arguments["prior"])
+    model = GaussianMixture(**arguments)
+    model.load_state_dict(tensors)
+    return model
+
+
+def _decoder(arguments: dict[str, Any], tensors: dict[str, Tensor]) -> LatentVariableModel:
+    model = LatentVariableModel.from_config(arguments)
+    own = {name: t for name, t in tensors.items() if not name.startswith(_TRAINING)}
+    model.particles = own.pop("particles", None)
+    model.load_state_dict(own, strict=False)
+    missing = set(model.state_dict()) - set(own) - {"particles"}
+    if missing:
+        raise KeyError(*missing)
+    model.training_state = {
+        name.removeprefix(_TRAINING): t for name, t in tensors.items() if name.startswith(_TRAINING)
+    }
+    return model.eval()

@@ -1,0 +1,152 @@
+"""Particle algorithms by name, and the presets of published runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mogul.algorithms.particle_moves import (
+    Ascent,
+    Coin,
+    HeavyBall,
+    Langevin,
+    SteinCoin,
+    Underdamped,
+)
+from mogul.algorithms.particle_parameters import ByGradient, ByMaximiser, ByNewton
+from mogul.algorithms.particles import Chain, Particles
+
+
+def pga(
+    step_size: float = 1e-4, rate: float = 1e-3, smoothing: float | None = 0.1, **settings: Any
+) -> Particles:
+    """Particle gradient ascent (PGA; PGD of the negative), Kuntz, Lim & Johansen (2023).
+
+    Args:
+        step_size: h, of particles and of parameters.
+        rate: λ, of the parameters besides.
+        smoothing: of RMSprop's scaling; None for none.
+        settings: of `Particles`.
+    """
+    move = Ascent(step_size, rate, smoothing)
+    return Particles(Langevin(step_size), ByGradient(move), **settings)
+
+
+def pqn(step_size: float = 0.1, **settings: Any) -> Particles:
+    """Particle quasi-Newton (PQN), Kuntz, Lim & Johansen (2023): for few parameters."""
+    return Particles(Langevin(step_size), ByNewton(step_size), **settings)
+
+
+def pmga(step_size: float = 0.1, **settings: Any) -> Particles:
+    """Particle marginal gradient ascent (PMGA), Kuntz, Lim & Johansen (2023).
+
+    For models whose parameters have a closed-form maximiser given latents. A batch must hold all
+    rows, so that it is that of all.
+    """
+    settings.setdefault("batch_size", 2**31)
+    return Particles(Langevin(step_size), ByMaximiser(), **settings)
+
+
+def soul(
+    step_size: float = 1e-4,
+    rate: float = 1e-3,
+    smoothing: float | None = 0.1,
+    moves: int = 10,
+    **settings: Any,
+) -> Particles:
+    """Stochastic optimisation by unadjusted Langevin (SOUL), De Bortoli et al. (2021).
+
+    One chain per row makes `moves` steps, and the gradient is averaged over them.
+    """
+    move = Ascent(step_size, rate, smoothing)
+    chain = Chain(moves, average=True)
+    settings.setdefault("n_particles", 1)
+    return Particles(Langevin(step_size), ByGradient(move), chain=chain, **settings)
+
+
+def short_run(
+    step_size: float = 1e-4,
+    rate: float = 1e-3,
+    smoothing: float | None = 0.1,
+    moves: int = 20,
+    **settings: Any,
+) -> Particles:
+    """Short-run MCMC, Nijkamp et al. (2020): chains begin anew at draws from the prior."""
+    move = Ascent(step_size, rate, smoothing)
+    chain = Chain(moves, restart=True)
+    settings.setdefault("n_particles", 1)
+    return Particles(Langevin(step_size), ByGradient(move), chain=chain, **settings)
+
+
+def abp(
+    step_size: float = 1e-4,
+    rate: float = 1e-3,
+    smoothing: float | None = 0.1,
+    moves: int = 20,
+    **settings: Any,
+) -> Particles:
+    """Alternating back-propagation, Han et al. (2017): one chain per row that never begins anew."""
+    move = Ascent(step_size, rate, smoothing)
+    settings.setdefault("n_particles", 1)
+    return Particles(Langevin(step_size), ByGradient(move), chain=Chain(moves), **settings)
+
+
+def momentum(
+    step_size: float = 1e-2,
+    rate: float = 1e-3,
+    smoothing: float | None = 0.1,
+    friction: float = 10.0,
+    **settings: Any,
+) -> Particles:
+    """Momentum particle descent, Lim et al. (2024): particles and parameters with velocities."""
+    move = HeavyBall(step_size, friction, rate, smoothing)
+    return Particles(Underdamped(step_size, friction), ByGradient(move), **settings)
+
+
+def coin(**settings: Any) -> Particles:
+    """Tuning-free coin updates, Sharrock, Dodd & Nemeth (2024): no step size at all."""
+    return Particles(SteinCoin(), ByGradient(Coin()), **settings)
+
+
+PARTICLE_ALGORITHMS: dict[str, Callable[..., Particles]] = {
+    "pga": pga,
+    "pqn": pqn,
+    "pmga": pmga,
+    "soul": soul,
+    "short-run": short_run,
+    "abp": abp,
+    "momentum": momentum,
+    "coin": coin,
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of a run: data, model, and algorithm.
+
+    `scale` is σ on pixels in (0, 1): half of the figure for pixels in (−1, 1).
+    """
+
+    data: str
+    rows: int
+    latents: int
+    scale: float
+    passes: int
+    step_size: float
+    rate: float
+    which: str
+    width: int = 64
+    particles: int = 10
+    batch_size: int = 128
+    smoothing: float = 0.1
+    warm_up: int = 0
+    burn_in: float = 1.0
+
+
+PRESETS = {
+    "mnist-note": Preset("mnist", 10_000, 10, 0.15, 35, 1e-4, 1e-3, "full"),
+    "celeba-note": Preset("celeba", 40_000, 64, 0.15, 12, 1e-4, 2.5e-4, "full"),
+    "mnist-paper": Preset("mnist", 10_000, 64, 0.005, 100, 1e-3, 1e-4, "batch"),
+    "celeba-paper": Preset("celeba", 40_000, 64, 0.005, 100, 1e-3, 2.5e-5, "batch"),
+}

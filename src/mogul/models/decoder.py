@@ -1,0 +1,225 @@
+"""LatentVariableModel: a prior over latents, a decoder, and noise about what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mogul.distributions import Isotropic, Mixture
+from mogul.errors import InputError
+from mogul.models.gaussian_mixture import GaussianMixture
+from mogul.models.likelihoods import LIKELIHOODS, GaussianLikelihood, Likelihood
+from mogul.models.networks import DECODERS
+
+_PRIOR_ROWS = 16_384
+_LEARNINGS = ("fixed", "em", "gradient")
+
+
+class LatentVariableModel(nn.Module):
+    r"""$p(x, z) = p(z)\,p(x \mid f(z))$ with a mixture of Gaussians as prior, or a standard normal.
+
+    Args:
+        decoder: f, from latents (n, d) to rows (n, D).
+        n_latents: latent dimension d.
+        feature_shape: shape of one row before it is flattened.
+        likelihood: how data scatter about f(z); default: Gaussian of scale 0.1.
+        prior: a `GaussianMixture` over latents, started or loaded; None for the standard normal.
+        prior_learning: "fixed"; "em": every step of a fit is an EM step of the prior on the
+            particles; or "gradient": its parameters move with those of the decoder.
+
+    Raises:
+        InputError: if the prior is over another number of latents.
+
+    Example:
+        >>> from mogul.models import LatentVariableModel, LinearDecoder
+        >>> model = LatentVariableModel(LinearDecoder(2, (64,)), 2, (64,))
+        >>> model.sample(5, seed=0).shape
+        torch.Size([5, 64])
+    """
+
+    particles: Tensor | None  # (M, N, d): N latents for each of M rows, once a fit has made them
+    _like: Tensor
+    # What a fit needs besides to go on where it stopped, by name.
+    training_state: dict[str, Tensor]
+
+    def __init__(
+        self,
+        decoder: nn.Module,
+        n_latents: int,
+        feature_shape: Sequence[int],
+        likelihood: Likelihood | None = None,
+        prior: GaussianMixture | None = None,
+        prior_learning: str = "fixed",
+    ) -> None:
+        """Put the parts together; there are no particles until a fit makes some.
+
+        Raises:
+            InputError: as the class says.
+        """
+        super().__init__()
+        if prior is not None and prior.n_features != n_latents:
+            raise InputError(
+                f"The prior is over {prior.n_features} latents and the decoder takes {n_latents}; "
+                "build both with the same number."
+            )
+        if prior_learning not in _LEARNINGS or (prior is None and prior_learning != "fixed"):
+            raise InputError(
+                f"prior_learning is '{prior_learning}' with {'a' if prior else 'no'} mixture prior;"
+                f" choose one of {', '.join(_LEARNINGS)}, and give a prior to learn."
+            )
+        self.decoder = decoder
+        self.n_latents = n_latents
+        self.feature_shape = tuple(feature_shape)
+        self.likelihood = GaussianLikelihood() if likelihood is None else likelihood
+        self.prior_model = prior
+        self.prior_learning = prior_learning
+        if prior is not None and prior_learning != "gradient":
+            prior.requires_grad_(False)
+        self.register_buffer("particles", None)
+        self.register_buffer("_like", torch.zeros(()), persistent=False)
+        self.training_state: dict[str, Tensor] = {}
+
+    @property
+    def n_features(self) -> int:
+        """Number of features D."""
+        return int(torch.Size(self.feature_shape).numel())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the parameters."""
+        return self._like.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self._like.device
+
+    @property
+    def prior(self) -> Mixture:
+        """The prior over latents as a value."""
+        if self.prior_model is not None:
+            return self.prior_model()
+        like = {"dtype": self.dtype, "device": self.device}
+        one = Isotropic.of(torch.ones(1, **like), self.n_latents)
+        return Mixture(torch.zeros(1, **like), torch.zeros(1, self.n_latents, **like), one)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters of decoder, likelihood and prior that a fit learns."""
+        count = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        if self.prior_learning == "em" and self.prior_model is not None:
+            count += self.prior_model.n_parameters
+        return count
+
+    def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return log p(x, z) in nats, (n,), of rows (n, D) and latents (n, d).
+
+        Latents may have leading dimensions, such as (N, n, d); missing features do not count.
+        """
+        flat = z.reshape(-1, self.n_latents)
+        output = self.decoder(flat).view(*z.shape[:-1], -1)
+        prior = self.prior.log_prob(flat).view(z.shape[:-1])
+        return self.likelihood.log_prob(x, output) + prior
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return E[x | z], rows (..., D), of latents (..., d)."""
+        flat = z.reshape(-1, self.n_latents).to(self.dtype)
+        return self.likelihood.mean(self.decoder(flat)).view(*z.shape[:-1], -1)
+
+    def sample(
+        self, n: int, seed: int, latents: Mixture | None = None, noise: bool = False
+    ) -> Tensor:
+        """Draw rows (n, D).
+
+        Args:
+            n: how many.
+            seed: seed of the draws.
+            latents: where latents come from; default: the prior.
+            noise: whether to scatter data about the decoder's output, as the likelihood says.
+        """
+        source = self.prior if latents is None else latents
+        z = source.sample((n,), seed=seed).to(self.dtype)
+        output = torch.cat([self.decoder(part) for part in z.split(1024)])
+        return self.likelihood.sample(output, seed + 1) if noise else self.likelihood.mean(output)
+
+    @torch.no_grad()
+    def maximise_prior(self, particles: Tensor) -> list[str]:
+        """Make one EM step of the prior on particles (..., d); return what to tell."""
+        if self.prior_model is None or self.prior_learning != "em":
+            return []
+        kernel = self.prior_model.expectation(gaps=False)
+        for part in particles.reshape(-1, self.n_latents).split(_PRIOR_ROWS):
+            kernel.expect(part)
+        return self.prior_model.maximise(kernel.moments)
+
+    @torch.no_grad()
+    def maximise(self, x: Tensor, z: Tensor) -> list[str]:
+        """Set all that is learned to its maximiser given latents z (N, n, d) of rows x (n, D).
+
+        Raises:
+            InputError: if there is none in closed form: it takes a linear decoder, or one without
+                parameters, and Gaussian noise.
+        """
+        decoder, noise = self.decoder, self.likelihood
+        learned = any(p.requires_grad for p in decoder.parameters())
+        solvable = isinstance(decoder, nn.Linear) or not learned
+        if not solvable or not isinstance(noise, GaussianLikelihood):
+            raise InputError(
+                f"A {type(decoder).__name__} with {noise.name} noise has no maximiser in closed "
+                "form; use a linear decoder with Gaussian noise, or a gradient algorithm (pga)."
+            )
+        if isinstance(decoder, nn.Linear) and learned:
+            ones = z.new_ones(*z.shape[:-1], 1)
+            inputs = torch.cat([z, ones], -1).reshape(-1, self.n_latents + 1).double()
+            targets = x.expand(*z.shape[:-1], -1).reshape(-1, x.shape[-1]).double()
+            found = torch.linalg.lstsq(inputs, targets).solution.to(x.dtype)
+            decoder.weight.copy_(found[:-1].mT)
+            decoder.bias.copy_(found[-1])
+        if noise.learn:
+            noise.log_scale.copy_((x - decoder(z)).square().mean().sqrt().log())
+        return self.maximise_prior(z)
+
+    def config(self) -> dict[str, Any]:
+        """Return what rebuilds this model, as JSON types.
+
+        Raises:
+            InputError: if the decoder is not one that this library knows how to build.
+        """
+        names = {cls: name for name, cls in DECODERS.items()}
+        if type(self.decoder) not in names:
+            raise InputError(
+                f"A model with a {type(self.decoder).__name__} as decoder cannot be written as a "
+                f"file; keep its state_dict(), or use one of: {', '.join(DECODERS)}."
+            )
+        decoder: Any = self.decoder
+        return {
+            "decoder": names[type(decoder)],
+            "decoder_arguments": decoder.config(),
+            "likelihood": self.likelihood.name,
+            "likelihood_arguments": self.likelihood.config(),
+            "prior": None if self.prior_model is None else self.prior_model.config(),
+            "prior_learning": self.prior_learning,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> LatentVariableModel:
+        """Rebuild a model from its `config`, with fresh parameters."""
+        arguments = config["decoder_arguments"]
+        prior = config["prior"]
+        if prior is not None:
+            prior = GaussianMixture(
+                **prior | {"prior": None, "dtype": getattr(torch, prior["dtype"])}
+            )
+        model = cls(
+            DECODERS[config["decoder"]](**arguments),
+            arguments["n_latents"],
+            arguments["feature_shape"],
+            LIKELIHOODS[config["likelihood"]](**config["likelihood_arguments"]),
+            prior,
+            config["prior_learning"],
+        )
+        return model.to(getattr(torch, config["dtype"]))

@@ -1,0 +1,162 @@
+"""Networks between latents and data: what a latent-variable model is built from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mogul.errors import InputError
+
+_BASE = 16  # side of the smallest maps
+_MAPS = 4  # how many of them the latents are spread over
+
+
+class LinearDecoder(nn.Linear):
+    """f(z) = W z + b: with Gaussian noise, probabilistic principal component analysis.
+
+    Args:
+        n_latents: latent dimension d.
+        feature_shape: shape of one row of the data.
+    """
+
+    def __init__(self, n_latents: int, feature_shape: Sequence[int]) -> None:
+        """Allocate W (D, d) and b (D,)."""
+        super().__init__(n_latents, math.prod(feature_shape))
+        self._config = {"n_latents": n_latents, "feature_shape": list(feature_shape)}
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor arguments, as JSON types."""
+        return self._config
+
+
+class _Residual(nn.Module):
+    """x + GELU(BN(conv3(GELU(BN(conv5(x)))))), at the same size."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 5, padding=2), nn.BatchNorm2d(width), nn.GELU(),
+            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.GELU(),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class ConvDecoder(nn.Module):
+    """Latents to images of 32×32 pixels in (0, 1), by the network of Kuntz, Lim & Johansen (2023).
+
+    A linear layer to 4×16×16, a transposed convolution to `width` channels, two residual blocks,
+    and a transposed convolution to 32×32; batch normalisation and GELU between. The last layer's
+    tanh, in (−1, 1), is moved to the unit interval that pixels live in here.
+
+    Args:
+        n_latents: latent dimension d.
+        feature_shape: (32, 32) for grey images, (32, 32, 3) for colour; rows are flattened so.
+        width: channels inside; 64 in the paper.
+
+    Raises:
+        InputError: for images of another size.
+
+    Example:
+        >>> import torch
+        >>> from mogul.models import ConvDecoder
+        >>> ConvDecoder(10, (32, 32))(torch.zeros(5, 10)).shape
+        torch.Size([5, 1024])
+    """
+
+    def __init__(self, n_latents: int, feature_shape: Sequence[int], width: int = 64) -> None:
+        """Build the layers.
+
+        Raises:
+            InputError: as the class says.
+        """
+        super().__init__()
+        self.channels = image_channels(feature_shape, 2 * _BASE)
+        self._config = {
+            "n_latents": n_latents, "feature_shape": list(feature_shape), "width": width,
+        }  # fmt: skip
+        n_units = _MAPS * _BASE * _BASE
+        self.spread = nn.Sequential(
+            nn.Linear(n_latents, n_units), nn.BatchNorm1d(n_units), nn.GELU()
+        )
+        self.body = nn.Sequential(
+            nn.ConvTranspose2d(_MAPS, width, 5, padding=2, bias=False),
+            nn.BatchNorm2d(width),
+            nn.GELU(),
+            _Residual(width),
+            _Residual(width),
+            nn.ConvTranspose2d(width, self.channels, 4, stride=2, padding=1),
+        )
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor arguments, as JSON types."""
+        return self._config
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Decode latents (n, d) to rows (n, 1024 · channels)."""
+        maps = self.spread(z).view(-1, _MAPS, _BASE, _BASE)
+        # Convolutions are faster with the channels of a pixel side by side.
+        images = self.body(maps.contiguous(memory_format=torch.channels_last))
+        return images.tanh().add(1).mul(0.5).permute(0, 2, 3, 1).reshape(len(z), -1)
+
+
+class ConvEncoder(nn.Module):
+    """Images of 32×32 pixels to the mean and log-variance of a Gaussian over latents.
+
+    Four strided convolutions with batch normalisation and GELU, and a linear layer.
+
+    Args:
+        n_latents: latent dimension d.
+        feature_shape: (32, 32) or (32, 32, 3).
+        width: channels of the first layer.
+
+    Raises:
+        InputError: for images of another size.
+    """
+
+    def __init__(self, n_latents: int, feature_shape: Sequence[int], width: int = 32) -> None:
+        """Build the layers.
+
+        Raises:
+            InputError: as the class says.
+        """
+        super().__init__()
+        self.channels = image_channels(feature_shape, 2 * _BASE)
+        widths = [self.channels, width, 2 * width, 4 * width]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)]
+            layers += [nn.BatchNorm2d(after), nn.GELU()]
+        self.body = nn.Sequential(*layers, nn.Flatten())
+        self.head = nn.Linear(4 * width * (_BASE // 4) ** 2, 2 * n_latents)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode rows (n, 1024 · channels) as mean and log-variance, (n, d) each."""
+        side = 2 * _BASE
+        images = (2 * x - 1).view(-1, side, side, self.channels).permute(0, 3, 1, 2)
+        mean, log_variance = self.head(self.body(images)).chunk(2, -1)
+        return mean, log_variance
+
+
+def image_channels(feature_shape: Sequence[int], side: int) -> int:
+    """Return the channels of square images of a given side.
+
+    Raises:
+        InputError: if rows are not such images.
+    """
+    shape = tuple(feature_shape)
+    if shape[:2] != (side, side) or shape[2:] not in ((), (1,), (3,)):
+        raise InputError(
+            f"Rows of shape {shape} came; the convolutional decoder makes images of {side}×{side} "
+            f"pixels: bring them to that size (`--size {side}x{side}`), or use the linear decoder."
+        )
+    return shape[2] if len(shape) == 3 else 1
+
+
+DECODERS: dict[str, type[nn.Module]] = {"conv": ConvDecoder, "linear": LinearDecoder}
