@@ -96,7 +96,12 @@ class FitProgress:
 
     def passed(self, row: dict[str, Any]) -> None:
         """Show what a pass reached."""
-        reached = f"{row['log_likelihood']:,.3f} nats per row"
+        if row["log_likelihood"] is None:
+            reached = f"log p(x, z) {row['objective']:,.3f} nats per row"
+        else:
+            reached = f"{row['log_likelihood']:,.3f} nats per row"
+        if "movement" in row:
+            reached += f", particles moved {row['movement']:.3f}"
         if row["validation"] is not None:
             reached += f", held out {row['validation']:,.3f}"
         self._bar.update(self._task, number=row["pass"] + 1, reached=reached)

@@ -9,6 +9,7 @@ import typer
 
 from mogul.cli import options
 from mogul.cli.console import FitProgress, check_output, command_line, err, show
+from mogul.cli.fit_decoder import Choices, fit_decoder, image_size, settings
 
 if TYPE_CHECKING:
     from mogul.data import ArraySource
@@ -38,7 +39,7 @@ def fit(
         str,
         typer.Option(
             help="Covariance family: full (gmm), diagonal, isotropic, ppca (mppca) or "
-            "factor-analysis (mfa)."
+            "factor-analysis (mfa); or decoder, a neural network."
         ),
     ] = "ppca",
     components: Annotated[int, typer.Option(help="Number of Gaussians.")] = 10,
@@ -51,7 +52,12 @@ def fit(
     sharing: Annotated[
         str, typer.Option(help="Covariances: own (one each), shared (one for all), or constant.")
     ] = "own",
-    passes: Annotated[int, typer.Option(help="Most passes over the data.")] = 30,
+    passes: Annotated[
+        int | None,
+        typer.Option(
+            help="Most passes over the data; default 30, or the preset's.", show_default=False
+        ),
+    ] = None,
     tolerance: Annotated[
         float, typer.Option(help="Stop when a pass gains less, in nats per feature; 0 never does.")
     ] = 1e-6,
@@ -84,12 +90,23 @@ def fit(
     limit: Annotated[
         int | None, typer.Option(help="Take the first rows only.", show_default=False)
     ] = None,
+    algorithm: options.Algorithm = None,
+    preset: options.PresetName = None,
+    decoder: options.Decoder = "conv",
+    likelihood: options.LikelihoodName = "gaussian",
+    latents: options.Latents = None,
+    particles: options.NParticles = None,
+    scale: options.Scale = None,
+    width: options.Width = None,
+    step_size: options.StepSize = None,
+    rate: options.Rate = None,
+    resume: options.Resume = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     json: options.Json = False,
 ) -> None:
-    """Fit a mixture of Gaussians to DATA and write it to a file."""
+    """Fit a mixture of Gaussians, or a neural decoder, to DATA and write it to a file."""
     import mogul
     from mogul.algorithms import mean_log_likelihood
     from mogul.compute.backend import resolve_device, resolve_dtype
@@ -98,6 +115,19 @@ def fit(
     from mogul.evaluation import bits_per_dim
 
     check_output(output, (), data, test)
+    if model == "decoder":
+        choices = Choices(
+            algorithm, preset, decoder, likelihood, latents, particles, scale, width, step_size,
+            rate, resume,
+        )  # fmt: skip
+        chosen, side = settings(choices, passes, limit), image_size(data, decoder)
+        source = mogul.open_source(
+            data, limit=chosen.rows, crop=_size(crop), size=_size(size) or side,
+            colour=colour, dequantise=False, columns=options.listed(columns), seed=seed,
+        )  # fmt: skip
+        fit_decoder(source, output, choices, chosen, seed, device, json)
+        return
+    _refuse_decoder_options(algorithm, preset, resume)
     family(model)  # an unknown name is told before the data are read
     reading: dict[str, Any] = {
         "crop": _size(crop), "size": _size(size), "colour": colour, "dequantise": dequantise,
@@ -114,9 +144,10 @@ def fit(
     if not json:
         err.print(f"{len(source):,} rows of shape {source.feature_shape}; starting by {start} …")
     mogul.initialise(mixture, source, start, n_init, seed)
-    with FitProgress(passes, len(source), quiet=json) as progress:
+    most = 30 if passes is None else passes
+    with FitProgress(most, len(source), quiet=json) as progress:
         fitted = mogul.fit(
-            mixture, source, mogul.EM(), passes=passes, tolerance=tolerance, validation=held_out,
+            mixture, source, mogul.EM(), passes=most, tolerance=tolerance, validation=held_out,
             callback=progress.passed, seen=progress.seen,
         )  # fmt: skip
     mixture.requires_grad_(False)
@@ -131,6 +162,21 @@ def fit(
     }  # fmt: skip
     figures = keep(output, mixture, source, fitted.history, figures)
     show(f"{output}", figures | {"advice": fitted.reason.advice}, json)
+
+
+def _refuse_decoder_options(algorithm: str | None, preset: str | None, resume: bool) -> None:
+    """Refuse what only decoders have.
+
+    Raises:
+        InputError: if any of it came.
+    """
+    from mogul.errors import InputError
+
+    if algorithm not in (None, "em") or preset is not None or resume:
+        raise InputError(
+            "--algorithm, --preset and --resume are for decoders; add --model decoder, or leave "
+            "them out: mixtures are fitted by em."
+        )
 
 
 def keep(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,6 +40,34 @@ Rows = Annotated[
 ]  # fmt: skip
 Picture = Annotated[
     Path, typer.Option("-o", "--output", help="A .png picture or .npy array to write.")
+]
+
+
+def _text(help_: str) -> Any:
+    return typer.Option(help=help_, show_default=False, rich_help_panel="Decoders")
+
+
+Algorithm = Annotated[
+    str | None,
+    _text("Decoders: pga, pqn, pmga, soul, short-run, abp, momentum, coin or vae; default pga."),
+]
+PresetName = Annotated[
+    str | None,
+    _text(
+        "mnist-small, faces-small, mnist-note, celeba-note, mnist-paper or celeba-paper; the "
+        "options below take the place of its settings."
+    ),
+]
+Decoder = Annotated[str, _text("conv (images, brought to 32x32) or linear.")]
+LikelihoodName = Annotated[str, _text("gaussian or bernoulli.")]
+Latents = Annotated[int | None, _text("Latent dimensions.")]
+NParticles = Annotated[int | None, _text("Particles per row.")]
+Scale = Annotated[float | None, _text("Standard deviation of the noise, on pixels in (0, 1).")]
+Width = Annotated[int | None, _text("Channels inside the convolutional decoder.")]
+StepSize = Annotated[float | None, _text("Step of the particles.")]
+Rate = Annotated[float | None, _text("Step of the parameters, relative to it.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with OUTPUT.", rich_help_panel="Decoders")
 ]
 
 

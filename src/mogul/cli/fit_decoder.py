@@ -1,0 +1,229 @@
+"""`mogul fit --model decoder`: a neural decoder trained by particles."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mogul.cli.console import FitProgress, command_line, err, show, write_picture
+from mogul.errors import InputError
+
+if TYPE_CHECKING:
+    from mogul.algorithms import Preset
+    from mogul.data import ArraySource
+    from mogul.models import LatentVariableModel
+
+_PICTURES = 10  # per run
+_ROW = 12  # images in a row of a picture
+ENCODER = "vae"  # the algorithm that trains an encoder in place of particles
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the command line says of a decoder; None where it says nothing."""
+
+    algorithm: str | None
+    preset: str | None
+    decoder: str
+    likelihood: str
+    latents: int | None
+    particles: int | None
+    scale: float | None
+    width: int | None
+    step_size: float | None
+    rate: float | None
+    resume: bool
+
+
+def settings(choices: Choices, passes: int | None, limit: int | None) -> Preset:
+    """Return the preset, with what the command line says in its place.
+
+    Raises:
+        InputError: for an unknown preset.
+    """
+    from mogul.algorithms import PRESETS
+
+    name = choices.preset or "mnist-small"
+    if name not in PRESETS:
+        raise InputError(f"Unknown preset '{name}'; choose one of: {', '.join(PRESETS)}.")
+    said = {
+        "latents": choices.latents, "particles": choices.particles, "scale": choices.scale,
+        "width": choices.width, "step_size": choices.step_size, "rate": choices.rate,
+        "passes": passes, "rows": limit,
+    }  # fmt: skip
+    return dataclasses.replace(PRESETS[name], **{k: v for k, v in said.items() if v is not None})
+
+
+def fit_decoder(
+    source: ArraySource,
+    output: Path,
+    choices: Choices,
+    preset: Preset,
+    seed: int,
+    device: str,
+    json: bool,
+) -> None:
+    """Fit, writing the model after every pass and pictures at intervals.
+
+    Raises:
+        InputError: for an unknown algorithm, or a file that this fit cannot go on with.
+    """
+    import mogul
+    from mogul.algorithms import estimated_seconds
+    from mogul.compute.backend import resolve_device
+
+    model, history = _model(source, output, choices, preset, seed)
+    model.to(resolve_device(device))
+    algorithm: Any = _algorithm(choices, preset, model, seed)
+    extra = {
+        "options": source.options, "feature_shape": list(source.feature_shape),
+        "levels": source.scale.levels if source.scale else None,
+        "settings": dataclasses.asdict(preset), "algorithm": choices.algorithm or "pga",
+        "command": command_line(),
+    }  # fmt: skip
+    if not json:
+        err.print(
+            f"{len(source):,} rows of shape {source.feature_shape}, {model.n_parameters:,} "
+            f"parameters, {preset.latents} latents; {choices.algorithm or 'pga'}"
+        )
+        if choices.algorithm != ENCODER:
+            left = preset.passes - len(history)
+            seconds = estimated_seconds(model, source, algorithm, left)
+            err.print(f"about {_duration(seconds)} for {left} passes, from the first steps")
+    every = max(1, preset.passes // _PICTURES)
+
+    def passed(row: dict[str, Any]) -> None:
+        history.append(row)
+        progress.passed(row)
+        mogul.save_model(output, model, extra | {"history": history})
+        if row["pass"] % every == 0 and _is_image(source):
+            write_picture(output.with_suffix(".png"), progress_picture(model, source, seed))
+
+    with FitProgress(preset.passes, len(source), quiet=json) as progress:
+        done = mogul.fit(
+            model, source, algorithm, passes=preset.passes, tolerance=0.0,
+            callback=passed, seen=progress.seen,
+        )  # fmt: skip
+    figures = {
+        "log_joint": history[-1]["objective"], "passes": len(history), "n": len(source),
+        "n_parameters": model.n_parameters, "seconds": sum(row["seconds"] for row in history),
+        "stopped": done.reason.value,
+    }  # fmt: skip
+    mogul.save_model(output, model, extra | {"history": history, "figures": figures})
+    if _is_image(source):
+        write_picture(output.with_suffix(".png"), progress_picture(model, source, seed))
+    show(f"{output}", figures, json)
+
+
+def _model(
+    source: ArraySource, output: Path, choices: Choices, preset: Preset, seed: int
+) -> tuple[LatentVariableModel, list[dict[str, Any]]]:
+    """Return a new model, or the one in the output file with its history so far.
+
+    Raises:
+        InputError: for an unknown part, or a file that holds another kind of model.
+    """
+    import torch
+
+    import mogul
+    from mogul.models import (
+        DECODERS,
+        LIKELIHOODS,
+        ConvDecoder,
+        GaussianLikelihood,
+        LatentVariableModel,
+        LinearDecoder,
+    )
+
+    if choices.resume:
+        model, extra = mogul.load_model(output)
+        if not isinstance(model, LatentVariableModel):
+            raise InputError(f"{output} is not a decoder; leave --resume out to fit a new model.")
+        return model, list(extra["history"])
+    for what, name, known in (
+        ("decoder", choices.decoder, DECODERS), ("likelihood", choices.likelihood, LIKELIHOODS)
+    ):  # fmt: skip
+        if name not in known:
+            raise InputError(f"Unknown {what} '{name}'; choose one of: {', '.join(known)}.")
+    with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator
+        torch.manual_seed(seed)
+        if choices.decoder == "linear":
+            decoder = LinearDecoder(preset.latents, source.feature_shape)
+        else:
+            decoder = ConvDecoder(preset.latents, source.feature_shape, preset.width)
+    likelihood = LIKELIHOODS[choices.likelihood]
+    noise = likelihood(preset.scale) if likelihood is GaussianLikelihood else likelihood()
+    return LatentVariableModel(decoder, preset.latents, source.feature_shape, noise), []
+
+
+def _algorithm(choices: Choices, preset: Preset, model: LatentVariableModel, seed: int) -> Any:
+    """Return the algorithm by name, with the preset's settings.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    from mogul.algorithms import PARTICLE_ALGORITHMS, Amortised
+    from mogul.models import ConvEncoder
+
+    name = choices.algorithm or "pga"
+    if name == ENCODER:
+        encoder = ConvEncoder(model.n_latents, model.feature_shape)
+        return Amortised(encoder, batch_size=preset.batch_size, seed=seed)
+    if name not in PARTICLE_ALGORITHMS:
+        known = ", ".join([*PARTICLE_ALGORITHMS, ENCODER])
+        raise InputError(f"Unknown algorithm '{name}' for a decoder; choose one of: {known}.")
+    arguments: dict[str, Any] = {"seed": seed}
+    if name != "pmga":
+        arguments["batch_size"] = preset.batch_size
+    if name != "coin":
+        arguments["step_size"] = preset.step_size
+    if name in ("pga", "soul", "short-run", "abp", "momentum"):
+        arguments |= {"rate": preset.rate, "smoothing": preset.smoothing}
+    if name in ("pga", "pqn", "pmga", "momentum", "coin"):  # the others keep one chain a row
+        arguments |= {"n_particles": preset.particles, "which": preset.which}
+        arguments |= {"warm_up": preset.warm_up, "burn_in": preset.burn_in}
+    return PARTICLE_ALGORITHMS[name](**arguments)
+
+
+def progress_picture(model: LatentVariableModel, source: ArraySource, seed: int) -> Any:
+    """Return images, what particles make of them, and samples from the prior, as one picture."""
+    import torch
+
+    from mogul.data import PixelScale
+    from mogul.report import stack_rows
+
+    n = min(_ROW, len(source))
+    scale = PixelScale(source.scale.levels if source.scale else 256)
+
+    def pixels(x: Any) -> Any:
+        return scale.to_pixels(x.cpu().numpy()).reshape(-1, *source.feature_shape)
+
+    with torch.no_grad():
+        rows = [pixels(source.take(range(n)))]
+        if model.particles is not None:
+            rows.append(pixels(model.decode(model.particles[:n, 0])))
+        rows += [pixels(model.sample(n, seed=seed + r)) for r in range(3)]
+    return stack_rows(rows)
+
+
+def image_size(data: str, decoder: str) -> tuple[int, int] | None:
+    """Return the size that the convolutional decoder needs images of known kinds to have."""
+    named = data.partition(":")[0] in ("digits", "mnist", "fashion-mnist", "celeba")
+    pictures = named or Path(data).is_dir() or data.endswith(".zip")
+    return (32, 32) if decoder == "conv" and pictures else None
+
+
+def _is_image(source: ArraySource) -> bool:
+    return len(source.feature_shape) >= 2
+
+
+def _duration(seconds: float) -> str:
+    """Return seconds in words."""
+    if seconds < 120:
+        return f"{math.ceil(seconds)} seconds"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"
