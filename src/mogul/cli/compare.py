@@ -50,15 +50,20 @@ def report(
     json: options.Json = False,
 ) -> None:
     """Write one self-contained page about a model: pictures, curves, figures, the command."""
-    from mogul.cli.opened import open_model
+    from mogul.cli.opened import OpenedDecoder, open_any
     from mogul.evaluation import evaluate as measure
-    from mogul.report import ReportData, write_report
+    from mogul.report import DecoderReport, ReportData, write_decoder_report, write_report
     from mogul.tasks import find_outliers
 
     since = time.perf_counter()
     check_output(output, (".html",), model, test, train)
-    opened = open_model(model, device)
+    opened = open_any(model, device)
     training, held_out = opened.train(train), opened.test(test)
+    if isinstance(opened, OpenedDecoder):
+        about = DecoderReport(opened.model, training, held_out, opened.extra, command_line(), seed)
+        write_decoder_report(output, about)
+        show("Report", {"report": str(output), "seconds": time.perf_counter() - since}, json)
+        return
     found = measure(opened.mixture, training, held_out, bins, seed=seed)
     data = ReportData(
         mixture=opened.mixture,

@@ -1,7 +1,8 @@
-"""A model file opened for use: the mixture, and data treated as its training data were."""
+"""A model file opened for use: the model, and data treated as its training data were."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,21 @@ from mogul.compute.backend import resolve_device
 from mogul.data import ArraySource, PixelScale, counterpart, open_source
 from mogul.distributions import Mixture
 from mogul.errors import InputError
-from mogul.models import load_model
+from mogul.models import LatentVariableModel, load_model
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A fitted mixture, its configuration, and the facts kept with it."""
+class _OpenedFile:
+    """A model's configuration, and the facts kept with it."""
 
-    mixture: Mixture
     config: dict[str, Any]
     extra: dict[str, Any]
     path: Path
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of a row."""
+        return math.prod(self.feature_shape)
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
@@ -50,11 +55,6 @@ class Opened:
         pixels = PixelScale(self.extra["levels"] or 256).to_pixels(x.cpu().numpy())
         return pixels.reshape(-1, *self.feature_shape)
 
-    def rows(self, source: ArraySource, n: int | None = None) -> Tensor:
-        """Return the first n rows of a source as the mixture wants them."""
-        n = len(source) if n is None else min(n, len(source))
-        return source.take(range(n), self.mixture.dtype, self.mixture.device)
-
     def open(self, data: str) -> ArraySource:
         """Open data with the crop, size, colour and dequantisation of the training data.
 
@@ -63,7 +63,7 @@ class Opened:
         """
         options = {k: v for k, v in self.extra["options"].items() if k not in ("data", "limit")}
         source = open_source(data, **_applicable(data, options))
-        if source.n_features != self.mixture.n_features:
+        if source.n_features != self.n_features:
             raise InputError(
                 f"{data} has rows of shape {source.feature_shape}, but {self.path} models rows of "
                 f"shape {self.feature_shape}; give data of that shape."
@@ -91,8 +91,57 @@ class Opened:
         return self.open(data)
 
 
+@dataclass(frozen=True)
+class Opened(_OpenedFile):
+    """A fitted mixture, with what was kept beside it."""
+
+    mixture: Mixture
+
+    def rows(self, source: ArraySource, n: int | None = None) -> Tensor:
+        """Return the first n rows of a source as the mixture wants them."""
+        return _first(source, n, self.mixture)
+
+
+@dataclass(frozen=True)
+class OpenedDecoder(_OpenedFile):
+    """A fitted latent-variable model, with what was kept beside it."""
+
+    model: LatentVariableModel
+
+    def rows(self, source: ArraySource, n: int | None = None) -> Tensor:
+        """Return the first n rows of a source as the model wants them."""
+        return _first(source, n, self.model)
+
+
+def _first(source: ArraySource, n: int | None, like: Mixture | LatentVariableModel) -> Tensor:
+    n = len(source) if n is None else min(n, len(source))
+    return source.take(range(n), like.dtype, like.device)
+
+
 def open_model(path: Path, device: str = "auto") -> Opened:
-    """Open a model file for use.
+    """Open the file of a mixture for use.
+
+    Args:
+        path: what `mogul fit` wrote.
+        device: auto, cpu or cuda.
+
+    Returns:
+        the opened model.
+
+    Raises:
+        InputError: if the file is not the model of a mixture, or holds values that are not finite.
+    """
+    opened = open_any(path, device)
+    if isinstance(opened, OpenedDecoder):
+        raise InputError(
+            f"{path} holds a neural decoder, whose log-likelihoods are not tractable; use sample, "
+            "inpaint or report, or `annealed_likelihood` in Python."
+        )
+    return opened
+
+
+def open_any(path: Path, device: str = "auto") -> Opened | OpenedDecoder:
+    """Open a model file for use, whatever the model.
 
     Args:
         path: what `mogul fit` wrote.
@@ -113,7 +162,9 @@ def open_model(path: Path, device: str = "auto") -> Opened:
         )
     if not all(bool(t.isfinite().all()) for t in model.state_dict().values()):
         raise InputError(f"{path} holds parameters that are not finite; fit the model again.")
-    return Opened(model(), model.config(), extra, path)
+    if isinstance(model, LatentVariableModel):
+        return OpenedDecoder(model.config(), extra, path, model)
+    return Opened(model.config(), extra, path, model())
 
 
 def _applicable(data: str, options: dict[str, Any]) -> dict[str, Any]:

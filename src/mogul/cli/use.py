@@ -16,22 +16,53 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+_DRAWS = 16  # samples that the mean of a decoder's in-painting is taken over, at least
+
+
 def sample(
     model: options.Model,
     output: options.Picture,
     n: options.Count = 64,
-    noise: Annotated[bool, typer.Option(help="Include the noise that no factor explains.")] = True,
+    noise: Annotated[
+        bool | None,
+        typer.Option(
+            "--noise/--no-noise",
+            help="Include the noise that no factor explains; default: for mixtures, not decoders.",
+            show_default=False,
+        ),
+    ] = None,
+    latents: Annotated[
+        str | None,
+        typer.Option(
+            help="Decoders: where latents come from: prior, gaussian or mixture, the last two "
+            "fitted to the particles; default mixture.",
+            show_default=False,
+        ),
+    ] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Draw new rows or images from a model."""
-    from mogul.cli.opened import open_model
+    """Draw new rows or images from a model.
+
+    Raises:
+        InputError: if latents are asked of a mixture, which has none.
+    """
+    from mogul.cli.opened import OpenedDecoder, open_any
+    from mogul.errors import InputError
+    from mogul.tasks import summarise
 
     since = time.perf_counter()
     check_output(output, (".png", ".npy"), model)
-    opened = open_model(model, device)
-    x = opened.mixture.sample((n,), noise=noise, seed=seed)
+    opened = open_any(model, device)
+    if isinstance(opened, OpenedDecoder):
+        cloud = "prior" if opened.model.particles is None else "mixture"
+        source = summarise(opened.model, latents or cloud, seed=seed)
+        x = opened.model.sample(n, seed, source, noise=bool(noise))
+    else:
+        if latents is not None:
+            raise InputError(f"{model} is a mixture, without latents to choose; leave them out.")
+        x = opened.mixture.sample((n,), noise=noise is not False, seed=seed)
     if output.suffix == ".png":
         _write_grid(output, opened.to_pixels(x))
     else:
@@ -190,37 +221,43 @@ def inpaint(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Fill hidden parts of the rows of DATA by the exact conditional of the model."""
-    from mogul.cli.opened import open_model
+    """Fill hidden parts of the rows of DATA: by the exact conditional, or a decoder's posterior."""
+    from mogul.cli.opened import OpenedDecoder, open_any
     from mogul.data import parse_mask
     from mogul.tasks import inpaint as fill
+    from mogul.tasks import inpaint_latent
 
     since = time.perf_counter()
     check_output(output, (".png", ".npy", ".npz"), model, data)
-    opened = open_model(model, device)
+    opened = open_any(model, device)
     x = opened.rows(opened.open(data), _limit(n, output))
     observed = ~x.isnan()
     if mask != "nan":
         observed &= parse_mask(mask, len(x), opened.feature_shape, seed).to(x.device)
-    done = fill(opened.mixture, x, observed, samples, noise, seed)
+    if isinstance(opened, OpenedDecoder):
+        done = inpaint_latent(opened.model, x, observed, max(samples, _DRAWS), seed=seed)
+        reached = {"log_joint": float(done.log_joint.mean())}
+    else:
+        done = fill(opened.mixture, x, observed, samples, noise, seed)
+        reached = {"observed_log_likelihood": float(done.log_likelihood.mean())}
     if output.suffix == ".png":
         from mogul.report import inpainting_picture
 
-        write_picture(output, inpainting_picture(x, observed, done, opened.to_pixels))
+        write_picture(output, inpainting_picture(x, observed, done, opened.to_pixels, samples))
     else:
         shape = (-1, *opened.feature_shape)
         write_arrays(
             output,
             mean=done.mean.cpu().numpy().reshape(shape),
             deviation=done.deviation.cpu().numpy().reshape(shape),
-            samples=done.samples.cpu().numpy().reshape(samples, len(x), *opened.feature_shape),
+            samples=done.samples[:samples].cpu().numpy().reshape(samples, len(x), *shape[1:]),
             observed=observed.cpu().numpy().reshape(shape),
         )
     known = ~observed & ~x.isnan()
     error = float((done.mean - x)[known].square().mean()) if bool(known.any()) else None
     figures = {
         "inpainting_mse": error,
-        "observed_log_likelihood": float(done.log_likelihood.mean()),
+        **reached,
         "n": len(x),
         "output": str(output),
         "seconds": time.perf_counter() - since,

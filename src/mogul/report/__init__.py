@@ -1,12 +1,14 @@
 """Results as pictures and one self-contained page."""
 
 from mogul.report.animation import contour_picture, to_animation
+from mogul.report.decoder import DecoderReport, write_decoder_report
 from mogul.report.figures import selection_lines
 from mogul.report.html import ReportData, write_report
 from mogul.report.layouts import components_picture, inpainting_picture
 from mogul.report.pictures import stack_rows, tile, to_png
 
 __all__ = [
+    "DecoderReport",
     "ReportData",
     "components_picture",
     "contour_picture",
@@ -16,5 +18,6 @@ __all__ = [
     "tile",
     "to_animation",
     "to_png",
+    "write_decoder_report",
     "write_report",
 ]

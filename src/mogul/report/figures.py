@@ -47,6 +47,23 @@ def training_curve(history: list[dict[str, Any]]) -> str:
     return _svg(draw, 6.4, 3.2)
 
 
+def particle_curves(history: list[dict[str, Any]]) -> str:
+    """Draw the mean of log p(x, z), and how far particles moved, against passes."""
+
+    def draw(axes: Axes) -> None:
+        passes = [row["pass"] for row in history]
+        axes.plot(passes, [r["objective"] for r in history], color=_BLUE)
+        axes.set_xlabel("pass over the data")
+        axes.set_ylabel("mean log p(x, z) (nats per row)", color=_BLUE)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if "movement" in history[0]:
+            other = axes.twinx()
+            other.plot(passes, [r["movement"] for r in history], color=_ORANGE, linestyle="--")
+            other.set_ylabel("movement per latent (root mean square)", color=_ORANGE)
+
+    return _svg(draw, 6.4, 3.2)
+
+
 def bin_bars(
     reference: np.ndarray, samples: np.ndarray, held_out: np.ndarray, different: np.ndarray
 ) -> str:

@@ -1,27 +1,22 @@
-"""One self-contained HTML page about a fitted mixture."""
+"""The page about a fitted mixture."""
 
 from __future__ import annotations
 
-import base64
-import datetime
-from dataclasses import dataclass, field
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import torch
 from markupsafe import Markup
 
-import mogul
-from mogul.compute.checkpoint import atomic_write
 from mogul.data import ArraySource, parse_mask
 from mogul.distributions import Mixture
 from mogul.evaluation import BinComparison, Evaluation
 from mogul.report import figures
 from mogul.report.layouts import INPAINTING_ROWS, components_picture, inpainting_picture
-from mogul.report.pictures import tile, to_png
+from mogul.report.page import Figure, Page, Picture, Section, encoded, write_page
+from mogul.report.pictures import tile
 from mogul.tasks import Outliers, characteristic, inpaint
 
 _GRID = 48
@@ -32,16 +27,6 @@ _MASKS = (
     ("centre", "centre hidden"),
     ("random:0.5", "half of the pixels hidden"),
 )
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture on the page: inline SVG or a PNG, the text that replaces it, its caption."""
-
-    alt: str
-    caption: str
-    svg: Markup = field(default_factory=Markup)
-    png: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,29 +52,29 @@ def write_report(path: str | Path, data: ReportData) -> None:
         path: the .html file to write.
         data: what to show.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(
-            lambda name: resources.files("mogul.report").joinpath(name).read_text("utf-8")
+    model = data.model
+    factors = f" with {model['rank']} factors each" if model["rank"] else ""
+    shared = f", covariance {model['sharing']}" if model["sharing"] != "own" else ""
+    subtitle = (
+        f"A mixture of {model['covariance']} components{factors}{shared}, fitted to "
+        f"{len(data.train):,} rows of {model['n_features']:,} features and judged on "
+        f"{len(data.test):,} held-out rows of {data.test.name}."
+    )
+    write_page(
+        path,
+        Page(
+            data.test.name,
+            f"{model['n_components']} Gaussians on {data.train.name}",
+            subtitle,
+            _table(data),
+            _sections(data),
+            data.history,
+            [data.fit_command, data.report_command],
         ),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
     )
-    template = environment.get_template("template.html")
-    page = template.render(
-        data=data,
-        model=data.model,
-        figures=_table(data),
-        sections=_sections(data),
-        events=[(r["pass"], e) for r in data.history for e in r["events"]],
-        version=mogul.__version__,
-        today=datetime.date.today().isoformat(),
-    )
-    atomic_write(path, page.encode())
 
 
-def _table(data: ReportData) -> list[tuple[str, str, str]]:
+def _table(data: ReportData) -> list[Figure]:
     """Return rows of (figure, value, what it means)."""
     found, comparison = data.evaluation, data.evaluation.samples
     real = data.evaluation.held_out
@@ -124,7 +109,7 @@ def _table(data: ReportData) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _bin_rows(comparison: BinComparison, real: BinComparison) -> list[tuple[str, str, str]]:
+def _bin_rows(comparison: BinComparison, real: BinComparison) -> list[Figure]:
     return [
         (
             "NDB / bins",
@@ -140,7 +125,7 @@ def _bin_rows(comparison: BinComparison, real: BinComparison) -> list[tuple[str,
     ]
 
 
-def _sections(data: ReportData) -> list[tuple[str, str, list[Picture]]]:
+def _sections(data: ReportData) -> list[Section]:
     """Return (heading, explanation, pictures) in the order of the page."""
     sections = []
     if data.test.is_image:
@@ -163,7 +148,7 @@ def _sections(data: ReportData) -> list[tuple[str, str, list[Picture]]]:
     return sections
 
 
-def _samples(data: ReportData) -> tuple[str, str, list[Picture]]:
+def _samples(data: ReportData) -> Section:
     real = data.test.take(range(min(_GRID, len(data.test))))
     drawn = data.mixture.sample((len(real),), seed=data.seed)
     clean = data.mixture.sample((len(real),), noise=False, seed=data.seed)
@@ -175,7 +160,7 @@ def _samples(data: ReportData) -> tuple[str, str, list[Picture]]:
     return "Data and samples", "New images drawn from the model, beside real ones.", pictures
 
 
-def _scatter(data: ReportData) -> tuple[str, str, list[Picture]]:
+def _scatter(data: ReportData) -> Section:
     rows = data.test.take(range(min(2000, len(data.test)))).numpy()
     drawn = data.mixture.sample((len(rows),), seed=data.seed).cpu().numpy()
     spread = np.argsort(-np.nanstd(rows, axis=0), kind="stable")
@@ -188,7 +173,7 @@ def _scatter(data: ReportData) -> tuple[str, str, list[Picture]]:
     return "Data and samples", "New rows drawn from the model, over real ones.", [picture]
 
 
-def _components(data: ReportData) -> tuple[str, str, list[Picture]]:
+def _components(data: ReportData) -> Section:
     found = characteristic(data.mixture, _COMPONENTS)
     laid_out, names = components_picture(found, data.test.to_pixels)
     weights = ", ".join(f"{100 * w:.1f}\u00a0%" for w in found.weight.tolist())
@@ -196,7 +181,7 @@ def _components(data: ReportData) -> tuple[str, str, list[Picture]]:
     picture = Picture(
         "A grid of images, one column per component.",
         caption,
-        png=_encode(laid_out),
+        png=encoded(laid_out),
     )
     text = (
         f"The {len(found.index)} heaviest of {data.mixture.n_components} components. Each is a "
@@ -205,7 +190,7 @@ def _components(data: ReportData) -> tuple[str, str, list[Picture]]:
     return "Components", text, [picture]
 
 
-def _inpaintings(data: ReportData) -> tuple[str, str, list[Picture]]:
+def _inpaintings(data: ReportData) -> Section:
     x = data.test.take(
         range(min(_INPAINTED, len(data.test))), data.mixture.dtype, data.mixture.device
     )
@@ -217,14 +202,14 @@ def _inpaintings(data: ReportData) -> tuple[str, str, list[Picture]]:
             Picture(
                 f"Rows of images: original, masked, in-painted; {what}.",
                 f"{what.capitalize()}. From the top: {INPAINTING_ROWS}.",
-                png=_encode(inpainting_picture(x, observed, done, data.test.to_pixels)),
+                png=encoded(inpainting_picture(x, observed, done, data.test.to_pixels)),
             )
         )
     text = "Hidden pixels of held-out images, inferred by the exact conditional of the mixture."
     return "In-painting", text, pictures
 
 
-def _outliers(data: ReportData) -> tuple[str, str, list[Picture]]:
+def _outliers(data: ReportData) -> Section:
     found = data.outliers
     histogram = Picture(
         "Histogram of log-likelihoods with the threshold marked.",
@@ -248,7 +233,7 @@ def _outliers(data: ReportData) -> tuple[str, str, list[Picture]]:
     return "Outliers", text, pictures
 
 
-def _bins(samples: BinComparison, real: BinComparison) -> tuple[str, str, list[Picture]]:
+def _bins(samples: BinComparison, real: BinComparison) -> Section:
     bars = figures.bin_bars(
         samples.reference, samples.proportions, real.proportions, samples.different
     )
@@ -267,8 +252,4 @@ def _bins(samples: BinComparison, real: BinComparison) -> tuple[str, str, list[P
 
 def _grid(data: ReportData, x: torch.Tensor, caption: str, alt: str) -> Picture:
     columns = 8 if len(x) > 24 else 6
-    return Picture(alt, caption, png=_encode(tile(data.test.to_pixels(x), columns)))
-
-
-def _encode(picture: np.ndarray) -> str:
-    return base64.b64encode(to_png(picture)).decode()
+    return Picture(alt, caption, png=encoded(tile(data.test.to_pixels(x), columns)))

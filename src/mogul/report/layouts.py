@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mogul.report.pictures import stack_rows, stretch
-from mogul.tasks import ComponentPictures, Inpainting
+from mogul.tasks import ComponentPictures, Inpainting, LatentInpainting
 
 ToPixels = Callable[[Tensor], np.ndarray]
 INPAINTING_ROWS = (
@@ -19,7 +19,11 @@ INPAINTING_ROWS = (
 
 
 def inpainting_picture(
-    x: Tensor, observed: Tensor, done: Inpainting, to_pixels: ToPixels
+    x: Tensor,
+    observed: Tensor,
+    done: Inpainting | LatentInpainting,
+    to_pixels: ToPixels,
+    n_samples: int | None = None,
 ) -> np.ndarray:
     """Lay out rows of images: see `INPAINTING_ROWS`.
 
@@ -28,6 +32,7 @@ def inpainting_picture(
         observed: mask (n, D).
         done: the in-painting of these rows.
         to_pixels: turns rows (n, D) into images.
+        n_samples: samples to show at most; default all.
 
     Returns:
         the picture, 8-bit.
@@ -35,7 +40,7 @@ def inpainting_picture(
     original, mean = to_pixels(x.nan_to_num(0.5)), to_pixels(done.mean)
     deviation = done.deviation.cpu().numpy().reshape(mean.shape)
     seen = to_pixels(torch.where(observed, x, 0.5))
-    samples = [to_pixels(sample) for sample in done.samples]
+    samples = [to_pixels(sample) for sample in done.samples[:n_samples]]
     return stack_rows([original, seen, mean, stretch(deviation), *samples])
 
 

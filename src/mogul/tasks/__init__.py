@@ -1,21 +1,33 @@
 """What people do with a fitted density."""
 
 from mogul.tasks.characteristic import ComponentPictures, characteristic
+from mogul.tasks.encode import Encoding, decode_rows, encode
 from mogul.tasks.inpaint import Inpainting, inpaint
+from mogul.tasks.inpaint_latent import LatentInpainting, inpaint_latent, posterior_samples
 from mogul.tasks.outliers import Outliers, find_outliers, percentile_of, training_quantiles
 from mogul.tasks.reconstruct import reconstruct
 from mogul.tasks.regress import Prediction, predict
+from mogul.tasks.synthesis import interpolate, of_class, summarise
 
 __all__ = [
     "ComponentPictures",
+    "Encoding",
     "Inpainting",
+    "LatentInpainting",
     "Outliers",
     "Prediction",
     "characteristic",
+    "decode_rows",
+    "encode",
     "find_outliers",
     "inpaint",
+    "inpaint_latent",
+    "interpolate",
+    "of_class",
     "percentile_of",
+    "posterior_samples",
     "predict",
     "reconstruct",
+    "summarise",
     "training_quantiles",
 ]

@@ -1,0 +1,313 @@
+"""Neural decoders: algorithms at equal wall time, the price of a step, and the bias of particles.
+
+    MOGUL_DATA=folder python -m benchmarks decoders table [--minutes 3] [--images 1000]
+    MOGUL_DATA=folder python -m benchmarks decoders summaries MODEL [--images 1000]
+    MOGUL_DATA=folder python -m benchmarks decoders presets
+    python -m benchmarks decoders steps
+    python -m benchmarks decoders bias
+
+`table` trains the decoder of the preset mnist-small by every algorithm for as many minutes, and
+measures all on one protocol: the mean squared error of the central 12×12 of 32×32 pixels of test
+images, hidden and filled by the most probable latents (×100, for pixels in (−1, 1) as in the
+literature), and distances of samples on the features of a small classifier. `summaries` measures
+samples of one model with latents from its prior, a Gaussian and a mixture. `presets` times the
+first 20 steps of the published settings. `steps` takes the tricks of a step away one by one. `bias`
+fits a linear decoder, whose exact answer is known, at several steps and numbers of particles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SIDE = 32
+HIDDEN = "rectangle:10,10,12,12"
+
+
+class _Stop(Exception):
+    """The minutes are over."""
+
+
+def images(name: str, rows: int) -> Any:
+    """Open images at 32×32, without noise."""
+    from mogul import open_source
+
+    return open_source(name, size=(SIDE, SIDE), dequantise=False, limit=rows)
+
+
+def new_model(preset: Any, shape: tuple[int, ...], seed: int = 0) -> Any:
+    """Return an untrained model of a preset."""
+    from mogul.models import ConvDecoder, GaussianLikelihood, LatentVariableModel
+
+    torch.manual_seed(seed)
+    decoder = ConvDecoder(preset.latents, shape, preset.width)
+    return LatentVariableModel(decoder, preset.latents, shape, GaussianLikelihood(preset.scale))
+
+
+def algorithms(preset: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return the algorithms to compare, each at the preset's steps."""
+    from mogul.algorithms import Amortised, abp, coin, momentum, pga, short_run, soul
+    from mogul.models import ConvEncoder
+
+    h, rate, smoothing = preset.step_size, preset.rate, preset.smoothing
+    common = {"batch_size": preset.batch_size}
+    torch.manual_seed(0)
+    return {
+        "pga": pga(h, rate, smoothing, n_particles=1, **common),
+        "pga, 4 particles": pga(h, rate, smoothing, n_particles=4, **common),
+        "abp": abp(h, rate, smoothing, moves=5, **common),
+        "soul": soul(h, rate, smoothing, moves=5, **common),
+        "short-run": short_run(2 * h, rate, smoothing, moves=20, **common),
+        "momentum": momentum(0.02, rate, smoothing, 10.0, n_particles=1, **common),
+        "coin": coin(n_particles=4, **common),
+        "vae": Amortised(ConvEncoder(preset.latents, shape), batch_size=preset.batch_size),
+    }
+
+
+def train(model: Any, source: Any, algorithm: Any, minutes: float) -> int:
+    """Fit for so long; return the passes made."""
+    from mogul import fit
+
+    end, rows = time.perf_counter() + 60 * minutes, 0
+
+    def seen(n: int) -> None:
+        nonlocal rows
+        rows += n
+        if time.perf_counter() > end:
+            raise _Stop
+
+    try:
+        fit(model, source, algorithm, passes=10**6, tolerance=0.0, seen=seen)
+    except _Stop:
+        model.eval()
+    return round(rows / len(source))
+
+
+def masked_error(model: Any, test: Any, n: int) -> float:
+    """Return 100 × the mean squared error of hidden pixels, for pixels in (−1, 1)."""
+    from mogul.data import parse_mask
+    from mogul.tasks import encode
+
+    x = test.take(range(n))
+    observed = parse_mask(HIDDEN, n, test.feature_shape, 0)
+    found = encode(model, torch.where(observed, x, math.nan), n_starts=4, steps=200)
+    with torch.no_grad():
+        filled = torch.cat([model.decode(z) for z in found.latents.split(500)])
+    return 400 * float((filled - x)[~observed].square().mean())
+
+
+def distances(classifier: Any, real: Tensor, drawn: Tensor) -> list[float]:
+    """Return Fréchet and kernel distances, precision and recall on the classifier's features."""
+    from mogul.evaluation import frechet_distance, kernel_distance, precision_recall
+
+    a, b = classifier.features(real), classifier.features(drawn)
+    return [frechet_distance(a, b), kernel_distance(a, b)[0], *precision_recall(a, b)]
+
+
+def sampled(model: Any, n: int, kind: str) -> Tensor:
+    """Draw images with latents from a summary."""
+    from mogul.tasks import summarise
+
+    latents = None if kind == "prior" else summarise(model, kind)
+    with torch.no_grad():
+        return model.sample(n, 1, latents)
+
+
+def table(minutes: float, n: int, classifier: Any) -> None:
+    """Print the table of algorithms."""
+    from mogul.algorithms import PRESETS
+
+    preset = PRESETS["mnist-small"]
+    source, test = images("mnist", preset.rows), images("mnist:test", max(n, 1000))
+    real = test.take(range(len(test)))
+    print(
+        f"mnist-small, {minutes} minutes each, {n} test images, {torch.get_num_threads()} threads\n"
+    )
+    print("| algorithm | passes | in-painting MSE ×10² | Fréchet: prior | Gaussian | mixture | "
+          "KID ×10³: mixture | precision | recall |\n|" + "---|" * 9)  # fmt: skip
+    for name, algorithm in algorithms(preset, source.feature_shape).items():
+        model = new_model(preset, source.feature_shape)
+        passes = train(model, source, algorithm, minutes)
+        cells = [name, str(passes), f"{masked_error(model, test, n):.2f}"]
+        kinds = ("prior",) if model.particles is None else ("prior", "gaussian", "mixture")
+        found = {k: distances(classifier, real, sampled(model, len(real), k)) for k in kinds}
+        cells += [
+            f"{found[k][0]:.1f}" if k in found else "–" for k in ("prior", "gaussian", "mixture")
+        ]
+        last = found[kinds[-1]]
+        cells += [f"{1000 * last[1]:.1f}", f"{last[2]:.2f}", f"{last[3]:.2f}"]
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def summaries(path: Path, n: int, classifier: Any) -> None:
+    """Print what samples of one model are worth by where latents come from."""
+    from mogul import load_model
+    from mogul.tasks import summarise
+
+    model, extra = load_model(path)
+    name = extra["options"]["data"].partition(":")[0]
+    test = images(f"{name}:test", 1000)
+    real = test.take(range(len(test)))
+    print("| latents from | Fréchet | KID ×10³ | precision | recall |\n|" + "---|" * 5)
+    for kind in ("prior", "gaussian", "mixture"):
+        found = distances(classifier, real, sampled(model, len(real), kind))
+        label = kind
+        if kind == "mixture":
+            label += f" ({summarise(model, kind).n_components} components)"
+        cells = [f"{found[0]:.1f}", f"{1000 * found[1]:.1f}", f"{found[2]:.2f}", f"{found[3]:.2f}"]
+        print("| " + " | ".join([label, *cells]) + " |")
+    print(f"\nin-painting MSE ×10²: {masked_error(model, test, n):.2f} ({n} test images)")
+
+
+def presets() -> None:
+    """Print the time of 20 steps of the published settings, and of the whole run."""
+    from mogul.algorithms import PRESETS, pga
+    from mogul.compute.backend import make_generator
+
+    print("| preset | rows | parameters | steps | s/step | whole run, hours |\n|" + "---|" * 6)
+    for name, preset in PRESETS.items():
+        if name.endswith("small"):
+            continue
+        source = images(preset.data, preset.rows)
+        model = new_model(preset, source.feature_shape)
+        algorithm = pga(
+            preset.step_size, preset.rate, preset.smoothing, n_particles=preset.particles,
+            batch_size=preset.batch_size, which=preset.which,
+        )  # fmt: skip
+        steps = preset.passes * -(-len(source) // preset.batch_size)
+        count = 20 if preset.which == "batch" else 1  # a full move visits every particle
+        state, seconds = algorithm.init(model, source, preset.passes), []
+        for step in range(count):
+            index = torch.arange(preset.batch_size) + step * preset.batch_size
+            since = time.perf_counter()
+            algorithm._one_step(model, source, index, state, make_generator(step))
+            seconds.append(time.perf_counter() - since)
+        each = statistics.median(seconds)
+        print(f"| {name} | {len(source):,} | {model.n_parameters:,} | {steps:,} ({count} timed) | "
+              f"{each:.2f} | {each * steps / 3600:.1f} |", flush=True)  # fmt: skip
+
+
+def plain_step(model: Any, x: Tensor, z: Tensor, memory_format: Any) -> None:
+    """One step as it is first written: one graph for parameters and latents, twice."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    model.train()
+    torch.autograd.grad(model.log_joint(x, z).mean(), parameters)
+    model.eval()
+    latents = z.detach().requires_grad_()
+    total = model.log_joint(x, latents).sum()
+    torch.autograd.grad(total, [latents, *parameters])  # parameters' gradients are thrown away
+
+
+def steps() -> None:
+    """Print seconds of a step, 64 rows with 4 particles of the full network, trick by trick."""
+    from mogul.algorithms import PRESETS
+    from mogul.algorithms.particles import latent_gradient
+
+    preset = PRESETS["mnist-note"]
+    x, z = torch.rand(64, SIDE * SIDE), torch.randn(4, 64, preset.latents)
+    model = new_model(preset, (SIDE, SIDE))
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def theta() -> None:
+        model.train()
+        torch.autograd.grad(model.log_joint(x, z).mean(), parameters)
+        model.eval()
+
+    def plain_layout() -> None:
+        body = model.decoder.body
+        hook = body.register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))
+        plain_step(model, x, z, torch.contiguous_format)
+        hook.remove()
+
+    rows = {
+        "straightforward: one graph for both, rows of channels": plain_layout,
+        "+ channels last": lambda: plain_step(model, x, z, torch.channels_last),
+        "+ no graph of the parameters for the particles": lambda: (
+            theta(), latent_gradient(model, x, z.transpose(0, 1), 64 * 4),
+        ),
+        "+ particles in chunks of 128": lambda: (
+            theta(), latent_gradient(model, x, z.transpose(0, 1), 128),
+        ),
+        "of it: parameters": theta,
+        "of it: particles": lambda: latent_gradient(model, x, z.transpose(0, 1), 64 * 4),
+    }  # fmt: skip
+    first = None
+    print("| step of 256 latents | seconds (median of 5) | ratio |\n|---|---|---|")
+    for name, function in rows.items():
+        each = median_time(function)
+        first = first or each
+        print(f"| {name} | {each:.3f} | {first / each:.2f} |", flush=True)
+
+
+def median_time(function: Callable[[], Any]) -> float:
+    """Return the median seconds of five calls, after one to warm up."""
+    seconds = []
+    for _ in range(6):
+        since = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - since)
+    return statistics.median(seconds[1:])
+
+
+def bias() -> None:
+    """Print how far a linear decoder ends below the maximum of PPCA, by step and particles."""
+    from mogul import fit
+    from mogul.algorithms import pga
+    from mogul.data import ArraySource
+    from mogul.models import GaussianLikelihood, LatentVariableModel, LinearDecoder
+
+    generator = torch.Generator().manual_seed(0)
+    kind: dict[str, Any] = {"generator": generator, "dtype": torch.float64}
+    W = torch.randn(6, 2, **kind)
+    x = torch.randn(400, 2, **kind) @ W.mT + 0.7 * torch.randn(400, 6, **kind)
+    values = torch.linalg.eigvalsh(torch.cov(x.mT, correction=0)).flip(0)
+    model_values = torch.cat([values[:2], torch.full((4,), 0.49, dtype=torch.float64)])
+    const = 6 * math.log(2 * math.pi)
+    best = float(-0.5 * (const + model_values.log().sum() + (values / model_values).sum()))
+    print("| h | N | nats below the maximum | % |\n|---|---|---|---|")
+    for h in (0.04, 0.02, 0.01, 0.005):
+        for n in (1, 10, 50):
+            torch.manual_seed(1)
+            model = LatentVariableModel(LinearDecoder(2, (6,)), 2, (6,), GaussianLikelihood(0.7))
+            model = model.double()
+            rate = 0.0005 / h  # the parameters' own step is the same at every h
+            algorithm = pga(h, rate, None, n_particles=n, batch_size=400, burn_in=0.5)
+            fit(model, ArraySource(x), algorithm, passes=int(8 / h))
+            factors, mean = model.decoder.weight.detach(), model.decoder.bias.detach()
+            covariance = factors @ factors.mT + 0.49 * torch.eye(6, dtype=torch.float64)
+            gaussian = torch.distributions.MultivariateNormal(mean, covariance)
+            lost = best - float(gaussian.log_prob(x).mean())
+            print(f"| {h} | {n} | {lost:.5f} | {100 * lost / abs(best):.3f} |", flush=True)
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["table", "summaries", "presets", "steps", "bias"])
+    parser.add_argument("model", nargs="?", type=Path)
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--classifier", type=Path, help="what train_classifier wrote")
+    arguments = parser.parse_args()
+    if arguments.what in ("table", "summaries"):
+        from mogul.evaluation import load_classifier
+
+        classifier = load_classifier(arguments.classifier)
+        if arguments.what == "table":
+            table(arguments.minutes, arguments.images, classifier)
+        else:
+            summaries(arguments.model, arguments.images, classifier)
+        return
+    {"presets": presets, "steps": steps, "bias": bias}[arguments.what]()
+
+
+if __name__ == "__main__":
+    main()
