@@ -120,12 +120,13 @@ def fit(
             algorithm, preset, decoder, likelihood, latents, particles, scale, width, step_size,
             rate, resume,
         )  # fmt: skip
-        chosen, side = settings(choices, passes, limit), image_size(data, decoder)
+        chosen, name = settings(output, choices, passes, limit)
+        side = image_size(data, decoder)
         source = mogul.open_source(
             data, limit=chosen.rows, crop=_size(crop), size=_size(size) or side,
             colour=colour, dequantise=False, columns=options.listed(columns), seed=seed,
         )  # fmt: skip
-        fit_decoder(source, output, choices, chosen, seed, device, json)
+        fit_decoder(source, output, choices, chosen, name, seed, device, json)
         return
     _refuse_decoder_options(algorithm, preset, resume)
     family(model)  # an unknown name is told before the data are read

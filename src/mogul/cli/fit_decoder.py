@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from mogul.cli.console import FitProgress, command_line, err, show, write_picture
 from mogul.errors import InputError
 
@@ -38,23 +40,39 @@ class Choices:
     resume: bool
 
 
-def settings(choices: Choices, passes: int | None, limit: int | None) -> Preset:
-    """Return the preset, with what the command line says in its place.
+def settings(
+    output: Path, choices: Choices, passes: int | None, limit: int | None
+) -> tuple[Preset, str]:
+    """Return preset and algorithm, those of the file to go on with, or what the command line says.
 
     Raises:
-        InputError: for an unknown preset.
+        InputError: for an unknown preset, a file that is not a decoder, or a name that pictures
+            beside the model would take.
     """
-    from mogul.algorithms import PRESETS
+    import mogul
+    from mogul.algorithms import PRESETS, Preset
 
-    name = choices.preset or "mnist-small"
-    if name not in PRESETS:
+    if output.suffix == ".png":
+        raise InputError(
+            f"{output} is where pictures of the run go; choose another ending, such as .mogul."
+        )
+    name, algorithm = choices.preset or "mnist-small", choices.algorithm
+    if choices.resume:
+        extra = mogul.load_model(output)[1]
+        if "settings" not in extra:
+            raise InputError(f"{output} is not a decoder; leave --resume out to fit a new model.")
+        base, algorithm = Preset(**extra["settings"]), algorithm or extra["algorithm"]
+    elif name not in PRESETS:
         raise InputError(f"Unknown preset '{name}'; choose one of: {', '.join(PRESETS)}.")
+    else:
+        base = PRESETS[name]
     said = {
         "latents": choices.latents, "particles": choices.particles, "scale": choices.scale,
         "width": choices.width, "step_size": choices.step_size, "rate": choices.rate,
         "passes": passes, "rows": limit,
     }  # fmt: skip
-    return dataclasses.replace(PRESETS[name], **{k: v for k, v in said.items() if v is not None})
+    chosen = dataclasses.replace(base, **{k: v for k, v in said.items() if v is not None})
+    return chosen, algorithm or "pga"
 
 
 def fit_decoder(
@@ -62,6 +80,7 @@ def fit_decoder(
     output: Path,
     choices: Choices,
     preset: Preset,
+    name: str,
     seed: int,
     device: str,
     json: bool,
@@ -70,6 +89,8 @@ def fit_decoder(
 
     Raises:
         InputError: for an unknown algorithm, or a file that this fit cannot go on with.
+        Exit: when interrupted after the first pass, having told how to go on.
+        KeyboardInterrupt: when interrupted before.
     """
     import mogul
     from mogul.algorithms import estimated_seconds
@@ -77,19 +98,21 @@ def fit_decoder(
 
     model, history = _model(source, output, choices, preset, seed)
     model.to(resolve_device(device))
-    algorithm: Any = _algorithm(choices, preset, model, seed)
+    algorithm: Any = _algorithm(name, preset, model, seed)
+    if choices.resume and name == ENCODER:
+        raise InputError("The encoder of a vae is not kept, so its fit cannot go on; begin anew.")
     extra = {
         "options": source.options, "feature_shape": list(source.feature_shape),
         "levels": source.scale.levels if source.scale else None,
-        "settings": dataclasses.asdict(preset), "algorithm": choices.algorithm or "pga",
+        "settings": dataclasses.asdict(preset), "algorithm": name,
         "command": command_line(),
     }  # fmt: skip
     if not json:
         err.print(
             f"{len(source):,} rows of shape {source.feature_shape}, {model.n_parameters:,} "
-            f"parameters, {preset.latents} latents; {choices.algorithm or 'pga'}"
+            f"parameters, {preset.latents} latents; {name}"
         )
-        if choices.algorithm != ENCODER:
+        if name != ENCODER:
             left = preset.passes - len(history)
             seconds = estimated_seconds(model, source, algorithm, left)
             err.print(f"about {_duration(seconds)} for {left} passes, from the first steps")
@@ -103,10 +126,16 @@ def fit_decoder(
             write_picture(output.with_suffix(".png"), progress_picture(model, source, seed))
 
     with FitProgress(preset.passes, len(source), quiet=json) as progress:
-        done = mogul.fit(
-            model, source, algorithm, passes=preset.passes, tolerance=0.0,
-            callback=passed, seen=progress.seen,
-        )  # fmt: skip
+        try:
+            done = mogul.fit(
+                model, source, algorithm, passes=preset.passes, tolerance=0.0,
+                callback=passed, seen=progress.seen,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            if not history:
+                raise
+            err.print(f"Interrupted; {output} holds {len(history)} passes: go on with --resume.")
+            raise typer.Exit(130) from None
     figures = {
         "log_joint": history[-1]["objective"], "passes": len(history), "n": len(source),
         "n_parameters": model.n_parameters, "seconds": sum(row["seconds"] for row in history),
@@ -140,8 +169,7 @@ def _model(
 
     if choices.resume:
         model, extra = mogul.load_model(output)
-        if not isinstance(model, LatentVariableModel):
-            raise InputError(f"{output} is not a decoder; leave --resume out to fit a new model.")
+        assert isinstance(model, LatentVariableModel)
         return model, list(extra["history"])
     for what, name, known in (
         ("decoder", choices.decoder, DECODERS), ("likelihood", choices.likelihood, LIKELIHOODS)
@@ -159,7 +187,7 @@ def _model(
     return LatentVariableModel(decoder, preset.latents, source.feature_shape, noise), []
 
 
-def _algorithm(choices: Choices, preset: Preset, model: LatentVariableModel, seed: int) -> Any:
+def _algorithm(name: str, preset: Preset, model: LatentVariableModel, seed: int) -> Any:
     """Return the algorithm by name, with the preset's settings.
 
     Raises:
@@ -168,7 +196,6 @@ def _algorithm(choices: Choices, preset: Preset, model: LatentVariableModel, see
     from mogul.algorithms import PARTICLE_ALGORITHMS, Amortised
     from mogul.models import ConvEncoder
 
-    name = choices.algorithm or "pga"
     if name == ENCODER:
         encoder = ConvEncoder(model.n_latents, model.feature_shape)
         return Amortised(encoder, batch_size=preset.batch_size, seed=seed)

@@ -109,8 +109,10 @@ class LatentVariableModel(nn.Module):
     @property
     def n_parameters(self) -> int:
         """Number of parameters of decoder, likelihood and prior that a fit learns."""
-        count = sum(p.numel() for p in self.parameters() if p.requires_grad)
-        if self.prior_learning == "em" and self.prior_model is not None:
+        count = sum(p.numel() for p in self.decoder.parameters())
+        if isinstance(self.likelihood, GaussianLikelihood) and self.likelihood.learn:
+            count += 1
+        if self.prior_learning != "fixed" and self.prior_model is not None:
             count += self.prior_model.n_parameters
         return count
 

@@ -119,7 +119,10 @@ def _samples(data: DecoderReport) -> Section:
 
 
 def _count(kind: str, latents: Mixture) -> str:
-    return f" ({latents.n_components} components, chosen by BIC)." if kind == "mixture" else ""
+    if kind != "mixture":
+        return ""
+    k = latents.n_components
+    return f", of {k} component{'s' if k > 1 else ''} by BIC."
 
 
 def _reconstructions(data: DecoderReport) -> Section:

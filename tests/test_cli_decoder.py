@@ -1,0 +1,115 @@
+"""Neural decoders on the command line: fit, go on, sample, in-paint, report."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mogul.cli import main
+
+SMALL = "--model decoder --limit 24 --width 4 --latents 3 --particles 2"
+
+
+def _run(monkeypatch, capsys, line):
+    monkeypatch.setattr(sys, "argv", ["mogul", *line.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    captured = capsys.readouterr()
+    return ended.value.code or 0, captured.out, captured.err
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A function that runs a command line in this process."""
+    return lambda line: _run(monkeypatch, capsys, line)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A decoder of digits after two passes."""
+    path = tmp_path_factory.mktemp("decoder") / "small.mogul"
+    with pytest.MonkeyPatch.context() as patch:
+        line = f"mogul fit digits -o {path} {SMALL} --passes 2 --json"
+        patch.setattr(sys, "argv", line.split())
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code
+    return path
+
+
+def test_a_fit_tells_its_time_first_and_leaves_a_picture(run, tmp_path):
+    code, _, err = run(f"fit digits -o {tmp_path / 'a.mogul'} {SMALL} --passes 1")
+    assert code == 0
+    assert "about" in err
+    assert "for 1 passes" in err
+    assert "particles moved" in err
+    picture = np.asarray(Image.open(tmp_path / "a.png"))
+    assert picture.ndim == 2
+    assert picture.shape[1] > 12 * 32
+
+
+def test_a_fit_goes_on_to_the_same_end(run, tmp_path, fitted):
+    whole, cut = tmp_path / "whole.mogul", tmp_path / "cut.mogul"
+    assert run(f"fit digits -o {whole} {SMALL} --passes 3 --json")[0] == 0
+    cut.write_bytes(fitted.read_bytes())
+    code, out, _ = run(f"fit digits -o {cut} --model decoder --resume --passes 3 --json")
+    assert code == 0
+    assert json.loads(out)["passes"] == 3
+    import mogul
+
+    a, b = mogul.load_model(whole)[0], mogul.load_model(cut)[0]
+    assert all(
+        bool((x == y).all())
+        for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("latents", ["prior", "gaussian", "mixture"])
+def test_samples_come_from_each_summary(run, tmp_path, fitted, latents):
+    code, out, _ = run(f"sample {fitted} --latents {latents} -n 5 -o {tmp_path / 'x.npy'} --json")
+    assert code == 0
+    assert json.loads(out)["n"] == 5
+    assert np.load(tmp_path / "x.npy").shape == (5, 32, 32)
+
+
+def test_inpainting_keeps_what_is_seen(run, tmp_path, fitted):
+    line = f"inpaint {fitted} digits:test --mask centre -n 3 --samples 2 -o {tmp_path / 'f.npz'}"
+    code, out, _ = run(f"{line} --json")
+    assert code == 0
+    assert json.loads(out)["inpainting_mse"] > 0
+    with np.load(tmp_path / "f.npz") as found:
+        assert found["samples"].shape == (2, 3, 32, 32)
+        seen = found["observed"]
+        assert np.allclose(found["samples"][0][seen], found["mean"][seen], atol=1e-6)
+
+
+def test_a_report_holds_its_pictures(run, tmp_path, fitted):
+    assert run(f"report {fitted} -o {tmp_path / 'r.html'} --json")[0] == 0
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("data:image/png;base64,") >= 7
+    for heading in ("Data and samples", "Reconstruction", "In-painting", "Interpolation"):
+        assert heading in page
+    assert 'src="http' not in page
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("fit digits -o OUT --model decoder --preset huge", "Unknown preset 'huge'"),
+        ("fit digits -o OUT --model decoder --algorithm sgd --limit 9", "Unknown algorithm 'sgd'"),
+        ("fit digits -o OUT --model ppca --preset mnist-small", "are for decoders"),
+        ("fit digits -o OUT.png --model decoder", "choose another ending"),
+        ("fit digits -o OUT --model decoder --size 8x8 --limit 9", "32×32"),
+        ("fit digits -o OUT --model decoder --resume", "No model file"),
+        ("fit digits -o MODEL --model decoder --resume --passes 2", "made 2 passes"),
+        ("score MODEL digits:test", "not tractable"),
+    ],
+)
+def test_errors_are_one_sentence(run, tmp_path, fitted, line, message):
+    line = line.replace("OUT", str(tmp_path / "out")).replace("MODEL", str(fitted))
+    code, _, err = run(line)
+    assert code == 2
+    assert "Traceback" not in err
+    assert message in " ".join(err.split())
