@@ -32,15 +32,22 @@ class Kernel(ABC):
         centres: (K, D), measured from the origin.
         offsets: what is added to each component's log-density, (K,): its log-weight.
         origin: reference point of the rows, (D,).
+        work: the type to compute in; default: that of the centres.
     """
 
     def __init__(
-        self, covariance: Covariance, centres: Tensor, offsets: Tensor, origin: Tensor
+        self,
+        covariance: Covariance,
+        centres: Tensor,
+        offsets: Tensor,
+        origin: Tensor,
+        work: torch.dtype | None = None,
     ) -> None:
         """Hold the parameters; subclasses prepare what their products need."""
         self.covariance = covariance
         self.centres = centres
         self.dtype = centres.dtype
+        self.work = centres.dtype if work is None else work
         self.offsets = offsets
         self.origin = origin if bool(origin.any()) else None
         self.workspace: dict[str, Tensor] = {}  # scratch memory, which a later kernel may take over
@@ -60,25 +67,20 @@ class Kernel(ABC):
         cls, covariance: Covariance, centres: Tensor, offsets: Tensor, origin: Tensor
     ) -> Self:
         """Return a kernel that computes in float64 for a model in another type."""
-        wide = [t.double() for t in (centres, offsets, origin)]
-        kernel = cls(covariance.map(torch.Tensor.double), *wide)
+        wide = covariance.map(torch.Tensor.double)
+        kernel = cls(wide, centres.double(), offsets.double(), origin.double())
         kernel.dtype = centres.dtype
         return kernel
 
     @property
     def note(self) -> str | None:
         """What a user should know of how this kernel computes, or None."""
-        if self.dtype == torch.float64 or self._work == self.dtype:
+        if self.dtype == torch.float64 or self.work == self.dtype:
             return None
         return (
             "data lie so far apart in units of the spread of components that float32 would lose "
             "digits: computed in float64"
         )
-
-    @property
-    def _work(self) -> torch.dtype:
-        """The type that is computed in."""
-        return self.centres.dtype
 
     @abstractmethod
     def joint(self, x: Tensor) -> Tensor:
@@ -162,8 +164,8 @@ class Kernel(ABC):
 
     def _centred(self, x: Tensor) -> Tensor:
         if self.origin is None:
-            return x.to(self._work)
-        return self._less_origin(x, self._buffer("centred", tuple(x.shape), self._work))
+            return x.to(self.work)
+        return self._less_origin(x, self._buffer("centred", tuple(x.shape), self.work))
 
     def _less_origin(self, x: Tensor, out: Tensor) -> Tensor:
         """Write x − origin, in the wider of the two types, into out."""

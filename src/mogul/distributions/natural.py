@@ -88,14 +88,9 @@ class NaturalKernel(Kernel):
         work: torch.dtype,
     ) -> None:
         """Prepare θ in float64 and hold it in the working type."""
-        super().__init__(covariance, centres, offsets, origin)
-        self.work = work
+        super().__init__(covariance, centres, offsets, origin, work)
         theta = self._coefficients(centres.double(), offsets.double())
         self._theta = theta.to(work)
-
-    @property
-    def _work(self) -> torch.dtype:
-        return self.work
 
     def _moment_values(self) -> int:
         return self._theta.numel()

@@ -33,8 +33,7 @@ class SharedKernel(Kernel):
         work: torch.dtype,
     ) -> None:
         """Prepare Σ⁻¹μ in float64, and hold it in the working type."""
-        super().__init__(covariance, centres, offsets, origin)
-        self.work = work
+        super().__init__(covariance, centres, offsets, origin, work)
         self._prepare()
         linear = self._solve(centres.double())
         quadratic = (linear * centres.double()).sum(-1)
@@ -45,10 +44,6 @@ class SharedKernel(Kernel):
     def _moment_values(self) -> int:
         k, d = self.centres.shape
         return (k + d) * d
-
-    @property
-    def _work(self) -> torch.dtype:
-        return self.work
 
     @abstractmethod
     def _prepare(self) -> None:
