@@ -1,6 +1,6 @@
 """Neural decoders: algorithms at equal wall time, the price of a step, and the bias of particles.
 
-    MOGUL_DATA=folder python -m benchmarks decoders table [--minutes 3] [--images 1000]
+    MOGUL_DATA=folder python -m benchmarks decoders table [--minutes 3] [--rows 4000]
     MOGUL_DATA=folder python -m benchmarks decoders summaries MODEL [--images 1000]
     MOGUL_DATA=folder python -m benchmarks decoders presets
     python -m benchmarks decoders steps
@@ -18,6 +18,7 @@ fits a linear decoder, whose exact answer is known, at several steps and numbers
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import statistics
 import time
@@ -121,18 +122,23 @@ def sampled(model: Any, n: int, kind: str) -> Tensor:
         return model.sample(n, 1, latents)
 
 
-def table(minutes: float, n: int, classifier: Any) -> None:
+def table(minutes: float, n: int, rows: int, classifier: Any) -> None:
     """Print the table of algorithms."""
     from mogul.algorithms import PRESETS
 
-    preset = PRESETS["mnist-small"]
+    small = PRESETS["mnist-small"]
+    # So that a step of the parameters is as long as the preset's.
+    preset = dataclasses.replace(small, rows=rows, rate=small.rate * small.rows / rows)
     source, test = images("mnist", preset.rows), images("mnist:test", max(n, 1000))
     real = test.take(range(len(test)))
     print(
         f"mnist-small, {minutes} minutes each, {n} test images, {torch.get_num_threads()} threads\n"
     )
     print("| algorithm | passes | in-painting MSE ×10² | Fréchet: prior | Gaussian | mixture | "
-          "KID ×10³: mixture | precision | recall |\n|" + "---|" * 9)  # fmt: skip
+          "KID: mixture | precision | recall |\n|" + "---|" * 9)  # fmt: skip
+    found = distances(classifier, real, source.take(range(min(len(source), len(real)))))
+    print(f"| real training images | – | – | {found[0]:.1f} | – | – | {found[1]:.0f} | "
+          f"{found[2]:.2f} | {found[3]:.2f} |", flush=True)  # fmt: skip
     for name, algorithm in algorithms(preset, source.feature_shape).items():
         model = new_model(preset, source.feature_shape)
         passes = train(model, source, algorithm, minutes)
@@ -143,7 +149,7 @@ def table(minutes: float, n: int, classifier: Any) -> None:
             f"{found[k][0]:.1f}" if k in found else "–" for k in ("prior", "gaussian", "mixture")
         ]
         last = found[kinds[-1]]
-        cells += [f"{1000 * last[1]:.1f}", f"{last[2]:.2f}", f"{last[3]:.2f}"]
+        cells += [f"{last[1]:.0f}", f"{last[2]:.2f}", f"{last[3]:.2f}"]
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
@@ -156,13 +162,13 @@ def summaries(path: Path, n: int, classifier: Any) -> None:
     name = extra["options"]["data"].partition(":")[0]
     test = images(f"{name}:test", 1000)
     real = test.take(range(len(test)))
-    print("| latents from | Fréchet | KID ×10³ | precision | recall |\n|" + "---|" * 5)
+    print("| latents from | Fréchet | KID | precision | recall |\n|" + "---|" * 5)
     for kind in ("prior", "gaussian", "mixture"):
         found = distances(classifier, real, sampled(model, len(real), kind))
         label = kind
         if kind == "mixture":
             label += f" ({summarise(model, kind).n_components} components)"
-        cells = [f"{found[0]:.1f}", f"{1000 * found[1]:.1f}", f"{found[2]:.2f}", f"{found[3]:.2f}"]
+        cells = [f"{found[0]:.1f}", f"{found[1]:.0f}", f"{found[2]:.2f}", f"{found[3]:.2f}"]
         print("| " + " | ".join([label, *cells]) + " |")
     print(f"\nin-painting MSE ×10²: {masked_error(model, test, n):.2f} ({n} test images)")
 
@@ -188,7 +194,7 @@ def presets() -> None:
         for step in range(count):
             index = torch.arange(preset.batch_size) + step * preset.batch_size
             since = time.perf_counter()
-            algorithm._one_step(model, source, index, state, make_generator(step))
+            algorithm.advance(model, source, index, state, make_generator(step))
             seconds.append(time.perf_counter() - since)
         each = statistics.median(seconds)
         print(f"| {name} | {len(source):,} | {model.n_parameters:,} | {steps:,} ({count} timed) | "
@@ -295,6 +301,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--classifier", type=Path, help="what train_classifier wrote")
     arguments = parser.parse_args()
     if arguments.what in ("table", "summaries"):
@@ -302,7 +309,7 @@ def main() -> None:
 
         classifier = load_classifier(arguments.classifier)
         if arguments.what == "table":
-            table(arguments.minutes, arguments.images, classifier)
+            table(arguments.minutes, arguments.images, arguments.rows, classifier)
         else:
             summaries(arguments.model, arguments.images, classifier)
         return

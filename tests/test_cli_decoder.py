@@ -94,6 +94,22 @@ def test_a_report_holds_its_pictures(run, tmp_path, fitted):
     assert 'src="http' not in page
 
 
+def test_rows_are_rebuilt_from_their_latents(run, tmp_path, fitted):
+    code, out, _ = run(f"reconstruct {fitted} digits:test -n 2 -o {tmp_path / 'x.npy'} --json")
+    assert code == 0
+    assert 0 < json.loads(out)["reconstruction_mse"] < 0.5
+    assert np.load(tmp_path / "x.npy").shape == (2, 32, 32)
+
+
+def test_show_tells_what_a_decoder_is(run, fitted):
+    code, out, _ = run(f"show {fitted} --json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["algorithm"] == "pga"
+    assert found["latents"] == 3
+    assert len(found["history"]) == 2
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

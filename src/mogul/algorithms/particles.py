@@ -182,7 +182,7 @@ class Particles:
         total = 0.0
         for number, index in enumerate(order.split(self.batch_size)):
             draw = make_generator(self._seed(state, number + 1), model.device)
-            mean = self._one_step(model, source, index.to(model.device), state, draw)
+            mean = self.advance(model, source, index.to(model.device), state, draw)
             if not abs(mean) < float("inf"):
                 raise InputError(
                     "The log-density of the particles stopped being finite; choose a smaller "
@@ -204,7 +204,7 @@ class Particles:
     def _seed(self, state: _State, number: int) -> int:
         return (self.seed * 1_000_003 + state.done) * 1_000_003 + number
 
-    def _one_step(
+    def advance(
         self,
         model: HasLogJoint,
         source: Source,
@@ -281,6 +281,7 @@ class Particles:
     def _average(self, model: HasLogJoint, state: _State) -> None:
         """Take the present parameters into their mean, once the burn-in is over."""
         if state.done < self.burn_in * state.passes:
+            state.memory.pop("average", None)  # that of a shorter fit, which goes on
             return
         mean = state.of("average")
         count = mean["count"] = mean.get("count", torch.zeros(())) + 1
@@ -336,10 +337,10 @@ def latent_gradient(model: HasLogJoint, x: Tensor, z: Tensor, chunk: int = 1280)
 def estimated_seconds(
     model: HasLogJoint, source: Source, algorithm: Particles, passes: int, steps: int = 2
 ) -> float:
-    """Return how long a fit would take, from the time of a few steps on a copy of the model."""
+    """Return the seconds that a fit would still take, from a few steps on a copy of the model."""
     trial = copy.deepcopy(model)
     state = algorithm.init(trial, source, passes)
-    state.done = max(state.done, algorithm.warm_up)
+    done, state.done = state.done, max(state.done, algorithm.warm_up)
     if trial.particles.shape[1] < algorithm.n_particles:
         trial.particles = trial.particles.repeat(1, algorithm.n_particles, 1)
     draw, seconds = make_generator(0, trial.device), []
@@ -347,7 +348,9 @@ def estimated_seconds(
         index = torch.arange(len(source))[number * algorithm.batch_size :][: algorithm.batch_size]
         since = time.perf_counter()
         if len(index):
-            algorithm._one_step(trial, source, index.to(trial.device), state, draw)
+            algorithm.advance(trial, source, index.to(trial.device), state, draw)
             seconds.append(time.perf_counter() - since)
-    each = min(seconds)
-    return each * passes * -(-len(source) // algorithm.batch_size)
+    left = passes - done
+    warm = min(left, max(0, algorithm.warm_up - done))  # with one particle a row
+    rounds = left - warm + warm / algorithm.n_particles
+    return min(seconds) * rounds * -(-len(source) // algorithm.batch_size)

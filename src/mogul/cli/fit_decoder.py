@@ -113,8 +113,8 @@ def fit_decoder(
             f"parameters, {preset.latents} latents; {name}"
         )
         if name != ENCODER:
+            seconds = estimated_seconds(model, source, algorithm, preset.passes)
             left = preset.passes - len(history)
-            seconds = estimated_seconds(model, source, algorithm, left)
             err.print(f"about {_duration(seconds)} for {left} passes, from the first steps")
     every = max(1, preset.passes // _PICTURES)
 

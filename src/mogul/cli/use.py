@@ -173,16 +173,20 @@ def reconstruct(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Reconstruct the rows of DATA from the factors of a model."""
-    from mogul.cli.opened import open_model
+    """Reconstruct the rows of DATA from the factors or latents of a model."""
+    from mogul.cli.opened import OpenedDecoder, open_any
     from mogul.report import stack_rows
+    from mogul.tasks import decode_rows, encode
     from mogul.tasks import reconstruct as rebuild
 
     since = time.perf_counter()
     check_output(output, (".png", ".npy"), model, data)
-    opened = open_model(model, device)
+    opened = open_any(model, device)
     x = opened.rows(opened.open(data), _limit(n, output))
-    rebuilt = rebuild(opened.mixture, x)
+    if isinstance(opened, OpenedDecoder):
+        rebuilt = decode_rows(opened.model, encode(opened.model, x).latents)
+    else:
+        rebuilt = rebuild(opened.mixture, x)
     if output.suffix == ".png":
         write_picture(output, stack_rows([opened.to_pixels(x), opened.to_pixels(rebuilt)]))
     else:
@@ -274,13 +278,25 @@ def show_model(
     n: options.Count = 12,
     json: options.Json = False,
 ) -> None:
-    """Describe a model: what it is, what it reached, and its components by weight."""
-    from mogul.cli.opened import open_model
+    """Describe a model: what it is, what it reached, and its components by weight.
+
+    Raises:
+        InputError: if a picture of components is asked of a decoder.
+    """
+    from mogul.cli.opened import OpenedDecoder, open_any
+    from mogul.errors import InputError
     from mogul.tasks import characteristic
 
     if output is not None:
         check_output(output, (".png",), model)
-    opened = open_model(model, "cpu")
+    opened = open_any(model, "cpu")
+    if isinstance(opened, OpenedDecoder):
+        if output is not None:
+            raise InputError(f"{model} is a decoder, without components; use sample or report.")
+        about = {"algorithm": opened.extra["algorithm"], **opened.extra["settings"]}
+        figures = {**about, **opened.extra.get("figures", {}), "command": opened.extra["command"]}
+        show(str(model), figures | {"history": opened.extra["history"]}, json)
+        return
     found = characteristic(opened.mixture, n)
     if output is not None:
         from mogul.report import components_picture

@@ -360,18 +360,15 @@ class GaussianMixture(nn.Module):
             InputError: if all rows are equal, so that no scale can be learned, or the scale is
                 beyond what the floating-point type can square.
         """
-        x = x.to(self.centres)
-        labels = labels.to(self.device)
+        x, labels = x.to(self.centres), labels.to(self.device)
         self.origin.copy_(x.mean(0))
         # In the order of the clusters, each of which fits the cache better than all.
         x = x[labels.argsort(stable=True)].sub_(self.origin)
         sizes = torch.bincount(labels, minlength=self.n_components)
-        groups = list(x.split(sizes.tolist()))
-        within = x.new_zeros(self.n_features, dtype=torch.float64)
-        between = torch.zeros_like(within)
+        groups = x.split(sizes.tolist())
+        within, between = x.new_zeros(2, self.n_features, dtype=torch.float64)
         generator = make_generator(seed, x.device)
-        spare = torch.randint(len(x), (self.n_components,), generator=generator, device=x.device)
-        centres = x[spare]
+        centres = x[torch.randint(len(x), sizes.shape, generator=generator, device=x.device)]
         for k, group in enumerate(groups):
             if len(group):
                 centres[k] = group.mean(0)
@@ -386,7 +383,7 @@ class GaussianMixture(nn.Module):
         variance = torch.where(constant, variance[~constant].mean(), variance)
         self.feature_variance.copy_(variance)
         self.centres.copy_(centres)
-        self.logits.copy_((sizes.to(x.dtype).clamp_min(0.5) / len(x)).log())
+        self.logits.copy_((sizes.to(x).clamp_min(0.5) / len(x)).log())
         prior = torch.maximum((within / len(x)).to(self.dtype), self.floor)
         groups = [g if len(g) else x for g in groups] if self.sharing == "own" else [x]
         members = [self.family.from_cluster(g, self.rank, self.floor, prior, seed) for g in groups]
