@@ -1,6 +1,19 @@
 """How good a density is, in figures."""
 
+from mogul.evaluation.annealed import (
+    AnnealedLikelihood,
+    BidirectionalBounds,
+    annealed_likelihood,
+    bidirectional_gap,
+)
 from mogul.evaluation.errors import inpainting_error, reconstruction_error
+from mogul.evaluation.features import (
+    Classifier,
+    load_classifier,
+    save_classifier,
+    train_classifier,
+)
+from mogul.evaluation.frechet import frechet_distance, kernel_distance, precision_recall
 from mogul.evaluation.ndb import BinComparison, BinModel
 from mogul.evaluation.selection import (
     Candidate,
@@ -13,17 +26,28 @@ from mogul.evaluation.selection import (
 from mogul.evaluation.summary import Evaluation, bits_per_dim, evaluate
 
 __all__ = [
+    "AnnealedLikelihood",
+    "BidirectionalBounds",
     "BinComparison",
     "BinModel",
     "Candidate",
+    "Classifier",
     "Criteria",
     "Evaluation",
     "Selection",
+    "annealed_likelihood",
+    "bidirectional_gap",
     "bits_per_dim",
     "evaluate",
+    "frechet_distance",
     "information_criteria",
     "inpainting_error",
+    "kernel_distance",
+    "load_classifier",
+    "precision_recall",
     "prune_factors",
     "reconstruction_error",
+    "save_classifier",
     "select",
+    "train_classifier",
 ]
