@@ -16,6 +16,7 @@ from mogul.distributions.masked import MaskedMoments, expand, regress
 from mogul.distributions.moments import Moments
 from mogul.distributions.natural import (
     DiagonalNaturalKernel,
+    IsotropicNaturalKernel,
     diagonal_terms,
     origin_costs,
     working_type,
@@ -113,7 +114,9 @@ class DiagonalPlusLowRank(WoodburyCovariance):
         work = working_type(terms, centres.dtype, self.n_features)
         if work is None:
             return DirectKernel(self, centres, offsets, origin)
-        chosen = SharedLowRankKernel if shared else DiagonalNaturalKernel
+        if shared:
+            return SharedLowRankKernel(self, centres, offsets, origin, work)
+        chosen = IsotropicNaturalKernel if self.isotropic_noise else DiagonalNaturalKernel
         return chosen(self, centres, offsets, origin, work)
 
     def sample(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ about a common origin, so digits are lost where centres lie many standard deviat
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
@@ -134,8 +135,7 @@ class FullNaturalKernel(NaturalKernel):
         k, d = centres.shape
         precision = torch.cholesky_inverse(self.covariance.tril().double()).expand(k, d, d)
         linear = (precision @ centres.unsqueeze(-1)).squeeze(-1)
-        log_two_pi = torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64))
-        const = (linear * centres).sum(-1) + self.covariance.log_det() + d * log_two_pi
+        const = (linear * centres).sum(-1) + self.covariance.log_det() + d * math.log(2 * math.pi)
         i, j = torch.triu_indices(d, d, device=centres.device)
         square = precision[:, i, j] * torch.where(i == j, -0.5, -1.0)
         return torch.cat([square, linear, (offsets - 0.5 * const).unsqueeze(-1)], -1)
@@ -168,8 +168,7 @@ class DiagonalNaturalKernel(NaturalKernel):
         k, d = centres.shape
         precision = self.covariance.variances.double().reciprocal().expand(k, d)
         linear = precision * centres
-        log_two_pi = torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64))
-        const = (linear * centres).sum(-1) + self.covariance.log_det() + d * log_two_pi
+        const = (linear * centres).sum(-1) + self.covariance.log_det() + d * math.log(2 * math.pi)
         return torch.cat([-0.5 * precision, linear, (offsets - 0.5 * const).unsqueeze(-1)], -1)
 
     def _allocate(self, n: int) -> tuple[Tensor, Tensor]:
@@ -190,6 +189,35 @@ class DiagonalNaturalKernel(NaturalKernel):
         sums = self._sum("features", k, 2 * d + 1)
         about_origin = Moments(sums[:, -1], sums[:, d : 2 * d], sums[:, :d])
         return pooled(about_origin.recentre(self.centres.double()), self.covariance)
+
+
+class IsotropicNaturalKernel(NaturalKernel):
+    """T(x) = (‖x‖², x, 1): D + 2 features."""
+
+    def _coefficients(self, centres: Tensor, offsets: Tensor) -> Tensor:
+        k, d = centres.shape
+        precision = self.covariance.variances.double()[:, :1].reciprocal().expand(k, 1)
+        linear = precision * centres
+        const = (linear * centres).sum(-1) + self.covariance.log_det() + d * math.log(2 * math.pi)
+        return torch.cat([-0.5 * precision, linear, (offsets - 0.5 * const).unsqueeze(-1)], -1)
+
+    def _allocate(self, n: int) -> tuple[Tensor, Tensor]:
+        d = self.centres.shape[-1]
+        out = self._buffer("features", (n, d + 2), self.work)
+        return out.mT, out[:, 1:-1]
+
+    def _fill(self, features: Tensor) -> None:
+        features[0] = torch.linalg.vector_norm(features[1:-1].mT, dim=-1).square_()
+        features[-1] = 1.0
+
+    @property
+    def moments(self) -> Moments:
+        """Move the sums to the centres; of the squares, only the mean over features is known."""
+        k, d = self.centres.shape
+        sums = self._sum("features", k, d + 2)
+        second = (sums[:, :1] / d).expand(k, d)
+        about_origin = Moments(sums[:, -1], sums[:, 1:-1], second)
+        return about_origin.recentre(self.centres.double())
 
 
 def pooled(moments: Moments, covariance: Covariance) -> Moments:
