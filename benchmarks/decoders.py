@@ -10,9 +10,10 @@
 measures all on one protocol: the mean squared error of the central 12×12 of 32×32 pixels of test
 images, hidden and filled by the most probable latents (×100, for pixels in (−1, 1) as in the
 literature), and distances of samples on the features of a small classifier. `summaries` measures
-samples of one model with latents from its prior, a Gaussian and a mixture. `presets` times the
-first 20 steps of the published settings. `steps` takes the tricks of a step away one by one. `bias`
-fits a linear decoder, whose exact answer is known, at several steps and numbers of particles.
+samples of one model with latents from its prior, a Gaussian and a mixture. `presets` times a step
+of the published settings and tells of the whole run. `steps` takes the tricks of a step away one by
+one. `bias` fits a linear decoder, whose exact answer is known, at several steps and numbers of
+particles.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +155,8 @@ def table(minutes: float, n: int, rows: int, classifier: Any) -> None:
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def summaries(path: Path, n: int, classifier: Any) -> None:
-    """Print what samples of one model are worth by where latents come from."""
+def summaries(path: Path, n: int, classifier: Any, picture: Path | None) -> None:
+    """Print what samples of one model are worth by where latents come from; draw some of each."""
     from mogul import load_model
     from mogul.tasks import summarise
 
@@ -163,6 +165,7 @@ def summaries(path: Path, n: int, classifier: Any) -> None:
     test = images(f"{name}:test", 1000)
     real = test.take(range(len(test)))
     print("| latents from | Fréchet | KID | precision | recall |\n|" + "---|" * 5)
+    drawn = [("held-out images", real[:40])]
     for kind in ("prior", "gaussian", "mixture"):
         found = distances(classifier, real, sampled(model, len(real), kind))
         label = kind
@@ -170,35 +173,47 @@ def summaries(path: Path, n: int, classifier: Any) -> None:
             label += f" ({summarise(model, kind).n_components} components)"
         cells = [f"{found[0]:.1f}", f"{found[1]:.0f}", f"{found[2]:.2f}", f"{found[3]:.2f}"]
         print("| " + " | ".join([label, *cells]) + " |")
+        drawn.append((f"latents from {label}: Fréchet {cells[0]}", sampled(model, 40, kind)))
+    if picture is not None:
+        draw(picture, drawn, test)
     print(f"\nin-painting MSE ×10²: {masked_error(model, test, n):.2f} ({n} test images)")
 
 
 def presets() -> None:
-    """Print the time of 20 steps of the published settings, and of the whole run."""
-    from mogul.algorithms import PRESETS, pga
-    from mogul.compute.backend import make_generator
+    """Print the time of a step of the published settings, and of the whole run."""
+    from mogul.algorithms import PRESETS
+    from mogul.algorithms.particles import latent_gradient
 
-    print("| preset | rows | parameters | steps | s/step | whole run, hours |\n|" + "---|" * 6)
+    print("| preset | rows | parameters | steps | θ, s | particles, s | whole run, hours |")
+    print("|" + "---|" * 7)
     for name, preset in PRESETS.items():
         if name.endswith("small"):
             continue
         source = images(preset.data, preset.rows)
         model = new_model(preset, source.feature_shape)
-        algorithm = pga(
-            preset.step_size, preset.rate, preset.smoothing, n_particles=preset.particles,
-            batch_size=preset.batch_size, which=preset.which,
-        )  # fmt: skip
-        steps = preset.passes * -(-len(source) // preset.batch_size)
-        count = 20 if preset.which == "batch" else 1  # a full move visits every particle
-        state, seconds = algorithm.init(model, source, preset.passes), []
-        for step in range(count):
-            index = torch.arange(preset.batch_size) + step * preset.batch_size
-            since = time.perf_counter()
-            algorithm.advance(model, source, index, state, make_generator(step))
-            seconds.append(time.perf_counter() - since)
-        each = statistics.median(seconds)
-        print(f"| {name} | {len(source):,} | {model.n_parameters:,} | {steps:,} ({count} timed) | "
-              f"{each:.2f} | {each * steps / 3600:.1f} |", flush=True)  # fmt: skip
+        n, batch = preset.particles, preset.batch_size
+        x, z = source.take(range(batch)), torch.randn(batch, n, preset.latents)
+        theta = median_time(theta_step(model, x, z.transpose(0, 1)), 3)
+        move = median_time(partial(latent_gradient, model, x, z), 10)
+        if preset.which == "full":
+            move *= len(source) / batch  # every particle, a batch's worth at a time
+        steps = preset.passes * -(-len(source) // batch)
+        hours = (theta + move) * steps / 3600
+        cells = [name, f"{len(source):,}", f"{model.n_parameters:,}", f"{steps:,}"]
+        cells += [f"{theta:.1f}", f"{move:.1f}", f"{hours:,.0f}"]
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def theta_step(model: Any, x: Tensor, z: Tensor) -> Callable[[], None]:
+    """Return what works out the gradient of the parameters, in train mode."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def work() -> None:
+        model.train()
+        torch.autograd.grad(model.log_joint(x, z).mean(), parameters)
+        model.eval()
+
+    return work
 
 
 def plain_step(model: Any, x: Tensor, z: Tensor, memory_format: Any) -> None:
@@ -220,12 +235,7 @@ def steps() -> None:
     preset = PRESETS["mnist-note"]
     x, z = torch.rand(64, SIDE * SIDE), torch.randn(4, 64, preset.latents)
     model = new_model(preset, (SIDE, SIDE))
-    parameters = [p for p in model.parameters() if p.requires_grad]
-
-    def theta() -> None:
-        model.train()
-        torch.autograd.grad(model.log_joint(x, z).mean(), parameters)
-        model.eval()
+    theta = theta_step(model, x, z)
 
     def plain_layout() -> None:
         body = model.decoder.body
@@ -253,17 +263,46 @@ def steps() -> None:
         print(f"| {name} | {each:.3f} | {first / each:.2f} |", flush=True)
 
 
-def median_time(function: Callable[[], Any]) -> float:
-    """Return the median seconds of five calls, after one to warm up."""
+def median_time(function: Callable[[], Any], calls: int = 5) -> float:
+    """Return the median seconds of some calls, after one to warm up."""
     seconds = []
-    for _ in range(6):
+    for _ in range(1 + calls):
         since = time.perf_counter()
         function()
         seconds.append(time.perf_counter() - since)
     return statistics.median(seconds[1:])
 
 
-def bias() -> None:
+def draw(path: Path, drawn: list[tuple[str, Tensor]], source: Any) -> None:
+    """Draw grids of images side by side, under their titles."""
+    from matplotlib.figure import Figure
+
+    from mogul.report import tile
+
+    figure = Figure(figsize=(3.2 * len(drawn), 2.6), layout="constrained")
+    for axes, (title, x) in zip(figure.subplots(1, len(drawn)), drawn, strict=True):
+        axes.imshow(tile(source.to_pixels(x), 8), cmap="gray")
+        axes.set_title(title, fontsize=9)
+        axes.axis("off")
+    figure.savefig(path, dpi=130)
+
+
+def draw_bias(path: Path, lost: dict[int, list[tuple[float, float]]]) -> None:
+    """Draw nats below the maximum against the step, a line for each number of particles."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for n, points in lost.items():
+        axes.loglog(*zip(*points, strict=True), "o-", label=f"N = {n}")
+    axes.set_xlabel("step size h")
+    axes.set_ylabel("nats per row below the maximum of PPCA")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+
+
+def bias(picture: Path | None) -> None:
     """Print how far a linear decoder ends below the maximum of PPCA, by step and particles."""
     from mogul import fit
     from mogul.algorithms import pga
@@ -279,6 +318,7 @@ def bias() -> None:
     const = 6 * math.log(2 * math.pi)
     best = float(-0.5 * (const + model_values.log().sum() + (values / model_values).sum()))
     print("| h | N | nats below the maximum | % |\n|---|---|---|---|")
+    found: dict[int, list[tuple[float, float]]] = {}
     for h in (0.04, 0.02, 0.01, 0.005):
         for n in (1, 10, 50):
             torch.manual_seed(1)
@@ -291,7 +331,10 @@ def bias() -> None:
             covariance = factors @ factors.mT + 0.49 * torch.eye(6, dtype=torch.float64)
             gaussian = torch.distributions.MultivariateNormal(mean, covariance)
             lost = best - float(gaussian.log_prob(x).mean())
+            found.setdefault(n, []).append((h, lost))
             print(f"| {h} | {n} | {lost:.5f} | {100 * lost / abs(best):.3f} |", flush=True)
+    if picture is not None:
+        draw_bias(picture, found)
 
 
 def main() -> None:
@@ -302,6 +345,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--picture", type=Path, help="a PNG of what is printed")
     parser.add_argument("--classifier", type=Path, help="what train_classifier wrote")
     arguments = parser.parse_args()
     if arguments.what in ("table", "summaries"):
@@ -311,9 +355,12 @@ def main() -> None:
         if arguments.what == "table":
             table(arguments.minutes, arguments.images, arguments.rows, classifier)
         else:
-            summaries(arguments.model, arguments.images, classifier)
+            summaries(arguments.model, arguments.images, classifier, arguments.picture)
         return
-    {"presets": presets, "steps": steps, "bias": bias}[arguments.what]()
+    if arguments.what == "bias":
+        bias(arguments.picture)
+        return
+    {"presets": presets, "steps": steps}[arguments.what]()
 
 
 if __name__ == "__main__":
