@@ -295,8 +295,11 @@ def draw_bias(path: Path, lost: dict[int, list[tuple[float, float]]]) -> None:
     axes = figure.subplots()
     for n, points in lost.items():
         axes.loglog(*zip(*points, strict=True), "o-", label=f"N = {n}")
+    steps = [h for h, _ in next(iter(lost.values()))]
+    axes.set_xticks(steps, [f"{h:g}" for h in steps])
+    axes.minorticks_off()
     axes.set_xlabel("step size h")
-    axes.set_ylabel("nats per row below the maximum of PPCA")
+    axes.set_ylabel("nats per row below the maximum")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=130)
