@@ -112,8 +112,8 @@ def _bet(value: Tensor, gradient: Tensor, memory: State) -> Tensor:
     summed = memory["sum"] = memory["sum"] + gradient
     largest = largest.clamp_min(torch.finfo(value.dtype).tiny)
     # As in the source, bets start at a hundredth of the largest gradient.
-    scale = largest * torch.maximum(total + largest, 100 * largest)
-    return memory["first"] + summed / scale * (largest + reward)
+    bet = (largest + reward) / torch.maximum(total + largest, 100 * largest)
+    return memory["first"] + summed / largest * bet
 
 
 class ParameterMove(Protocol):
