@@ -232,6 +232,11 @@ class HasLogJoint(Protocol):
         ...
 
     @property
+    def n_features(self) -> int:
+        """Number of features D."""
+        ...
+
+    @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the parameters."""
         ...

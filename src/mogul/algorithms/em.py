@@ -115,9 +115,14 @@ class EM:
         """Check that the model can learn from the source, and whether values are missing.
 
         Raises:
-            InputError: if there are fewer rows than components, a column has no value at all, or
-                the model was never started.
+            InputError: if the model has no moments or was never started, there are fewer rows than
+                components, or a column has no value at all.
         """
+        if not hasattr(model, "expectation"):
+            raise InputError(
+                f"A {type(model).__name__} has no moments that EM could use; fit it by a particle "
+                "algorithm such as pga(), or by an encoder, Amortised()."
+            )
         check_enough_rows(len(source), model.n_components)
         model.check_started()
         gaps, seen = False, torch.zeros(source.n_features, dtype=torch.bool, device=model.device)

@@ -34,6 +34,17 @@ class LatentMove(Protocol):
         ...
 
 
+def _check(**numbers: float | None) -> None:
+    """Refuse numbers that are not positive; None passes.
+
+    Raises:
+        InputError: naming the first that is not.
+    """
+    for name, value in numbers.items():
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"{name} is {value}; it must be positive.")
+
+
 def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.empty_like(like).normal_(generator=generator)
 
@@ -43,6 +54,10 @@ class Langevin:
     """z ← z + h ∇ log p(x, z) + √(2h) ξ, the unadjusted Langevin algorithm."""
 
     step_size: float
+
+    def __post_init__(self) -> None:
+        """Check the step."""
+        _check(step_size=self.step_size)
 
     def __call__(
         self, z: Tensor, gradient: Callable[[Tensor], Tensor], memory: State, draw: torch.Generator
@@ -61,6 +76,10 @@ class Underdamped:
 
     step_size: float
     friction: float
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        _check(step_size=self.step_size, friction=self.friction)
 
     def __call__(
         self, z: Tensor, gradient: Callable[[Tensor], Tensor], memory: State, draw: torch.Generator
@@ -137,6 +156,10 @@ class Ascent:
     step_size: float
     rate: float = 1.0
     smoothing: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        _check(step_size=self.step_size, rate=self.rate, smoothing=self.smoothing)
 
     def __call__(
         self, parameters: list[Tensor], gradients: list[Tensor], n_rows: int, memory: State

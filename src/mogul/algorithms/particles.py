@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.base import Pass
-from mogul.algorithms.em import check_enough_rows
 from mogul.algorithms.particle_moves import LatentMove, State
 from mogul.algorithms.particle_parameters import ParameterUpdate
 from mogul.compute.backend import make_generator
@@ -142,9 +141,10 @@ class Particles:
         """Draw particles from the prior, or go on with those the model has for these rows.
 
         Raises:
-            InputError: if the model has particles for other rows, or made these passes before.
+            InputError: if data and model do not fit each other, the model has particles for other
+                rows, or made these passes before.
         """
-        check_enough_rows(len(source), 1)
+        check_latent_model(model, source)
         state = _State.restored(passes, model.training_state)
         held = model.particles
         if state.done >= passes:
@@ -180,7 +180,7 @@ class Particles:
         before = model.particles.clone()
         order = torch.randperm(len(source), generator=make_generator(self._seed(state, 0)))
         total = 0.0
-        for number, index in enumerate(order.split(self.batch_size)):
+        for number, index in enumerate(batches_of(order, self.batch_size)):
             draw = make_generator(self._seed(state, number + 1), model.device)
             mean = self.advance(model, source, index.to(model.device), state, draw)
             if not abs(mean) < float("inf"):
@@ -299,6 +299,34 @@ class Particles:
             for index in batches:
                 model.decode(model.particles[index.to(model.device)])
         model.eval()
+
+
+def check_latent_model(model: Any, source: Source) -> None:
+    """Refuse models without latents, and data of another width.
+
+    Raises:
+        InputError: if the model is not p(x, z), or rows are of another width or fewer than two.
+    """
+    if not hasattr(model, "log_joint"):
+        raise InputError(
+            f"A {type(model).__name__} has no latents that particles or an encoder could stand "
+            "for; fit it by EM() or Gradient(), or build a LatentVariableModel."
+        )
+    if len(source) < 2:
+        raise InputError(f"The data have {len(source)} row(s); a decoder takes at least 2.")
+    if source.n_features != model.n_features:
+        raise InputError(
+            f"The data have {source.n_features} features and the model {model.n_features}; build "
+            "the model with feature_shape=source.feature_shape."
+        )
+
+
+def batches_of(order: Tensor, size: int) -> list[Tensor]:
+    """Split an order of rows; a last row alone goes with those before it, to have statistics."""
+    parts = list(order.split(size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
 
 
 def learned(model: HasLogJoint) -> list[Tensor]:

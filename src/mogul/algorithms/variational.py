@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mogul.algorithms.base import Pass
+from mogul.algorithms.particles import batches_of, check_latent_model
 from mogul.compute.backend import make_generator
 from mogul.errors import InputError
 from mogul.protocols import HasLogJoint, Source
@@ -60,7 +61,12 @@ class Amortised:
         self.learning_rate, self.batch_size, self.seed = learning_rate, batch_size, seed
 
     def init(self, model: HasLogJoint, source: Source, passes: int) -> _State:
-        """Build the optimiser of encoder and decoder."""
+        """Build the optimiser of encoder and decoder.
+
+        Raises:
+            InputError: if data and model do not fit each other.
+        """
+        check_latent_model(model, source)
         self.encoder.to(model.device, model.dtype)
         moving = [p for p in model.parameters() if p.requires_grad] + list(
             self.encoder.parameters()
@@ -73,15 +79,20 @@ class Amortised:
         """Take one step per minibatch, over all rows in a random order.
 
         Raises:
-            InputError: if the bound stops being finite.
+            InputError: if rows have gaps, or the bound stops being finite.
         """
         draw = make_generator(self.seed * 1_000_003 + state.done, model.device)
         order = torch.randperm(len(source), generator=make_generator(self.seed + state.done))
         total = 0.0
         model.train()
         self.encoder.train()
-        for index in order.split(self.batch_size):
+        for index in batches_of(order, self.batch_size):
             x = source.take(index, model.dtype, model.device)
+            if bool(x.isnan().any()):
+                raise InputError(
+                    "The data have gaps (NaN), which an encoder cannot read; leave the rows out, "
+                    "or fit by particles, such as pga, which need no encoder."
+                )
             bound = evidence_bound(model, self.encoder, x, draw).mean()
             if not bool(bound.isfinite()):
                 raise InputError(
@@ -96,7 +107,7 @@ class Amortised:
         self.encoder.eval()
         state.done += 1
         mean = total / len(source)
-        return state, Pass(None, [], mean, disturbed=False)
+        return state, Pass(None, [], mean, disturbed=False, figures={"evidence_bound": mean})
 
 
 def evidence_bound(

@@ -97,7 +97,8 @@ class FitProgress:
     def passed(self, row: dict[str, Any]) -> None:
         """Show what a pass reached."""
         if row["log_likelihood"] is None:
-            reached = f"log p(x, z) {row['objective']:,.3f} nats per row"
+            what = "evidence bound" if "evidence_bound" in row else "log p(x, z)"
+            reached = f"{what} {row['objective']:,.3f} nats per row"
         else:
             reached = f"{row['log_likelihood']:,.3f} nats per row"
         if "movement" in row:

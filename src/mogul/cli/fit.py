@@ -9,11 +9,19 @@ import typer
 
 from mogul.cli import options
 from mogul.cli.console import FitProgress, check_output, command_line, err, show
-from mogul.cli.fit_decoder import Choices, fit_decoder, image_size, settings
+from mogul.cli.fit_decoder import Choices, fit_decoder, open_images, settings
 
 if TYPE_CHECKING:
     from mogul.data import ArraySource
     from mogul.models import GaussianMixture
+
+_OF_MIXTURES = (
+    "components", "rank", "sharing", "tolerance", "start", "n_init", "test", "variance_floor",
+)  # fmt: skip
+_OF_DECODERS = (
+    "algorithm", "preset", "decoder", "likelihood", "latents", "particles", "scale", "width",
+    "step_size", "rate", "resume",
+)  # fmt: skip
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -33,6 +41,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 
 def fit(
+    context: typer.Context,
     data: options.Data,
     output: Annotated[Path, typer.Option("-o", "--output", help="The model file to write.")],
     model: Annotated[
@@ -92,8 +101,8 @@ def fit(
     ] = None,
     algorithm: options.Algorithm = None,
     preset: options.PresetName = None,
-    decoder: options.Decoder = "conv",
-    likelihood: options.LikelihoodName = "gaussian",
+    decoder: options.Decoder = None,
+    likelihood: options.LikelihoodName = None,
     latents: options.Latents = None,
     particles: options.NParticles = None,
     scale: options.Scale = None,
@@ -120,15 +129,15 @@ def fit(
             algorithm, preset, decoder, likelihood, latents, particles, scale, width, step_size,
             rate, resume,
         )  # fmt: skip
+        _refuse(context, _OF_MIXTURES, "a decoder")
         chosen, name = settings(output, choices, passes, limit)
-        side = image_size(data, decoder)
-        source = mogul.open_source(
-            data, limit=chosen.rows, crop=_size(crop), size=_size(size) or side,
-            colour=colour, dequantise=False, columns=options.listed(columns), seed=seed,
-        )  # fmt: skip
-        fit_decoder(source, output, choices, chosen, name, seed, device, json)
+        source = open_images(data, decoder, {
+            "limit": chosen.rows, "crop": _size(crop), "size": _size(size), "colour": colour,
+            "dequantise": False, "columns": options.listed(columns), "seed": seed,
+        })  # fmt: skip
+        fit_decoder(source, output, choices, chosen, name, seed, device, dtype, json)
         return
-    _refuse_decoder_options(algorithm, preset, resume)
+    _refuse(context, _OF_DECODERS, "a mixture")
     family(model)  # an unknown name is told before the data are read
     reading: dict[str, Any] = {
         "crop": _size(crop), "size": _size(size), "colour": colour, "dequantise": dequantise,
@@ -165,19 +174,21 @@ def fit(
     show(f"{output}", figures | {"advice": fitted.reason.advice}, json)
 
 
-def _refuse_decoder_options(algorithm: str | None, preset: str | None, resume: bool) -> None:
-    """Refuse what only decoders have.
+def _refuse(context: typer.Context, names: tuple[str, ...], model: str) -> None:
+    """Refuse options that were given and that this model has no use for.
 
     Raises:
-        InputError: if any of it came.
+        InputError: naming them.
     """
     from mogul.errors import InputError
 
-    if algorithm not in (None, "em") or preset is not None or resume:
-        raise InputError(
-            "--algorithm, --preset and --resume are for decoders; add --model decoder, or leave "
-            "them out: mixtures are fitted by em."
-        )
+    given = [
+        "--" + name.replace("_", "-")
+        for name in names
+        if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
+    ]
+    if given:
+        raise InputError(f"{', '.join(given)}: {model} has no use for this; leave it out.")
 
 
 def keep(

@@ -20,7 +20,19 @@ if TYPE_CHECKING:
 
 _PICTURES = 10  # per run
 _ROW = 12  # images in a row of a picture
+_SIDE = 32
 ENCODER = "vae"  # the algorithm that trains an encoder in place of particles
+
+
+# What algorithms have no use for, and would ignore.
+_UNUSED = {
+    "coin": ("step_size", "rate"),
+    "vae": ("step_size", "rate", "particles"),
+    "pqn": ("rate",),
+    "pmga": ("rate",),
+    **dict.fromkeys(("soul", "short-run", "abp"), ("particles",)),
+}
+_FIXED = ("decoder", "likelihood", "latents", "particles", "scale", "width")
 
 
 @dataclass(frozen=True)
@@ -29,8 +41,8 @@ class Choices:
 
     algorithm: str | None
     preset: str | None
-    decoder: str
-    likelihood: str
+    decoder: str | None
+    likelihood: str | None
     latents: int | None
     particles: int | None
     scale: float | None
@@ -61,6 +73,12 @@ def settings(
         extra = mogul.load_model(output)[1]
         if "settings" not in extra:
             raise InputError(f"{output} is not a decoder; leave --resume out to fit a new model.")
+        changed = [name for name in _FIXED if getattr(choices, name) is not None]
+        if changed:
+            raise InputError(
+                f"{', '.join(changed)} cannot change in a fit that goes on; leave them out, or "
+                "begin anew without --resume."
+            )
         base, algorithm = Preset(**extra["settings"]), algorithm or extra["algorithm"]
     elif name not in PRESETS:
         raise InputError(f"Unknown preset '{name}'; choose one of: {', '.join(PRESETS)}.")
@@ -72,7 +90,24 @@ def settings(
         "passes": passes, "rows": limit,
     }  # fmt: skip
     chosen = dataclasses.replace(base, **{k: v for k, v in said.items() if v is not None})
+    if chosen.passes < 1:
+        raise InputError(f"{chosen.passes} passes were asked for; it must be at least 1.")
+    if not choices.resume:  # in a shorter run, the warm-up is as much shorter
+        warm_up = base.warm_up * chosen.passes // base.passes
+        chosen = dataclasses.replace(chosen, warm_up=warm_up)
+    _refuse_unused(algorithm or "pga", choices)
     return chosen, algorithm or "pga"
+
+
+def _refuse_unused(algorithm: str, choices: Choices) -> None:
+    unused = [n for n in _UNUSED.get(algorithm, ()) if getattr(choices, n) is not None]
+    if choices.likelihood == "bernoulli" and choices.scale is not None:
+        unused.append("scale")
+    if unused:
+        raise InputError(
+            f"{algorithm} with {choices.likelihood or 'gaussian'} noise has no use for "
+            f"{', '.join(unused)}; leave it out."
+        )
 
 
 def fit_decoder(
@@ -83,6 +118,7 @@ def fit_decoder(
     name: str,
     seed: int,
     device: str,
+    dtype: str,
     json: bool,
 ) -> None:
     """Fit, writing the model after every pass and pictures at intervals.
@@ -94,17 +130,22 @@ def fit_decoder(
     """
     import mogul
     from mogul.algorithms import estimated_seconds
-    from mogul.compute.backend import resolve_device
+    from mogul.compute.backend import resolve_device, resolve_dtype
 
     model, history = _model(source, output, choices, preset, seed)
+    if not choices.resume:
+        model.to(resolve_dtype(dtype))
     model.to(resolve_device(device))
-    algorithm: Any = _algorithm(name, preset, model, seed)
+    algorithm: Any = _algorithm(name, choices, preset, model, seed)
     if choices.resume and name == ENCODER:
         raise InputError("The encoder of a vae is not kept, so its fit cannot go on; begin anew.")
     extra = {
         "options": source.options, "feature_shape": list(source.feature_shape),
         "levels": source.scale.levels if source.scale else None,
-        "settings": dataclasses.asdict(preset), "algorithm": name,
+        "settings": dataclasses.asdict(preset) | {
+            "data": source.options["data"], "rows": len(source),
+        },
+        "algorithm": name,
         "command": command_line(),
     }  # fmt: skip
     if not json:
@@ -136,8 +177,9 @@ def fit_decoder(
                 raise
             err.print(f"Interrupted; {output} holds {len(history)} passes: go on with --resume.")
             raise typer.Exit(130) from None
+    reached = "evidence_bound" if name == ENCODER else "log_joint"
     figures = {
-        "log_joint": history[-1]["objective"], "passes": len(history), "n": len(source),
+        reached: history[-1]["objective"], "passes": len(history), "n": len(source),
         "n_parameters": model.n_parameters, "seconds": sum(row["seconds"] for row in history),
         "stopped": done.reason.value,
     }  # fmt: skip
@@ -171,23 +213,25 @@ def _model(
         model, extra = mogul.load_model(output)
         assert isinstance(model, LatentVariableModel)
         return model, list(extra["history"])
-    for what, name, known in (
-        ("decoder", choices.decoder, DECODERS), ("likelihood", choices.likelihood, LIKELIHOODS)
-    ):  # fmt: skip
+    decoder_name, noise_name = choices.decoder or "conv", choices.likelihood or "gaussian"
+    asked = [("decoder", decoder_name, DECODERS), ("likelihood", noise_name, LIKELIHOODS)]
+    for what, name, known in asked:
         if name not in known:
             raise InputError(f"Unknown {what} '{name}'; choose one of: {', '.join(known)}.")
     with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator
         torch.manual_seed(seed)
-        if choices.decoder == "linear":
+        if decoder_name == "linear":
             decoder = LinearDecoder(preset.latents, source.feature_shape)
         else:
             decoder = ConvDecoder(preset.latents, source.feature_shape, preset.width)
-    likelihood = LIKELIHOODS[choices.likelihood]
+    likelihood = LIKELIHOODS[noise_name]
     noise = likelihood(preset.scale) if likelihood is GaussianLikelihood else likelihood()
     return LatentVariableModel(decoder, preset.latents, source.feature_shape, noise), []
 
 
-def _algorithm(name: str, preset: Preset, model: LatentVariableModel, seed: int) -> Any:
+def _algorithm(
+    name: str, choices: Choices, preset: Preset, model: LatentVariableModel, seed: int
+) -> Any:
     """Return the algorithm by name, with the preset's settings.
 
     Raises:
@@ -205,8 +249,8 @@ def _algorithm(name: str, preset: Preset, model: LatentVariableModel, seed: int)
     arguments: dict[str, Any] = {"seed": seed}
     if name != "pmga":
         arguments["batch_size"] = preset.batch_size
-    if name != "coin":
-        arguments["step_size"] = preset.step_size
+    if name != "coin" and (name != "momentum" or choices.step_size is not None):
+        arguments["step_size"] = preset.step_size  # that of momentum has another unit
     if name in ("pga", "soul", "short-run", "abp", "momentum"):
         arguments |= {"rate": preset.rate, "smoothing": preset.smoothing}
     if name in ("pga", "pqn", "pmga", "momentum", "coin"):  # the others keep one chain a row
@@ -236,11 +280,17 @@ def progress_picture(model: LatentVariableModel, source: ArraySource, seed: int)
     return stack_rows(rows)
 
 
-def image_size(data: str, decoder: str) -> tuple[int, int] | None:
-    """Return the size that the convolutional decoder needs images of known kinds to have."""
-    named = data.partition(":")[0] in ("digits", "mnist", "fashion-mnist", "celeba")
-    pictures = named or Path(data).is_dir() or data.endswith(".zip")
-    return (32, 32) if decoder == "conv" and pictures else None
+def open_images(data: str, decoder: str | None, reading: Any) -> ArraySource:
+    """Open data; images are brought to the size that the convolutional decoder makes."""
+    import mogul
+
+    source = mogul.open_source(data, **reading)
+    shape = source.feature_shape
+    wanted = reading["size"] is None and decoder in (None, "conv")
+    if wanted and source.is_image and shape[:2] != (_SIDE, _SIDE):
+        reading = reading | {"size": (_SIDE, _SIDE)}
+        return mogul.open_source(data, **reading)
+    return source
 
 
 def _is_image(source: ArraySource) -> bool:

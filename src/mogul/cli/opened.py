@@ -171,6 +171,6 @@ def _applicable(data: str, options: dict[str, Any]) -> dict[str, Any]:
     """Drop picture options for arrays, which they do not apply to."""
     is_table = data.endswith((".csv", ".csv.gz"))
     is_array = is_table or Path(data).suffix in (".npy", ".npz", ".gz") or "ubyte" in data
-    drop = ("crop", "size", "colour") if is_array else ()
+    drop = ("crop", "size", "colour") if is_table else ("colour",) if is_array else ()
     drop += () if is_table else ("columns",)
     return {k: v for k, v in options.items() if k not in drop}

@@ -49,7 +49,7 @@ def _text(help_: str) -> Any:
 
 Algorithm = Annotated[
     str | None,
-    _text("Decoders: pga, pqn, pmga, soul, short-run, abp, momentum, coin or vae; default pga."),
+    _text("pga (default), soul, short-run, abp, momentum, coin, vae; pqn, pmga: linear only."),
 ]
 PresetName = Annotated[
     str | None,
@@ -58,8 +58,8 @@ PresetName = Annotated[
         "options below take the place of its settings."
     ),
 ]
-Decoder = Annotated[str, _text("conv (images, brought to 32x32) or linear.")]
-LikelihoodName = Annotated[str, _text("gaussian or bernoulli.")]
+Decoder = Annotated[str | None, _text("conv (images, brought to 32x32; default) or linear.")]
+LikelihoodName = Annotated[str | None, _text("gaussian (default) or bernoulli.")]
 Latents = Annotated[int | None, _text("Latent dimensions.")]
 NParticles = Annotated[int | None, _text("Particles per row.")]
 Scale = Annotated[float | None, _text("Standard deviation of the noise, on pixels in (0, 1).")]

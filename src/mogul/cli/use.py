@@ -35,7 +35,7 @@ def sample(
         str | None,
         typer.Option(
             help="Decoders: where latents come from: prior, gaussian or mixture, the last two "
-            "fitted to the particles; default mixture.",
+            "fitted to the particles; default mixture, or prior where there are no particles.",
             show_default=False,
         ),
     ] = None,
@@ -43,25 +43,21 @@ def sample(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Draw new rows or images from a model.
-
-    Raises:
-        InputError: if latents are asked of a mixture, which has none.
-    """
+    """Draw new rows or images from a model."""
     from mogul.cli.opened import OpenedDecoder, open_any
-    from mogul.errors import InputError
     from mogul.tasks import summarise
 
     since = time.perf_counter()
     check_output(output, (".png", ".npy"), model)
     opened = open_any(model, device)
     if isinstance(opened, OpenedDecoder):
+        known = ("prior", "gaussian", "mixture", None)
+        _refuse(latents not in known, f"Unknown latents '{latents}'; see `mogul sample --help`.")
         cloud = "prior" if opened.model.particles is None else "mixture"
         source = summarise(opened.model, latents or cloud, seed=seed)
         x = opened.model.sample(n, seed, source, noise=bool(noise))
     else:
-        if latents is not None:
-            raise InputError(f"{model} is a mixture, without latents to choose; leave them out.")
+        _refuse(latents is not None, f"{model} is a mixture, without latents; leave --latents out.")
         x = opened.mixture.sample((n,), noise=noise is not False, seed=seed)
     if output.suffix == ".png":
         _write_grid(output, opened.to_pixels(x))
@@ -238,6 +234,7 @@ def inpaint(
     observed = ~x.isnan()
     if mask != "nan":
         observed &= parse_mask(mask, len(x), opened.feature_shape, seed).to(x.device)
+    _refuse(samples < 0, f"{samples} samples were asked for; give zero or more.")
     if isinstance(opened, OpenedDecoder):
         done = inpaint_latent(opened.model, x, observed, max(samples, _DRAWS), seed=seed)
         reached = {"log_joint": float(done.log_joint.mean())}
@@ -278,22 +275,17 @@ def show_model(
     n: options.Count = 12,
     json: options.Json = False,
 ) -> None:
-    """Describe a model: what it is, what it reached, and its components by weight.
-
-    Raises:
-        InputError: if a picture of components is asked of a decoder.
-    """
+    """Describe a model: what it is, what it reached, and its components by weight."""
     from mogul.cli.opened import OpenedDecoder, open_any
-    from mogul.errors import InputError
     from mogul.tasks import characteristic
 
     if output is not None:
         check_output(output, (".png",), model)
     opened = open_any(model, "cpu")
     if isinstance(opened, OpenedDecoder):
-        if output is not None:
-            raise InputError(f"{model} is a decoder, without components; use sample or report.")
-        about = {"algorithm": opened.extra["algorithm"], **opened.extra["settings"]}
+        _refuse(output is not None, f"{model} is a decoder, without components; use report.")
+        parts = {key: opened.config[key] for key in ("decoder", "likelihood")}
+        about = parts | {"algorithm": opened.extra["algorithm"], **opened.extra["settings"]}
         figures = {**about, **opened.extra.get("figures", {}), "command": opened.extra["command"]}
         show(str(model), figures | {"history": opened.extra["history"]}, json)
         return
@@ -320,6 +312,18 @@ def show_model(
         "history": opened.extra["history"],
     }
     show(str(model), figures, json)
+
+
+def _refuse(wrong: bool, message: str) -> None:
+    """Say what is wrong with the options, if it is.
+
+    Raises:
+        InputError: with the message.
+    """
+    from mogul.errors import InputError
+
+    if wrong:
+        raise InputError(message)
 
 
 def _limit(n: int | None, output: Path) -> int | None:

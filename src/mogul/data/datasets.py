@@ -40,7 +40,7 @@ def open_source(
             idx or zip file or a folder of images; or a known data set, `digits`, `mnist`,
             `fashion-mnist` or `celeba`, with `:train` (the default) or `:test` after it. All but
             digits are read from the folder that the environment variable MOGUL_DATA names.
-        crop: height and width of a central crop of image files, digits or MNIST.
+        crop: height and width of a central crop of images, in files or arrays of 8-bit pixels.
         size: height and width to resize them to, after the crop.
         columns: names of the columns of a CSV file to read; default all.
         colour: decode image files in colour or grey; None does as the first image is.
@@ -98,13 +98,20 @@ def _read(
         )
     if path.is_dir() or path.suffix.lower() == ".zip":
         return read_images(path, **picture_options), 256
-    if any(value is not None for value in picture_options.values()):
-        raise InputError(f"{name}: crop, size and colour apply to folders and zips of images only.")
+    sizes = {"crop": picture_options["crop"], "size": picture_options["size"]}
     if path.name.lower().endswith((".csv", ".csv.gz")):
+        if any(value is not None for value in picture_options.values()):
+            raise InputError(f"{name}: crop, size and colour apply to images, not to tables.")
         return read_csv(path, columns), 256
     if columns is not None:
         raise InputError(f"{name}: columns are chosen in CSV files only.")
-    return _array_reader(path)(path), 256
+    array = _array_reader(path)(path)
+    if picture_options["colour"] is not None or (any(sizes.values()) and not _holds_pixels(array)):
+        raise InputError(
+            f"{name}: crop and size apply to arrays of 8-bit images (n, height, width[, 3]), and "
+            "colour to image files only."
+        )
+    return reshaped(array, **sizes), 256
 
 
 def _array_reader(path: Path) -> Callable[[Path], np.ndarray]:

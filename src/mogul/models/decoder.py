@@ -120,9 +120,17 @@ class LatentVariableModel(nn.Module):
         """Return log p(x, z) in nats, (n,), of rows (n, D) and latents (n, d).
 
         Latents may have leading dimensions, such as (N, n, d); missing features do not count.
+
+        Raises:
+            InputError: if the decoder makes rows of another width.
         """
         flat = z.reshape(-1, self.n_latents)
         output = self.decoder(flat).view(*z.shape[:-1], -1)
+        if output.shape[-1] != x.shape[-1]:
+            raise InputError(
+                f"The decoder makes {output.shape[-1]} features and rows have {x.shape[-1]}; give "
+                "data and a decoder of one width."
+            )
         prior = self.prior.log_prob(flat).view(z.shape[:-1])
         return self.likelihood.log_prob(x, output) + prior
 
@@ -131,6 +139,7 @@ class LatentVariableModel(nn.Module):
         flat = z.reshape(-1, self.n_latents).to(self.dtype)
         return self.likelihood.mean(self.decoder(flat)).view(*z.shape[:-1], -1)
 
+    @torch.no_grad()
     def sample(
         self, n: int, seed: int, latents: Mixture | None = None, noise: bool = False
     ) -> Tensor:

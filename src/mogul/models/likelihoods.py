@@ -106,6 +106,12 @@ class BernoulliLikelihood(Likelihood):
     _least = 1e-6  # a probability of exactly 0 or 1 would make a likelihood of zero
 
     def _terms(self, x: Tensor, output: Tensor) -> Tensor:
+        if not bool(((x >= 0) & (x <= 1)).all()):
+            low, high = x.min().item(), x.max().item()
+            raise InputError(
+                f"Values from {low:.3g} to {high:.3g} came, and those of a Bernoulli lie between 0 "
+                "and 1; rescale the data, or use the gaussian likelihood."
+            )
         p = output.clamp(self._least, 1 - self._least)
         return -F.binary_cross_entropy(p, x.expand_as(p), reduction="none")
 

@@ -22,10 +22,18 @@ class LinearDecoder(nn.Linear):
     Args:
         n_latents: latent dimension d.
         feature_shape: shape of one row of the data.
+
+    Raises:
+        InputError: if the number of latents is not positive.
     """
 
     def __init__(self, n_latents: int, feature_shape: Sequence[int]) -> None:
-        """Allocate W (D, d) and b (D,)."""
+        """Allocate W (D, d) and b (D,).
+
+        Raises:
+            InputError: as the class says.
+        """
+        _check_sizes(n_latents=n_latents)
         super().__init__(n_latents, math.prod(feature_shape))
         self._config = {"n_latents": n_latents, "feature_shape": list(feature_shape)}
 
@@ -61,7 +69,7 @@ class ConvDecoder(nn.Module):
         width: channels inside; 64 in the paper.
 
     Raises:
-        InputError: for images of another size.
+        InputError: for images of another size, or numbers that are not positive.
 
     Example:
         >>> import torch
@@ -77,6 +85,7 @@ class ConvDecoder(nn.Module):
             InputError: as the class says.
         """
         super().__init__()
+        _check_sizes(n_latents=n_latents, width=width)
         self.channels = image_channels(feature_shape, 2 * _BASE)
         self._config = {
             "n_latents": n_latents, "feature_shape": list(feature_shape), "width": width,
@@ -142,6 +151,12 @@ class ConvEncoder(nn.Module):
         images = (2 * x - 1).view(-1, side, side, self.channels).permute(0, 3, 1, 2)
         mean, log_variance = self.head(self.body(images)).chunk(2, -1)
         return mean, log_variance
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise InputError(f"{name} is {size}; it must be at least 1.")
 
 
 def image_channels(feature_shape: Sequence[int], side: int) -> int:
