@@ -93,3 +93,11 @@ def test_integer_weights_are_repeated_rows(name, sharing, gaps):
     assert mean_log_likelihood(model(), weighted) == pytest.approx(
         mean_log_likelihood(model(), repeated), abs=1e-10
     )
+
+
+def test_columns_of_little_more_than_rounding_can_be_started() -> None:
+    """Spread 0.5 about 1e6 in float32, eight steps of the type."""
+    x = 1e6 + 0.5 * torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
+    model = GaussianMixture(2, 3)
+    initialise(model, ArraySource(x))
+    assert all(bool(p.isfinite().all()) for p in model.parameters())

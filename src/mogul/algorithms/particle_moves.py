@@ -23,13 +23,16 @@ _MOST_PARAMETERS = 1000  # up to which a matrix of second derivatives is formed
 class LatentMove(Protocol):
     """One step of the particles of some rows."""
 
+    def start(self, z: Tensor) -> State:
+        """Return what the move remembers of particles (M, N, d) of all rows, before the first."""
+        ...
+
     def __call__(
         self, z: Tensor, gradient: Callable[[Tensor], Tensor], memory: State, draw: torch.Generator
     ) -> Tensor:
         """Return new particles (n, N, d), given z and the gradient of log p(x, z) as a function.
 
-        `memory` holds this move's tensors for the same particles, changed in place; it begins with
-        none.
+        `memory` holds this move's tensors for the same particles, to be replaced.
         """
         ...
 
@@ -59,6 +62,10 @@ class Langevin:
         """Check the step."""
         _check(step_size=self.step_size)
 
+    def start(self, z: Tensor) -> State:
+        """Remember nothing."""
+        return {}
+
     def __call__(
         self, z: Tensor, gradient: Callable[[Tensor], Tensor], memory: State, draw: torch.Generator
     ) -> Tensor:
@@ -81,15 +88,18 @@ class Underdamped:
         """Check the numbers."""
         _check(step_size=self.step_size, friction=self.friction)
 
+    def start(self, z: Tensor) -> State:
+        """Begin at rest."""
+        return {"velocity": torch.zeros_like(z)}
+
     def __call__(
         self, z: Tensor, gradient: Callable[[Tensor], Tensor], memory: State, draw: torch.Generator
     ) -> Tensor:
         """Make one step."""
         h, keep = self.step_size, math.exp(-self.friction * self.step_size)
-        velocity = memory.get("velocity", torch.zeros_like(z))
         noise = math.sqrt(1 - keep**2) * _noise(z, draw)
-        memory["velocity"] = velocity = keep * velocity + h * gradient(z) + noise
-        return z + h * velocity
+        memory["velocity"] = keep * memory["velocity"] + h * gradient(z) + noise
+        return z + h * memory["velocity"]
 
 
 @dataclass(frozen=True)
@@ -97,8 +107,13 @@ class SteinCoin:
     """Kernelised ascent with steps by coin betting (Sharrock & Nemeth 2023): nothing to tune.
 
     Particles of one row attract by the gradient and repel by a Gaussian kernel whose width is the
-    median distance between them (Liu & Wang 2016).
+    median distance between them (Liu & Wang 2016). Particles at one point stay together, for there
+    is no noise.
     """
+
+    def start(self, z: Tensor) -> State:
+        """Hold no bets yet."""
+        return _no_bets(z)
 
     def __call__(
         self, z: Tensor, gradient: Callable[[Tensor], Tensor], memory: State, draw: torch.Generator
@@ -112,18 +127,23 @@ def _stein(z: Tensor, gradient: Tensor) -> Tensor:
     number = z.shape[1]
     apart = z.unsqueeze(2) - z.unsqueeze(1)  # (n, N, N, d)
     square = apart.square().sum(-1)
-    width = square.flatten(1).median(-1).values.clamp_min(1e-12) / math.log(number + 1)
+    if number > 1:
+        i, j = torch.triu_indices(number, number, 1, device=z.device)
+        width = square[:, i, j].median(-1).values.clamp_min(1e-12) / math.log(number + 1)
+    else:
+        width = torch.ones_like(square[:, 0, 0])
     kernel = torch.exp(-square / width[:, None, None])
     repulsion = 2 / width[:, None, None] * (kernel.unsqueeze(-1) * apart).sum(2)
     return (kernel @ gradient + repulsion) / number
 
 
+def _no_bets(value: Tensor) -> State:
+    zero = {name: torch.zeros_like(value) for name in ("largest", "total", "sum", "reward")}
+    return zero | {"first": value.detach().clone()}
+
+
 def _bet(value: Tensor, gradient: Tensor, memory: State) -> Tensor:
     """Return where coin betting puts a value, coordinate by coordinate (Orabona & Tommasi 2017)."""
-    if not memory:
-        memory["first"] = value.clone()
-        for name in ("largest", "total", "sum", "reward"):
-            memory[name] = torch.zeros_like(value)
     largest = memory["largest"] = torch.maximum(memory["largest"], gradient.abs())
     total = memory["total"] = memory["total"] + gradient.abs()
     moved = value - memory["first"]
@@ -208,6 +228,7 @@ class Coin:
         for number, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
             prefix = f"{number} "
             own = {k.removeprefix(prefix): v for k, v in memory.items() if k.startswith(prefix)}
+            own = own or _no_bets(parameter)
             parameter.copy_(_bet(parameter.detach(), gradient, own))
             memory.update({prefix + k: v for k, v in own.items()})
 

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.particle_moves import ParameterMove, State, newton_direction
+from mogul.errors import InputError
 from mogul.protocols import HasLogJoint
+
+_UNLIKE_IN_TRAINING = (
+    torch.nn.modules.batchnorm._NormBase,
+    torch.nn.modules.dropout._DropoutNd,
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +45,8 @@ class ParameterUpdate(Protocol):
 class ByGradient:
     """Along the gradient of the mean of log p(x, z), with batch statistics where there are any.
 
-    A decoder without batch normalisation is the same function of parameters and of latents, so one
-    pass serves both gradients.
+    A decoder that is the same in training and in use (no batch normalisation, no dropout) takes one
+    pass for both gradients.
     """
 
     move: ParameterMove
@@ -50,9 +56,7 @@ class ByGradient:
     ) -> Plan:
         """Differentiate once."""
         parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
-        together = not any(
-            isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules()
-        )
+        together = not any(isinstance(m, _UNLIKE_IN_TRAINING) for m in model.modules())
         latents = z.detach().requires_grad_(together)
         model.train()
         with torch.enable_grad():
@@ -119,7 +123,16 @@ class ByMaximiser:
     def __call__(
         self, model: HasLogJoint, x: Tensor, z: Tensor, n_rows: int, memory: State
     ) -> Plan:
-        """Maximise at once; there is nothing left to apply."""
+        """Maximise at once; there is nothing left to apply.
+
+        Raises:
+            InputError: if the batch does not hold all rows.
+        """
+        if len(x) < n_rows:
+            raise InputError(
+                f"A batch of {len(x)} rows of {n_rows} came, and the maximiser (pmga) is that of "
+                "all; leave batch_size out."
+            )
         model.maximise(x, z)
         with torch.no_grad():
             value = float(model.log_joint(x, z).mean())

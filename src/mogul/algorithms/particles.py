@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.base import Pass
-from mogul.algorithms.particle_moves import LatentMove, State
+from mogul.algorithms.particle_moves import LatentMove, State, SteinCoin
 from mogul.algorithms.particle_parameters import ParameterUpdate
 from mogul.compute.backend import make_generator
 from mogul.errors import InputError
 from mogul.protocols import HasLogJoint, Source
 
-_REFRESHES = 20  # batches from which batch normalisation learns its statistics anew
+_REFRESHES = 20  # batches over which statistics of normalisation follow averaged parameters
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,11 @@ class Particles:
             )
         if which not in ("batch", "full"):
             raise InputError(f"Particles to move: '{which}'; choose batch or full.")
+        if warm_up and isinstance(latents, SteinCoin):
+            raise InputError(
+                f"{warm_up} warm-up passes came, after which particles would be copied, and coin "
+                "betting never parts copies; leave warm_up out."
+            )
         if not 0 <= burn_in <= 1 or noise < 0:
             raise InputError(
                 f"burn_in {burn_in} and noise {noise} came; the first must lie between 0 and 1, "
@@ -147,6 +152,8 @@ class Particles:
         check_latent_model(model, source)
         state = _State.restored(passes, model.training_state)
         held = model.particles
+        if held is not None and set(state.of("latents")) != set(self.latents.start(held)):
+            state.memory.clear()  # what another algorithm remembers
         if state.done >= passes:
             raise InputError(
                 f"The model has made {state.done} passes and {passes} were asked for, in all; ask "
@@ -169,7 +176,7 @@ class Particles:
         """Visit every row once, in a random order.
 
         Raises:
-            InputError: if the log-density stops being finite.
+            InputError: if the log-density, particles or parameters stop being finite.
         """
         events = []
         if model.particles.shape[1] < self.n_particles and state.done >= self.warm_up:
@@ -191,6 +198,10 @@ class Particles:
             total += mean * len(index)
             self._average(model, state)
             seen(len(index))
+        if not all(bool(t.isfinite().all()) for t in (model.particles, *learned(model))):
+            raise InputError(
+                "Particles or parameters stopped being finite; choose a smaller step_size or rate."
+            )
         state.done += 1
         events += model.maximise_prior(model.particles)
         if state.done >= state.passes and state.of("average"):
@@ -225,7 +236,7 @@ class Particles:
                 self._move(model, x, index, state, draw, plan.latent_gradient)
         plan.apply()
         if self.noise:
-            length = (2 * self.noise / self.n_particles) ** 0.5
+            length = (2 * self.noise / model.particles.shape[1]) ** 0.5
             for parameter in learned(model):
                 kick = torch.empty_like(parameter).normal_(generator=draw)
                 parameter.detach().add_(kick, alpha=length)
@@ -266,6 +277,8 @@ class Particles:
     ) -> None:
         """Move the particles of rows once; `known` is the gradient there, if it is known."""
         memory = state.of("latents")
+        if not memory:
+            memory.update(self.latents.start(model.particles))
         own = {name: tensor[index] for name, tensor in memory.items()}
         z = model.particles[index]
 
@@ -274,8 +287,6 @@ class Particles:
 
         model.particles[index] = self.latents(z, gradient, own, draw)
         for name, tensor in own.items():
-            if name not in memory:
-                memory[name] = torch.zeros(len(model.particles), *tensor.shape[1:]).to(tensor)
             memory[name][index] = tensor
 
     def _average(self, model: HasLogJoint, state: _State) -> None:
@@ -290,7 +301,7 @@ class Particles:
             held += (parameter.detach() - held) / count
 
     def _take_average(self, model: Any, source: Source, state: _State) -> None:
-        """Set the parameters to their mean, and the statistics of normalisation that go with it."""
+        """Set the parameters to their mean; let statistics of normalisation follow some way."""
         for number, parameter in enumerate(learned(model)):
             parameter.detach().copy_(state.of("average")[str(number)])
         batches = torch.arange(len(source)).split(self.batch_size)[:_REFRESHES]

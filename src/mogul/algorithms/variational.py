@@ -30,7 +30,8 @@ class Amortised:
     $H = \tfrac12 \sum_j (1 + \log 2\pi + \log s_j^2)$ added: to subtract it would shrink every
     posterior to a point.
 
-    The history's objective is the mean bound per row in nats.
+    The history's objective is the mean bound per row in nats. The encoder and the state of Adam are
+    not part of the model, so a fit does not go on from a file.
 
     Args:
         encoder: rows (n, D) to mean and log-variance, (n, d) each; trained with the decoder.

@@ -255,7 +255,9 @@ def _algorithm(
         arguments |= {"rate": preset.rate, "smoothing": preset.smoothing}
     if name in ("pga", "pqn", "pmga", "momentum", "coin"):  # the others keep one chain a row
         arguments |= {"n_particles": preset.particles, "which": preset.which}
-        arguments |= {"warm_up": preset.warm_up, "burn_in": preset.burn_in}
+        arguments["burn_in"] = preset.burn_in
+        if name != "coin":  # never parts copies
+            arguments["warm_up"] = preset.warm_up
     return PARTICLE_ALGORITHMS[name](**arguments)
 
 

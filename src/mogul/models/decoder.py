@@ -172,8 +172,13 @@ class LatentVariableModel(nn.Module):
 
         Raises:
             InputError: if there is none in closed form: it takes a linear decoder, or one without
-                parameters, and Gaussian noise.
+                parameters, Gaussian noise, rows without gaps, and a prior not learned by gradient.
         """
+        if bool(x.isnan().any()) or self.prior_learning == "gradient":
+            raise InputError(
+                "The closed-form maximiser (pmga) takes rows without gaps (NaN) and a prior that "
+                "is fixed or learned by em; fill or leave out the rows, or use pga."
+            )
         decoder, noise = self.decoder, self.likelihood
         learned = any(p.requires_grad for p in decoder.parameters())
         solvable = isinstance(decoder, nn.Linear) or not learned
