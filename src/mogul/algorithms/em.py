@@ -96,7 +96,7 @@ class EM:
     Batches are worked on side by side, one a core; see `compute.threads`.
 
     Args:
-        batch_size: rows per batch; default: what keeps buffers near 16 MB a core.
+        batch_size: rows per batch; default: what keeps buffers near 32 MB a core.
     """
 
     monotone = True

@@ -10,14 +10,14 @@ from torch import Tensor
 from mogul.compute.threads import n_workers, spread
 from mogul.protocols import Batch, Density, Scorer, Source
 
-_BATCH_BYTES = 2**24
+_BATCH_BYTES = 2**25
 _MOST_ROWS = 2**16  # bytes of a column of a batch
 _LEAST_WORK = 5e7  # floating-point operations below which a batch is not worth a thread
 _MOST_SUMS = 2**28  # bytes of sums that all threads together may hold
 
 
 def default_batch_size(n_features: int, dtype: torch.dtype = torch.float32) -> int:
-    """Return the rows per batch that keep buffers near 16 MB."""
+    """Return the rows per batch that keep buffers near 32 MB."""
     return max(256, min(_MOST_ROWS, _BATCH_BYTES // n_features) // dtype.itemsize)
 
 
