@@ -170,7 +170,7 @@ def summaries(path: Path, n: int, classifier: Any, picture: Path | None) -> None
         found = distances(classifier, real, sampled(model, len(real), kind))
         label = kind
         if kind == "mixture":
-            label += f" ({summarise(model, kind).n_components} components)"
+            label += f" (K = {summarise(model, kind).n_components})"
         cells = [f"{found[0]:.1f}", f"{found[1]:.0f}", f"{found[2]:.2f}", f"{found[3]:.2f}"]
         print("| " + " | ".join([label, *cells]) + " |")
         drawn.append((f"latents from {label}: Fréchet {cells[0]}", sampled(model, 40, kind)))
