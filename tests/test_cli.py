@@ -9,23 +9,15 @@ import pytest
 from PIL import Image
 
 import mogul
+from command_line import run_command
 from mogul.cli import main
 from mogul.distributions import families
-
-
-def _run(monkeypatch, capsys, *arguments):
-    """Run a command line; return its exit code, and what it printed."""
-    monkeypatch.setattr(sys, "argv", ["mogul", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    captured = capsys.readouterr()
-    return ended.value.code or 0, captured.out, captured.err
 
 
 @pytest.fixture
 def run(monkeypatch, capsys):
     """A function that runs a command line in this process."""
-    return lambda *arguments: _run(monkeypatch, capsys, *arguments)
+    return lambda *arguments: run_command(monkeypatch, capsys, *arguments)
 
 
 @pytest.fixture(scope="module")

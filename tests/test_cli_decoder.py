@@ -8,23 +8,16 @@ import pytest
 from PIL import Image
 
 import mogul
+from command_line import run_command
 from mogul.cli import main
 
 SMALL = "--model decoder --limit 24 --width 4 --latents 3 --particles 2"
 
 
-def _run(monkeypatch, capsys, line):
-    monkeypatch.setattr(sys, "argv", ["mogul", *line.split()])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    captured = capsys.readouterr()
-    return ended.value.code or 0, captured.out, captured.err
-
-
 @pytest.fixture
 def run(monkeypatch, capsys):
     """A function that runs a command line in this process."""
-    return lambda line: _run(monkeypatch, capsys, line)
+    return lambda line: run_command(monkeypatch, capsys, *line.split())
 
 
 @pytest.fixture(scope="module")

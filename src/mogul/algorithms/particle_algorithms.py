@@ -48,6 +48,12 @@ def pmga(step_size: float = 0.1, **settings: Any) -> Particles:
     return Particles(Langevin(step_size), ByMaximiser(), **settings)
 
 
+def _chained(chain: Chain, move: Ascent, settings: dict[str, Any]) -> Particles:
+    """Return Langevin chains, one a row unless the settings say otherwise."""
+    settings.setdefault("n_particles", 1)
+    return Particles(Langevin(move.step_size), ByGradient(move), chain=chain, **settings)
+
+
 def soul(
     step_size: float = 1e-4,
     rate: float = 1e-3,
@@ -59,10 +65,7 @@ def soul(
 
     One chain per row makes `moves` steps, and the gradient is averaged over them.
     """
-    move = Ascent(step_size, rate, smoothing)
-    chain = Chain(moves, average=True)
-    settings.setdefault("n_particles", 1)
-    return Particles(Langevin(step_size), ByGradient(move), chain=chain, **settings)
+    return _chained(Chain(moves, average=True), Ascent(step_size, rate, smoothing), settings)
 
 
 def short_run(
@@ -73,10 +76,7 @@ def short_run(
     **settings: Any,
 ) -> Particles:
     """Short-run MCMC, Nijkamp et al. (2020): chains begin anew at draws from the prior."""
-    move = Ascent(step_size, rate, smoothing)
-    chain = Chain(moves, restart=True)
-    settings.setdefault("n_particles", 1)
-    return Particles(Langevin(step_size), ByGradient(move), chain=chain, **settings)
+    return _chained(Chain(moves, restart=True), Ascent(step_size, rate, smoothing), settings)
 
 
 def abp(
@@ -87,9 +87,7 @@ def abp(
     **settings: Any,
 ) -> Particles:
     """Alternating back-propagation, Han et al. (2017): one chain per row that never begins anew."""
-    move = Ascent(step_size, rate, smoothing)
-    settings.setdefault("n_particles", 1)
-    return Particles(Langevin(step_size), ByGradient(move), chain=Chain(moves), **settings)
+    return _chained(Chain(moves), Ascent(step_size, rate, smoothing), settings)
 
 
 def momentum(

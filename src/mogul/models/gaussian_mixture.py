@@ -379,8 +379,7 @@ class GaussianMixture(nn.Module):
         _check_scale(float(variance.mean()), self.dtype)
         # What rounding makes of a constant column is not a variance.
         rounding = 8 * torch.finfo(self.dtype).eps * self.origin.double().abs()
-        constant = variance <= rounding.square()
-        constant = constant & ~constant.all()  # the rounding of all columns is all there is
+        constant = (variance <= rounding.square()) & (variance > rounding.square()).any()
         variance = torch.where(constant, variance[~constant].mean(), variance)
         self.feature_variance.copy_(variance)
         self.centres.copy_(centres)
