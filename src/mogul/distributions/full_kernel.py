@@ -63,7 +63,7 @@ class PrunedKernel(Kernel):
         """Whiten all rows for every component, some at a time, so that they stay in the cache."""
         out = self._buffer("joint", (len(self.centres), len(x)))
         for rows, scores in self._in_cache(x, out.mT):
-            y, white = (self._buffer(name, tuple(rows.shape)) for name in ("y", "heavy 0"))
+            y, white = (self._buffer(name, tuple(rows.shape)) for name in ("y", "scratch"))
             for k in range(len(self.centres)):
                 torch.sub(rows, self.centres[k], out=y)
                 self._whitened(y, k, white)
@@ -197,14 +197,19 @@ class PrunedKernel(Kernel):
         d = x.shape[1]
         first = torch.zeros(d, dtype=x.dtype, device=x.device)
         product = self._buffer("product", (d, d)).zero_()
-        parts = [(rows - self.centres[k], mass[:, None]) for rows, mass in self._in_cache(x, r)]
-        for y, mass in parts:
+
+        def parts() -> Iterator[tuple[Tensor, Tensor]]:
+            for rows, mass in self._in_cache(x, r):
+                y = self._buffer("y", tuple(rows.shape))
+                yield torch.sub(rows, self.centres[k], out=y), mass[:, None]
+
+        for y, mass in parts():
             heavy = torch.mul(y, mass, out=self._buffer("scratch", tuple(y.shape)))
             first += heavy.sum(0)
             self._symmetric(heavy, y, product)
         if self._wide or not (self._double[k] or _moved_far(product, first, r.sum())):
             return first, product
-        wide = [(y.double(), mass.double()) for y, mass in parts]
+        wide = ((y.double(), mass.double()) for y, mass in parts())
         return first, sum(((y * mass).mT @ y for y, mass in wide), product.double().zero_())
 
     def _accumulate(self, parts: Callable[[], Iterable[tuple[Pairs, Tensor]]]) -> None:
