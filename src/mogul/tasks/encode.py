@@ -18,6 +18,7 @@ _GAIN = 1e-7  # least gain, in nats, that counts
 _FLOOR = 1e-3  # fraction of the first learning rate below which a start has arrived
 _MEMORY = (0.9, 0.99)  # Adam's; its usual 0.999 would hold the steep first steps against all others
 _TINY = 1e-8
+_ROUND = 12  # steps after which the worse half of a row's starts is given up, then twice as many
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,18 @@ class Encoding:
 def encode(
     model: LatentVariableModel,
     x: Tensor,
-    n_starts: int = 4,
+    n_starts: int = 16,
     steps: int = 500,
-    learning_rate: float = 0.1,
+    learning_rate: float = 0.2,
     seed: int = 0,
 ) -> Encoding:
     r"""Find the posterior mode of every row, $\arg\max_z \log p(x_{observed}, z)$.
 
     The prior counts, so that latents of rows with few observed features stay where training put
-    them. Every row climbs from several starts by Adam (Kingma & Ba 2015), and the best is kept; a
-    start whose own objective stalls goes back to its best point at half the learning rate, and ends
-    when this is small.
+    them. Every row climbs from several starts by Adam (Kingma & Ba 2015), of which the worse half is
+    given up after 12 steps, half of the rest after 24, and so on (successive halving, Jamieson &
+    Talwalkar 2016); a start whose own objective stalls goes back to its best point at half the
+    learning rate, and ends when this is small.
     Starts are draws from the prior; where the model has particles, every second one is a particle
     of a training row. They depend on the row's number and on the seed, not on other rows.
 
@@ -109,8 +111,12 @@ def _climb(
     rate, stale = torch.full_like(score, learning_rate), torch.zeros_like(score)
     mean, square = torch.zeros_like(z), torch.zeros_like(z)
     a, b = _MEMORY
-    taken = 0
+    taken, kept = 0, n_starts
     for step in range(1, steps + 1):
+        if kept > 1 and step > _ROUND * n_starts / kept:
+            kept = (kept + 1) // 2
+            rank = score.view(shape[:-1]).argsort(1, descending=True).argsort(1)
+            rate[rank.view(-1) >= kept] = 0.0
         live = (rate >= _FLOOR * learning_rate).nonzero().squeeze(-1)
         if not len(live):
             break
