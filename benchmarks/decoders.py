@@ -1,15 +1,16 @@
 """Neural decoders: algorithms at equal wall time, the price of a step, and the bias of particles.
 
-    MOGUL_DATA=folder python -m benchmarks decoders table [--minutes 3] [--rows 4000]
-    MOGUL_DATA=folder python -m benchmarks decoders summaries MODEL [--images 1000]
+    MOGUL_DATA=folder python -m benchmarks decoders table [--data celeba] [--minutes 3]
+    MOGUL_DATA=folder python -m benchmarks decoders summaries MODEL... [--images 1000]
     MOGUL_DATA=folder python -m benchmarks decoders presets
     python -m benchmarks decoders steps
     python -m benchmarks decoders bias
 
-`table` trains the decoder of the preset mnist-small by every algorithm for as many minutes, and
-measures all on one protocol: the mean squared error of the central 12×12 of 32×32 pixels of test
-images, hidden and filled by the most probable latents (×100, for pixels in (−1, 1) as in the
-literature), and distances of samples on the features of a small classifier. `summaries` measures
+`table` trains the decoder of the preset mnist-small or faces-small by every algorithm for as many
+minutes, and measures all on one protocol: the mean squared error of the central 12×12 of 32×32
+pixels of test images, hidden and filled by the most probable latents (×100, for pixels in (−1, 1)
+as in the literature), and distances of samples on the features of a small classifier, or, without
+one, on the first principal components of training images. `summaries` measures
 samples of one model with latents from its prior, a Gaussian and a mixture. `presets` times a step
 of the published settings and tells of the whole run. `steps` takes the tricks of a step away one by
 one. `bias` fits a linear decoder, whose exact answer is known, at several steps and numbers of
@@ -32,6 +33,9 @@ import torch
 from torch import Tensor
 
 SIDE = 32
+COMPONENTS = 64  # principal components that stand in for a classifier's features
+SMALL = {"mnist": "mnist-small", "fashion-mnist": "mnist-small", "celeba": "faces-small"}
+_DRAWN, _COLUMNS = 36, 9  # images of each kind in a picture
 HIDDEN = "rectangle:10,10,12,12"
 
 
@@ -101,82 +105,115 @@ def masked_error(model: Any, test: Any, n: int) -> float:
 
     x = test.take(range(n))
     observed = parse_mask(HIDDEN, n, test.feature_shape, 0)
-    found = encode(model, torch.where(observed, x, math.nan), n_starts=4, steps=200)
+    found = encode(model, torch.where(observed, x, math.nan), steps=120)
     with torch.no_grad():
         filled = torch.cat([model.decode(z) for z in found.latents.split(500)])
     return 400 * float((filled - x)[~observed].square().mean())
 
 
-def distances(classifier: Any, real: Tensor, drawn: Tensor) -> list[float]:
-    """Return Fréchet and kernel distances, precision and recall on the classifier's features."""
+Features = Callable[[Tensor], Tensor]
+
+
+def features_of(classifier: Path | None, source: Any) -> Features:
+    """Return a classifier's features, or else the first principal components of pixels."""
+    if classifier is not None:
+        from mogul.evaluation import load_classifier
+
+        return load_classifier(classifier).features
+    x = source.take(range(len(source)))
+    mean = x.mean(0)
+    axes = torch.linalg.svd(x - mean, full_matrices=False).Vh[:COMPONENTS].mT
+    return lambda rows: (rows - mean) @ axes
+
+
+def distances(features: Features, real: Tensor, drawn: Tensor) -> list[float]:
+    """Return Fréchet and kernel distances, precision and recall on features."""
     from mogul.evaluation import frechet_distance, kernel_distance, precision_recall
 
-    a, b = classifier.features(real), classifier.features(drawn)
+    a, b = features(real), features(drawn)
     return [frechet_distance(a, b), kernel_distance(a, b)[0], *precision_recall(a, b)]
 
 
-def sampled(model: Any, n: int, kind: str) -> Tensor:
-    """Draw images with latents from a summary."""
+def cloud_of(model: Any, kind: str) -> Any:
+    """Return where latents come from, as a value."""
     from mogul.tasks import summarise
 
-    latents = None if kind == "prior" else summarise(model, kind)
-    with torch.no_grad():
-        return model.sample(n, 1, latents)
+    return summarise(model, kind)
 
 
-def table(minutes: float, n: int, rows: int, classifier: Any) -> None:
-    """Print the table of algorithms."""
+KINDS = ("prior", "gaussian", "mixture")
+
+
+def table(
+    data: str, minutes: float, n: int, rows: int, classifier: Path | None, keep: Path | None
+) -> None:
+    """Print the table of algorithms; keep their models in a folder."""
+    from mogul import save_model
     from mogul.algorithms import PRESETS
 
-    small = PRESETS["mnist-small"]
+    small = PRESETS[SMALL[data]]
     # So that a step of the parameters is as long as the preset's.
     preset = dataclasses.replace(small, rows=rows, rate=small.rate * small.rows / rows)
-    source, test = images("mnist", preset.rows), images("mnist:test", max(n, 1000))
+    source, test = images(data, preset.rows), images(f"{data}:test", max(n, 1000))
     real = test.take(range(len(test)))
+    features = features_of(classifier, source)
+    threads = torch.get_num_threads()
     print(
-        f"mnist-small, {minutes} minutes each, {n} test images, {torch.get_num_threads()} threads\n"
+        f"{SMALL[data]}, {rows} rows, {minutes} minutes each, {n} test images, {threads} threads\n"
     )
-    print("| algorithm | passes | in-painting MSE ×10² | Fréchet: prior | Gaussian | mixture | "
-          "KID: mixture | precision | recall |\n|" + "---|" * 9)  # fmt: skip
-    found = distances(classifier, real, source.take(range(min(len(source), len(real)))))
-    print(f"| real training images | – | – | {found[0]:.1f} | – | – | {found[1]:.0f} | "
+    print("\n| algorithm | passes | in-painting MSE ×10² | Fréchet: prior | Gaussian | mixture | "
+          "K | KID: mixture | precision | recall |\n|" + "---|" * 10)  # fmt: skip
+    found = distances(features, real, source.take(range(min(len(source), len(real)))))
+    print(f"| real training images | – | – | {found[0]:.4g} | – | – | – | {found[1]:.4g} | "
           f"{found[2]:.2f} | {found[3]:.2f} |", flush=True)  # fmt: skip
     for name, algorithm in algorithms(preset, source.feature_shape).items():
         model = new_model(preset, source.feature_shape)
         passes = train(model, source, algorithm, minutes)
-        cells = [name, str(passes), f"{masked_error(model, test, n):.2f}"]
-        kinds = ("prior",) if model.particles is None else ("prior", "gaussian", "mixture")
-        found = {k: distances(classifier, real, sampled(model, len(real), k)) for k in kinds}
-        cells += [
-            f"{found[k][0]:.1f}" if k in found else "–" for k in ("prior", "gaussian", "mixture")
-        ]
-        last = found[kinds[-1]]
-        cells += [f"{last[1]:.0f}", f"{last[2]:.2f}", f"{last[3]:.2f}"]
-        print("| " + " | ".join(cells) + " |", flush=True)
+        if keep is not None:
+            facts = {"options": {"data": data}, "settings": {"rows": rows}}
+            save_model(keep / f"{name.replace(', ', '-').replace(' ', '-')}.mogul", model, facts)
+        error = masked_error(model, test, n)
+        print("| " + " | ".join([name, str(passes), f"{error:.2f}", *judged(model, features, real)])
+              + " |", flush=True)  # fmt: skip
 
 
-def summaries(path: Path, n: int, classifier: Any, picture: Path | None) -> None:
-    """Print what samples of one model are worth by where latents come from; draw some of each."""
+def judged(model: Any, features: Features, real: Tensor) -> list[str]:
+    """Return cells: distances by where latents come from, and the rest for the last of these."""
+    kinds = KINDS if model.particles is not None else KINDS[:1]
+    clouds = {kind: cloud_of(model, kind) for kind in kinds}
+    found = {k: distances(features, real, model.sample(len(real), 1, c)) for k, c in clouds.items()}
+    cells = [f"{found[k][0]:.4g}" if k in found else "–" for k in KINDS]
+    count = str(clouds["mixture"].n_components) if "mixture" in clouds else "–"
+    last = found[kinds[-1]]
+    return [*cells, count, f"{last[1]:.4g}", f"{last[2]:.2f}", f"{last[3]:.2f}"]
+
+
+def summaries(paths: list[Path], n: int, classifier: Path | None, picture: Path | None) -> None:
+    """Print what samples of models are worth by where latents come from; draw some of each."""
     from mogul import load_model
-    from mogul.tasks import summarise
 
-    model, extra = load_model(path)
-    name = extra["options"]["data"].partition(":")[0]
-    test = images(f"{name}:test", 1000)
-    real = test.take(range(len(test)))
-    print("| latents from | Fréchet | KID | precision | recall |\n|" + "---|" * 5)
-    drawn = [("held-out images", real[:40])]
-    for kind in ("prior", "gaussian", "mixture"):
-        found = distances(classifier, real, sampled(model, len(real), kind))
-        label = kind
-        if kind == "mixture":
-            label += f" (K = {summarise(model, kind).n_components})"
-        cells = [f"{found[0]:.1f}", f"{found[1]:.0f}", f"{found[2]:.2f}", f"{found[3]:.2f}"]
-        print("| " + " | ".join([label, *cells]) + " |")
-        drawn.append((f"latents from {label}: Fréchet {cells[0]}", sampled(model, 40, kind)))
+    print("| model | latents from | Fréchet | KID | precision | recall |\n|" + "---|" * 6)
+    drawn, errors = [], []
+    for path in paths:
+        model, extra = load_model(path)
+        name, rows = extra["options"]["data"].partition(":")[0], extra["settings"]["rows"]
+        source, test = images(name, rows), images(f"{name}:test", 1000)
+        real = test.take(range(len(test)))
+        features = features_of(classifier, source)
+        for kind in KINDS:
+            cloud = cloud_of(model, kind)
+            x = model.sample(len(real), 1, cloud)
+            found = distances(features, real, x)
+            label = kind + (f", K = {cloud.n_components}" if kind == "mixture" else "")
+            cells = [f"{found[0]:.4g}", f"{found[1]:.4g}", f"{found[2]:.2f}", f"{found[3]:.2f}"]
+            print("| " + " | ".join([path.stem, label, *cells]) + " |", flush=True)
+            drawn.append((f"{path.stem}, {label}: {cells[0]}", test.to_pixels(x[:_DRAWN])))
+        if n:
+            errors.append(f"{path.stem} {masked_error(model, test, n):.2f}")
     if picture is not None:
-        draw(picture, drawn, test)
-    print(f"\nin-painting MSE ×10²: {masked_error(model, test, n):.2f} ({n} test images)")
+        draw(picture, drawn, len(paths))
+    if errors:
+        print(f"\nin-painting MSE ×10² of {n} test images: {', '.join(errors)}")
 
 
 def presets() -> None:
@@ -273,15 +310,17 @@ def median_time(function: Callable[[], Any], calls: int = 5) -> float:
     return statistics.median(seconds[1:])
 
 
-def draw(path: Path, drawn: list[tuple[str, Tensor]], source: Any) -> None:
-    """Draw grids of images side by side, under their titles."""
+def draw(path: Path, drawn: list[tuple[str, Any]], n_rows: int) -> None:
+    """Draw grids of images under their titles, a row for each model."""
     from matplotlib.figure import Figure
 
     from mogul.report import tile
 
-    figure = Figure(figsize=(3.2 * len(drawn), 2.6), layout="constrained")
-    for axes, (title, x) in zip(figure.subplots(1, len(drawn)), drawn, strict=True):
-        axes.imshow(tile(source.to_pixels(x), 8), cmap="gray")
+    n_columns = len(drawn) // n_rows
+    figure = Figure(figsize=(3.0 * n_columns, 1.7 * n_rows), layout="constrained")
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).flat
+    for axes, (title, pixels) in zip(panels, drawn, strict=True):
+        axes.imshow(tile(pixels, _COLUMNS), cmap="gray")
         axes.set_title(title, fontsize=9)
         axes.axis("off")
     figure.savefig(path, dpi=130)
@@ -344,26 +383,27 @@ def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["table", "summaries", "presets", "steps", "bias"])
-    parser.add_argument("model", nargs="?", type=Path)
+    parser.add_argument("models", nargs="*", type=Path, help="for summaries")
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--data", choices=list(SMALL), default="mnist")
+    parser.add_argument("--keep", type=Path, help="a folder for the models of the table")
     parser.add_argument("--picture", type=Path, help="a PNG of what is printed")
     parser.add_argument("--classifier", type=Path, help="what train_classifier wrote")
-    arguments = parser.parse_args()
-    if arguments.what in ("table", "summaries"):
-        from mogul.evaluation import load_classifier
-
-        classifier = load_classifier(arguments.classifier)
-        if arguments.what == "table":
-            table(arguments.minutes, arguments.images, arguments.rows, classifier)
-        else:
-            summaries(arguments.model, arguments.images, classifier, arguments.picture)
+    chosen = parser.parse_args()
+    if chosen.what == "table":
+        table(
+            chosen.data, chosen.minutes, chosen.images, chosen.rows, chosen.classifier, chosen.keep
+        )
         return
-    if arguments.what == "bias":
-        bias(arguments.picture)
+    if chosen.what == "summaries":
+        summaries(chosen.models, chosen.images, chosen.classifier, chosen.picture)
         return
-    {"presets": presets, "steps": steps}[arguments.what]()
+    if chosen.what == "bias":
+        bias(chosen.picture)
+        return
+    {"presets": presets, "steps": steps}[chosen.what]()
 
 
 if __name__ == "__main__":
