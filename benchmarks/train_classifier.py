@@ -9,33 +9,21 @@ prints the accuracy on the test images, and writes the classifier.
 from __future__ import annotations
 
 import argparse
-import os
 import time
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 SIDE = 32
-STEMS = {"train": "train", "test": "t10k"}
 
 
 def images_and_labels(name: str, split: str) -> tuple[Tensor, Tensor]:
-    """Return images (n, 1024) in (0, 1) and their classes (n,).
-
-    Raises:
-        InputError: if there is no file of labels beside the images.
-    """
-    from mogul import InputError, open_source
-    from mogul.data.files import read_idx
+    """Return images (n, 1024) in (0, 1) and their classes (n,)."""
+    from mogul import open_source
+    from mogul.data import open_labels
 
     source = open_source(f"{name}:{split}", size=(SIDE, SIDE), dequantise=False)
-    folder = Path(os.environ["MOGUL_DATA"]) / name.replace("-", "_")
-    found = sorted(folder.glob(f"{STEMS[split]}-labels*"))
-    if not found:
-        raise InputError(f"{folder} has no file {STEMS[split]}-labels-idx1-ubyte; put it there.")
-    labels = torch.from_numpy(read_idx(found[0]).astype("int64"))
-    return source.take(torch.arange(len(source))), labels
+    return source.take(torch.arange(len(source))), open_labels(f"{name}:{split}")
 
 
 def main() -> None:

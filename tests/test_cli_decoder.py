@@ -74,6 +74,19 @@ def test_samples_come_from_each_summary(run, tmp_path, fitted, latents):
     assert np.load(tmp_path / "x.npy").shape == (5, 32, 32)
 
 
+def test_samples_come_from_each_class(run, tmp_path):
+    enough = "--model decoder --limit 60 --width 4 --latents 1 --particles 1 --passes 1"
+    model, labels = tmp_path / "m.mogul", tmp_path / "labels.npy"
+    assert run(f"fit digits -o {model} {enough} --json")[0] == 0
+    line = f"sample {model} --latents class -n 5 -o {tmp_path / 'x.npy'} --json"
+    assert run(line)[0] == 0
+    np.save(labels, np.arange(60) % 2)
+    assert run(f"{line} --labels {labels}")[0] == 0
+    code, _, err = run(f"{line} --labels nowhere")
+    assert code == 2
+    assert "no labels called 'nowhere'" in err
+
+
 def test_inpainting_keeps_what_is_seen(run, tmp_path, fitted):
     line = f"inpaint {fitted} digits:test --mask centre -n 3 --samples 2 -o {tmp_path / 'f.npz'}"
     code, out, _ = run(f"{line} --json")
@@ -128,7 +141,7 @@ def test_show_tells_what_a_decoder_is(run, fitted):
         ("fit digits -o OUT --model decoder --passes 0", "0 passes"),
         ("fit digits -o OUT --model decoder --limit 1", "at least 2"),
         ("fit digits -o MODEL --model decoder --resume --latents 6", "cannot change"),
-        ("sample MODEL -o OUT.npy --latents class", "Unknown latents"),
+        ("sample MODEL -o OUT.npy --latents cloud", "Unknown latents"),
         ("inpaint MODEL digits:test -o OUT.npy --samples -2", "zero or more"),
     ],
 )

@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from mogul import InputError, open_source
-from mogul.data import ArraySource, PixelScale, counterpart
+from mogul.data import ArraySource, PixelScale, counterpart, open_labels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 5, 4), dtype=np.uint8)
 
@@ -115,6 +116,24 @@ def test_digits_come_in_two_disjoint_splits():
     assert train.scale.levels == 17
     assert counterpart("digits") == "digits:test"
     assert counterpart("digits:test") is None
+
+
+def test_labels_belong_to_their_images(tmp_path):
+    digits = load_digits()
+    for split in ("train", "test"):
+        source, labels = (
+            open_source(f"digits:{split}", dequantise=False),
+            open_labels(f"digits:{split}", limit=50),
+        )
+        x = source.take(range(50)) * 17
+        for row, label in zip(x.floor().numpy(), labels, strict=True):
+            same = (digits.data == row).all(1)
+            assert label in digits.target[same]
+    np.save(tmp_path / "x.npy", np.array([0.5, 1.0]))
+    with pytest.raises(InputError, match="one integer per row"):
+        open_labels(tmp_path / "x.npy")
+    with pytest.raises(InputError, match="no labels called 'celeba'"):
+        open_labels("celeba")
 
 
 def test_mnist_has_its_known_shape(mogul_data):

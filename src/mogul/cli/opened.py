@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from mogul.compute.backend import resolve_device
-from mogul.data import ArraySource, PixelScale, counterpart, open_source
+from mogul.data import ArraySource, PixelScale, counterpart, open_labels, open_source
 from mogul.distributions import Mixture
 from mogul.errors import InputError
 from mogul.models import LatentVariableModel, load_model
@@ -111,6 +111,10 @@ class OpenedDecoder(_OpenedFile):
     def rows(self, source: ArraySource, n: int | None = None) -> Tensor:
         """Return the first n rows of a source as the model wants them."""
         return _first(source, n, self.model)
+
+    def labels(self, data: str | None) -> Tensor:
+        """Return the classes of the training rows, from a file or those of the data set."""
+        return open_labels(data or self.extra["options"]["data"], self.extra["settings"]["rows"])
 
 
 def _first(source: ArraySource, n: int | None, like: Mixture | LatentVariableModel) -> Tensor:

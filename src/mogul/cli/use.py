@@ -34,8 +34,16 @@ def sample(
     latents: Annotated[
         str | None,
         typer.Option(
-            help="Decoders: where latents come from: prior, gaussian or mixture, the last two "
-            "fitted to the particles; default mixture, or prior where there are no particles.",
+            help="Decoders: where latents come from: prior, or gaussian, mixture or class, fitted "
+            "to the particles; default mixture, or prior where there are no particles.",
+            show_default=False,
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Decoders, --latents class: a .npy or idx file with the class of every training "
+            "row; default: those of the data set.",
             show_default=False,
         ),
     ] = None,
@@ -45,19 +53,24 @@ def sample(
 ) -> None:
     """Draw new rows or images from a model."""
     from mogul.cli.opened import OpenedDecoder, open_any
-    from mogul.tasks import summarise
+    from mogul.tasks import SUMMARIES, summarise
 
     since = time.perf_counter()
     check_output(output, (".png", ".npy"), model)
     opened = open_any(model, device)
     if isinstance(opened, OpenedDecoder):
-        known = ("prior", "gaussian", "mixture", None)
-        _refuse(latents not in known, f"Unknown latents '{latents}'; see `mogul sample --help`.")
-        cloud = "prior" if opened.model.particles is None else "mixture"
-        source = summarise(opened.model, latents or cloud, seed=seed)
+        kind = latents or ("prior" if opened.model.particles is None else "mixture")
+        _refuse(kind not in SUMMARIES, f"Unknown latents '{kind}'; see `mogul sample --help`.")
+        of_class = kind == "class"
+        _refuse(bool(labels) and not of_class, "--labels is for --latents class; leave it out.")
+        classes = opened.labels(labels) if of_class else None
+        source = summarise(opened.model, kind, labels=classes, seed=seed)
         x = opened.model.sample(n, seed, source, noise=bool(noise))
     else:
-        _refuse(latents is not None, f"{model} is a mixture, without latents; leave --latents out.")
+        _refuse(
+            bool(latents or labels),
+            f"{model} is a mixture, without latents; leave --latents and --labels out.",
+        )
         x = opened.mixture.sample((n,), noise=noise is not False, seed=seed)
     if output.suffix == ".png":
         _write_grid(output, opened.to_pixels(x))
@@ -231,9 +244,8 @@ def inpaint(
     check_output(output, (".png", ".npy", ".npz"), model, data)
     opened = open_any(model, device)
     x = opened.rows(opened.open(data), _limit(n, output))
-    observed = ~x.isnan()
-    if mask != "nan":
-        observed &= parse_mask(mask, len(x), opened.feature_shape, seed).to(x.device)
+    given = parse_mask(mask, len(x), opened.feature_shape, seed).to(x.device)
+    observed = ~x.isnan() & given
     _refuse(samples < 0, f"{samples} samples were asked for; give zero or more.")
     if isinstance(opened, OpenedDecoder):
         done = inpaint_latent(opened.model, x, observed, max(samples, _DRAWS), seed=seed)

@@ -1,6 +1,6 @@
 """Where batches come from."""
 
-from mogul.data.datasets import counterpart, open_source
+from mogul.data.datasets import counterpart, open_labels, open_source
 from mogul.data.masks import hide_half, hide_random, hide_rectangle, parse_mask, read_mask
 from mogul.data.pixels import PixelScale
 from mogul.data.sources import ArraySource
@@ -12,6 +12,7 @@ __all__ = [
     "hide_half",
     "hide_random",
     "hide_rectangle",
+    "open_labels",
     "open_source",
     "parse_mask",
     "read_mask",

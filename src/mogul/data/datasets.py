@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mogul.data.files import read_csv, read_idx, read_npy, read_npz
@@ -74,6 +75,37 @@ def open_source(
         array = array[:limit]
     scale = PixelScale(levels, dequantise, seed) if _holds_pixels(array) else None
     return ArraySource(array, scale=scale, name=name, options=options)
+
+
+def open_labels(data: str | Path, limit: int | None = None) -> Tensor:
+    """Return the classes of rows, (n,), integers.
+
+    Args:
+        data: digits, mnist or fashion-mnist, with :train (the default) or :test after it; or a .npy
+            or idx file of integers.
+        limit: take the first rows only.
+
+    Raises:
+        InputError: if there are no such labels, or they are not one integer per row.
+    """
+    base, _, split = str(data).partition(":")
+    if base == "digits":
+        labels = _of_digits("target", split or "train")
+    elif base in _IDX:
+        labels = read_idx(_idx_file(_IDX[base], split or "train", "labels"))
+    elif Path(data).exists():
+        labels = _array_reader(Path(data))(Path(data))
+    else:
+        raise InputError(
+            f"There are no labels called '{data}'; give a .npy or idx file of them, or one of: "
+            f"digits, {', '.join(_IDX)}."
+        )
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"The labels in {data} are of type {labels.dtype} and shape {labels.shape}; give one "
+            "integer per row."
+        )
+    return torch.from_numpy(np.array(labels[:limit], "int64"))
 
 
 def counterpart(name: str) -> str | None:
@@ -152,14 +184,17 @@ def _folder(name: str) -> Path:
 
 
 def _digits(split: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, int]:
+    return _grey(_of_digits("images", split), name="digits", **picture_options), 17
+
+
+def _of_digits(what: str, split: str) -> np.ndarray:
     """Return scikit-learn's 8×8 digits, 80 % of them for training, shuffled by a fixed seed."""
     from sklearn.datasets import load_digits
 
-    images = load_digits().images.astype(np.uint8)  # pyright: ignore[reportAttributeAccessIssue]
-    images = images[np.random.default_rng(0).permutation(len(images))]
-    cut = int(0.8 * len(images))
-    part = images[:cut] if split == "train" else images[cut:]
-    return _grey(part, name="digits", **picture_options), 17
+    values = load_digits()[what].astype(np.uint8)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    values = values[np.random.default_rng(0).permutation(len(values))]
+    cut = int(0.8 * len(values))
+    return values[:cut] if split == "train" else values[cut:]
 
 
 def _grey(
@@ -177,16 +212,25 @@ def _grey(
 
 def _idx_set(folder: str) -> Callable[[str, dict[str, Any]], tuple[np.ndarray, int]]:
     def read(split: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, int]:
-        stem = "train" if split == "train" else "t10k"
-        found = sorted(_folder(folder).glob(f"{stem}-images*"))
-        if not found:
-            raise InputError(
-                f"{_folder(folder)} has no file {stem}-images-idx3-ubyte, plain or .gz; put it "
-                "there."
-            )
-        return _grey(read_idx(found[0]), name=folder, **picture_options), 256
+        found = read_idx(_idx_file(folder, split, "images"))
+        return _grey(found, name=folder, **picture_options), 256
 
     return read
+
+
+def _idx_file(folder: str, split: str, what: str) -> Path:
+    """Return the path of the images or labels of a data set.
+
+    Raises:
+        InputError: if there is no such file.
+    """
+    stem = "train" if split == "train" else "t10k"
+    found = sorted(_folder(folder).glob(f"{stem}-{what}*"))
+    if not found:
+        raise InputError(
+            f"{_folder(folder)} has no file {stem}-{what}-idx, plain or .gz; put it there."
+        )
+    return found[0]
 
 
 def _celeba(split: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, int]:
@@ -203,9 +247,9 @@ def _celeba(split: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, in
     return read_images(found[0], **{"crop": (64, 64), "colour": True} | chosen, rows=part), 256
 
 
+_IDX = {"mnist": "mnist", "fashion-mnist": "fashion_mnist"}
 _KNOWN: dict[str, Callable[[str, dict[str, Any]], tuple[np.ndarray, int]]] = {
     "digits": _digits,
-    "mnist": _idx_set("mnist"),
-    "fashion-mnist": _idx_set("fashion_mnist"),
+    **{name: _idx_set(folder) for name, folder in _IDX.items()},
     "celeba": _celeba,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from mogul.errors import InputError
 SIDES = ("left", "right", "top", "bottom")
 _FORMS = (
     f"{', '.join(SIDES)} (the hidden half), centre, rectangle:TOP,LEFT,HEIGHT,WIDTH, "
-    "random:FRACTION, or the path of a .npy mask"
+    "random:FRACTION, nan (what is missing already), or the path of a .npy mask"
 )
 
 
@@ -101,7 +102,8 @@ def parse_mask(spec: str, n: int, feature_shape: tuple[int, ...], seed: int = 0)
 
     Args:
         spec: left, right, top or bottom (the hidden half), centre, rectangle:TOP,LEFT,HEIGHT,WIDTH,
-            random:FRACTION, or the path of a .npy mask.
+            random:FRACTION, nan (hide nothing but what is missing already), or the path of a .npy
+            mask.
         n: number of rows.
         feature_shape: shape of a row.
         seed: seed of random masks.
@@ -113,6 +115,8 @@ def parse_mask(spec: str, n: int, feature_shape: tuple[int, ...], seed: int = 0)
         InputError: if the description is not understood, or does not fit the rows.
     """
     kind, _, numbers = spec.partition(":")
+    if spec == "nan":
+        return torch.ones(n, math.prod(feature_shape), dtype=torch.bool)
     if kind in SIDES:
         return hide_half(n, feature_shape, kind)
     if kind == "centre":

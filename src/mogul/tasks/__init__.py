@@ -7,9 +7,10 @@ from mogul.tasks.inpaint_latent import LatentInpainting, inpaint_latent, posteri
 from mogul.tasks.outliers import Outliers, find_outliers, percentile_of, training_quantiles
 from mogul.tasks.reconstruct import reconstruct
 from mogul.tasks.regress import Prediction, predict
-from mogul.tasks.synthesis import interpolate, of_class, summarise
+from mogul.tasks.synthesis import SUMMARIES, interpolate, of_class, summarise
 
 __all__ = [
+    "SUMMARIES",
     "ComponentPictures",
     "Encoding",
     "Inpainting",

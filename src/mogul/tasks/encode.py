@@ -45,7 +45,7 @@ def encode(
     r"""Find the posterior mode of every row, $\arg\max_z \log p(x_{observed}, z)$.
 
     The prior counts, so that latents of rows with few observed features stay where training put
-    them. Every row climbs from several starts by Adam (Kingma & Ba 2015), of which the worse half is
+    them. Every row climbs from several starts by Adam (Kingma & Ba 2015). The worse half of them is
     given up after 12 steps, half of the rest after 24, and so on (successive halving, Jamieson &
     Talwalkar 2016); a start whose own objective stalls goes back to its best point at half the
     learning rate, and ends when this is small.
