@@ -50,19 +50,29 @@ def images(name: str, rows: int) -> Any:
     return open_source(name, size=(SIDE, SIDE), dequantise=False, limit=rows)
 
 
-def new_model(preset: Any, shape: tuple[int, ...], seed: int = 0) -> Any:
+def new_model(preset: Any, shape: tuple[int, ...], with_encoder: bool = False) -> Any:
     """Return an untrained model of a preset."""
-    from mogul.models import ConvDecoder, GaussianLikelihood, LatentVariableModel
+    from mogul.models import (
+        ConvDecoder,
+        ConvEncoder,
+        GaussianLikelihood,
+        LatentVariableModel,
+        PosteriorFamily,
+        VariationalAutoencoder,
+    )
 
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     decoder = ConvDecoder(preset.latents, shape, preset.width)
-    return LatentVariableModel(decoder, preset.latents, shape, GaussianLikelihood(preset.scale))
+    noise = GaussianLikelihood(preset.scale)
+    if not with_encoder:
+        return LatentVariableModel(decoder, preset.latents, shape, noise)
+    q = PosteriorFamily(preset.latents)
+    return VariationalAutoencoder(ConvEncoder(q.n_outputs, shape), decoder, q, shape, noise)
 
 
-def algorithms(preset: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+def algorithms(preset: Any) -> dict[str, Any]:
     """Return the algorithms to compare, each at the preset's steps."""
-    from mogul.algorithms import Amortised, abp, coin, momentum, pga, short_run, soul
-    from mogul.models import ConvEncoder
+    from mogul.algorithms import Variational, abp, coin, momentum, pga, short_run, soul
 
     h, rate, smoothing = preset.step_size, preset.rate, preset.smoothing
     common = {"batch_size": preset.batch_size}
@@ -75,7 +85,7 @@ def algorithms(preset: Any, shape: tuple[int, ...]) -> dict[str, Any]:
         "short-run": short_run(2 * h, rate, smoothing, moves=20, **common),
         "momentum": momentum(0.02, rate, smoothing, 10.0, n_particles=1, **common),
         "coin": coin(n_particles=4, **common),
-        "vae": Amortised(ConvEncoder(preset.latents, shape), batch_size=preset.batch_size),
+        "vae": Variational(**common),
     }
 
 
@@ -166,8 +176,8 @@ def table(
     found = distances(features, real, source.take(range(min(len(source), len(real)))))
     print(f"| real training images | – | – | {found[0]:.4g} | – | – | – | {found[1]:.4g} | "
           f"{found[2]:.2f} | {found[3]:.2f} |", flush=True)  # fmt: skip
-    for name, algorithm in algorithms(preset, source.feature_shape).items():
-        model = new_model(preset, source.feature_shape)
+    for name, algorithm in algorithms(preset).items():
+        model = new_model(preset, source.feature_shape, with_encoder=name == "vae")
         passes = train(model, source, algorithm, minutes)
         if keep is not None:
             facts = {"options": {"data": data}, "settings": {"rows": rows}}

@@ -10,7 +10,6 @@ import torch
 from mogul import EM, GaussianMixture, InputError, fit, load_model, save_model
 from mogul.algorithms import (
     PARTICLE_ALGORITHMS,
-    Amortised,
     Particles,
     abp,
     coin,
@@ -25,12 +24,10 @@ from mogul.algorithms import (
 from mogul.algorithms.particle_moves import Langevin, SteinCoin, Underdamped
 from mogul.algorithms.particle_parameters import ByGradient
 from mogul.algorithms.particles import latent_gradient
-from mogul.algorithms.variational import evidence_bound
 from mogul.data import ArraySource
 from mogul.models import (
     BernoulliLikelihood,
     ConvDecoder,
-    ConvEncoder,
     GaussianLikelihood,
     LatentVariableModel,
     LinearDecoder,
@@ -324,28 +321,6 @@ def test_noise_on_the_parameters_is_of_the_stated_size() -> None:
     fit(model, source, pga(1e-12, 1.0, None, n_particles=2, noise=0.5, batch_size=30), passes=200)
     after = torch.cat([p.detach().flatten() for p in model.decoder.parameters()])
     assert float((after - before).std()) == pytest.approx(math.sqrt(0.5 * 200), rel=0.35)
-
-
-def test_the_bound_of_the_encoder_adds_the_entropy() -> None:
-    """With q the exact posterior, the mean of the bound is the log-likelihood itself."""
-    x, model = linear_rows(50), linear_model()
-    W, b, scale = model.decoder.weight, model.decoder.bias, float(model.likelihood.scale)
-    with torch.no_grad():
-        W.copy_(torch.linalg.qr(W).Q)  # so that the posterior is diagonal
-    variance = 1 / (1 + 1 / scale**2)
-    mean = ((x - b) @ W * variance / scale**2).detach()
-    encoder = lambda x: (mean, torch.full_like(mean, math.log(variance)))  # ruff: ignore[lambda-assignment]
-    draw = torch.Generator().manual_seed(0)
-    bounds = torch.stack([evidence_bound(model, encoder, x, draw).detach() for _ in range(400)])
-    assert float(bounds.mean()) == pytest.approx(exact_log_likelihood(model, x), abs=0.05)
-
-
-def test_an_encoder_trains_a_decoder() -> None:
-    source = small_images()
-    model = small_model()
-    algorithm = Amortised(ConvEncoder(3, (32, 32), width=4), batch_size=8)
-    done = fit(model, source, algorithm, passes=4)
-    assert done.history[-1]["objective"] > done.history[0]["objective"]
 
 
 def test_missing_features_do_not_count() -> None:

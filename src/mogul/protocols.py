@@ -282,3 +282,23 @@ class HasLogJoint(Protocol):
     def eval(self) -> Any:
         """Use statistics of all data."""
         ...
+
+
+class HasPosterior(HasLogJoint, Protocol):
+    """A module p(x, z) with an encoder that says what latents a row may have."""
+
+    prior_learning: str
+    prior_model: Any
+    vamp_prior: Any
+
+    def posterior(self, x: Tensor) -> Any:
+        """Return q(z | x) of rows (n, D)."""
+        ...
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return log p(x | z) in nats, (..., n), of rows (n, D) and latents (..., n, d)."""
+        ...
+
+    def clamp_prior(self) -> list[str]:
+        """Put variances of a prior back above their floor; return what to tell."""
+        ...

@@ -2,6 +2,7 @@
 
 from mogul.algorithms.base import Fit, StopReason, fit
 from mogul.algorithms.batched import BatchedFit, fit_batched
+from mogul.algorithms.bounds import DIVERGENCES, EvidenceBound, ImportanceBound
 from mogul.algorithms.em import EM
 from mogul.algorithms.gradient import Gradient
 from mogul.algorithms.initialise import initialise
@@ -21,21 +22,24 @@ from mogul.algorithms.particle_algorithms import (
 from mogul.algorithms.particles import Chain, Particles, estimated_seconds
 from mogul.algorithms.scoring import default_batch_size, log_likelihoods, mean_log_likelihood
 from mogul.algorithms.split_merge import Move, split_and_merge
-from mogul.algorithms.variational import Amortised
+from mogul.algorithms.variational import Variational
 
 __all__ = [
+    "DIVERGENCES",
     "EM",
     "PARTICLE_ALGORITHMS",
     "PRESETS",
-    "Amortised",
     "BatchedFit",
     "Chain",
+    "EvidenceBound",
     "Fit",
     "Gradient",
+    "ImportanceBound",
     "Move",
     "Particles",
     "Preset",
     "StopReason",
+    "Variational",
     "abp",
     "coin",
     "default_batch_size",

@@ -126,7 +126,7 @@ def fit(
     reason, disturbed = StopReason.PASS_LIMIT, False
     for number in range(getattr(state, "done", 0) + 1, passes + 1):
         since = time.perf_counter()
-        held_out = None if validation is None else mean_log_likelihood(model(), validation)
+        held_out = None if validation is None else _held_out(algorithm, model, validation)
         state, done = algorithm.step(model, source, state, seen or (lambda n: None))
         history.append({
             "pass": number,
@@ -147,6 +147,12 @@ def fit(
     if reason is StopReason.PASS_LIMIT and history[-1]["objective"] < history[0]["objective"]:
         reason = StopReason.PASS_LIMIT if algorithm.monotone else StopReason.FELL
     return Fit(model, history, reason, time.perf_counter() - began)
+
+
+def _held_out(algorithm: Algorithm, model: Any, source: Source) -> float:
+    """Return the mean log-likelihood, or the bound of it by which the algorithm scores."""
+    score = getattr(algorithm, "score", None)
+    return mean_log_likelihood(model(), source) if score is None else score(model, source)
 
 
 def check_source(source: Any) -> None:

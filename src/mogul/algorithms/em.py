@@ -121,7 +121,7 @@ class EM:
         if not hasattr(model, "expectation"):
             raise InputError(
                 f"A {type(model).__name__} has no moments that EM could use; fit it by a particle "
-                "algorithm such as pga(), or by an encoder, Amortised()."
+                "algorithm such as pga(), an autoencoder by Variational()."
             )
         check_enough_rows(len(source), model.n_components)
         model.check_started()

@@ -65,7 +65,7 @@ def initialise(
         _start(model, x, method, seed)
         return
     best, best_state = -math.inf, None
-    sample = _Rows(x)
+    sample = Rows(x)
     for attempt in range(n_init):
         trial = copy.deepcopy(model)
         _start(trial, x, method, seed + attempt)
@@ -76,27 +76,32 @@ def initialise(
     model.load_state_dict(best_state)
 
 
-class _Rows:
+class Rows:
     """Rows in memory, as a source for the short fits."""
 
     def __init__(self, x: Tensor) -> None:
+        """Hold rows (n, D)."""
         self.x = x
         self.feature_shape = (x.shape[1],)
         self.n_features = x.shape[1]
 
     def __len__(self) -> int:
+        """Return the number of rows."""
         return len(self.x)
 
     def batches(self, size: int = 8192, dtype: Any = None, device: Any = None) -> Any:
+        """Yield all rows in order."""
         return (part() for part in self.parts(size))
 
     def parts(self, size: int = 8192, dtype: Any = None, device: Any = None) -> Any:
+        """Yield what returns each batch."""
         for start in range(0, len(self.x), size):
             x = self.x[start : start + size]
             batch = Batch(x, None, torch.arange(start, start + len(x)))
             yield lambda batch=batch: batch
 
     def take(self, index: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
+        """Return rows by number."""
         return self.x[index]
 
 

@@ -1,81 +1,115 @@
-"""The variational autoencoder as a way to train a decoder: an encoder in place of particles."""
+"""Autoencoders: encoder, decoder and prior raised together by stochastic gradients."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mogul.algorithms.base import Pass
+from mogul.algorithms.bounds import EvidenceBound, Objective
+from mogul.algorithms.initialise import Rows, initialise
 from mogul.algorithms.particles import batches_of, check_latent_model
 from mogul.compute.backend import make_generator
+from mogul.distributions import product_bound, variational_bound
 from mogul.errors import InputError
-from mogul.protocols import HasLogJoint, Source
+from mogul.protocols import HasPosterior, Source
+
+_ENCODED = 2048  # rows encoded at a time where no gradient is wanted
+_START_ROWS = 20  # per component of a prior, at least 10,000, that it is started from
+_WIDTH_VALUES = 2**24  # numbers held for the product bound
+_STATE = "adam/"  # before the names of Adam's moments in a model's training state
 
 
 @dataclass
 class _State:
     optimiser: torch.optim.Optimizer
+    names: list[str]
     done: int = 0
+    told: list[str] = field(default_factory=list)
 
 
-class Amortised:
-    r"""Raise the evidence lower bound with an encoder of Gaussians (Kingma & Welling 2014).
+class Variational:
+    r"""Raise a bound of log p(x) in encoder, decoder, likelihood and prior by Adam.
 
-    $\mathcal L = E_q[\log p(x, z)] + H[q(z \mid x)]$, with the entropy
-    $H = \tfrac12 \sum_j (1 + \log 2\pi + \log s_j^2)$ added: to subtract it would shrink every
-    posterior to a point.
+    Source: Kingma & Welling (2014); Rezende, Mohamed & Wierstra (2014).
 
-    The history's objective is the mean bound per row in nats. The encoder and the state of Adam are
-    not part of the model, so a fit does not go on from a file.
+    A prior whose components are all alike is started from the data before the first pass: a mixture
+    from encoded rows by k-means, a VampPrior from rows themselves. With `prior_learning="em"` every
+    pass ends with an EM step of the mixture on a latent drawn from every row's posterior, so that
+    the prior follows the aggregate posterior.
+
+    The history has the mean bound per row as objective, and as figures `evidence_bound`,
+    `reconstruction`, `divergence`, and for a mixture prior `bound_width`: how far apart the closed
+    bounds of the divergence are, on some rows.
 
     Args:
-        encoder: rows (n, D) to mean and log-variance, (n, d) each; trained with the decoder.
+        objective: what to raise.
         learning_rate: of Adam (Kingma & Ba 2015).
         batch_size: rows per step.
+        warm_up: passes over which the weight β of the divergence grows from 1/warm_up to one
+            (Bowman et al. 2016; Sønderby et al. 2016).
+        binarise: draw every pixel as 0 or 1 with its value as probability, anew in every pass
+            (dynamic binarisation).
         seed: seed of the order of rows and of the draws.
 
     Raises:
-        InputError: for numbers that are not positive.
+        InputError: for numbers out of range.
     """
 
     monotone = False
 
     def __init__(
-        self, encoder: nn.Module, learning_rate: float = 1e-3, batch_size: int = 128, seed: int = 0
+        self,
+        objective: Objective | None = None,
+        learning_rate: float = 1e-3,
+        batch_size: int = 128,
+        warm_up: int = 0,
+        binarise: bool = False,
+        seed: int = 0,
     ) -> None:
         """Check the settings.
 
         Raises:
             InputError: as the class says.
         """
-        if not learning_rate > 0 or batch_size < 1:
+        if not 0 < learning_rate < math.inf or batch_size < 1 or warm_up < 0:
             raise InputError(
-                f"Learning rate {learning_rate} and batch size {batch_size} came; both must be "
-                "positive."
+                f"Learning rate {learning_rate}, batch size {batch_size} and a warm-up of "
+                f"{warm_up} passes came; the first two must be positive, the last zero or more."
             )
-        self.encoder = encoder
-        self.learning_rate, self.batch_size, self.seed = learning_rate, batch_size, seed
+        self.objective: Objective = EvidenceBound() if objective is None else objective
+        self.learning_rate, self.batch_size = learning_rate, batch_size
+        self.warm_up, self.binarise, self.seed = warm_up, binarise, seed
 
-    def init(self, model: HasLogJoint, source: Source, passes: int) -> _State:
-        """Build the optimiser of encoder and decoder.
+    def init(self, model: HasPosterior, source: Source, passes: int) -> _State:
+        """Build the optimiser, or take up that of the passes made before; start the prior.
 
         Raises:
-            InputError: if data and model do not fit each other.
+            InputError: if data and model do not fit each other, or all passes are made.
         """
         check_latent_model(model, source)
-        self.encoder.to(model.device, model.dtype)
-        moving = [p for p in model.parameters() if p.requires_grad] + list(
-            self.encoder.parameters()
-        )
-        return _State(torch.optim.Adam(moving, lr=self.learning_rate))
+        moving = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        # One kernel for all of a parameter's update: a third of a step of a small network.
+        optimiser = torch.optim.Adam(list(moving.values()), lr=self.learning_rate, fused=True)
+        state = _State(optimiser, list(moving))
+        if model.training_state:
+            _restore(state, model.training_state)
+            if state.done >= passes:
+                raise InputError(
+                    f"The model has made {state.done} passes and {passes} were asked for, in all; "
+                    "ask for more, or build it anew."
+                )
+        else:
+            state.told = self._start_prior(model, source)
+        return state
 
     def step(
-        self, model: HasLogJoint, source: Source, state: _State, seen: Callable[[int], None]
+        self, model: HasPosterior, source: Source, state: _State, seen: Callable[[int], None]
     ) -> tuple[_State, Pass]:
         """Take one step per minibatch, over all rows in a random order.
 
@@ -84,39 +118,123 @@ class Amortised:
         """
         draw = make_generator(self.seed * 1_000_003 + state.done, model.device)
         order = torch.randperm(len(source), generator=make_generator(self.seed + state.done))
-        total = 0.0
+        beta = min(1.0, (state.done + 1) / self.warm_up) if self.warm_up else 1.0
+        sums = torch.zeros(4, dtype=torch.float64, device=model.device)
+        told, x = set(state.told), None
         model.train()
-        self.encoder.train()
         for index in batches_of(order, self.batch_size):
-            x = source.take(index, model.dtype, model.device)
-            if bool(x.isnan().any()):
-                raise InputError(
-                    "The data have gaps (NaN), which an encoder cannot read; leave the rows out, "
-                    "or fit by particles, such as pga, which need no encoder."
-                )
-            bound = evidence_bound(model, self.encoder, x, draw).mean()
-            if not bool(bound.isfinite()):
-                raise InputError(
-                    "The evidence lower bound stopped being finite; choose a smaller learning_rate."
-                )
+            x = self._rows(model, source, index, draw)
+            bound = self.objective(model, x, draw, beta)
             state.optimiser.zero_grad(set_to_none=True)
-            (-bound).backward()
+            (-bound.objective).backward()
             state.optimiser.step()
-            total += float(bound.detach()) * len(index)
+            told.update(model.clamp_prior())
+            sums += len(index) * torch.stack([value.detach() for value in bound])
+            _check_finite(sums[0])
             seen(len(index))
         model.eval()
-        self.encoder.eval()
-        state.done += 1
-        mean = total / len(source)
-        return state, Pass(None, [], mean, disturbed=False, figures={"evidence_bound": mean})
+        if model.prior_learning == "em":
+            told.update(model.maximise_prior(self.drawn(model, source, len(source))))
+        state.done, state.told = state.done + 1, []
+        model.training_state = _flat(state)
+        objective, *means = (sums / len(source)).tolist()
+        names = ("evidence_bound", "reconstruction", "divergence")
+        figures: dict[str, float] = dict(zip(names, means, strict=True))
+        if x is not None and model.prior.n_components > 1:
+            figures["bound_width"] = bound_width(model, x)
+        return state, Pass(None, sorted(told), objective, True, figures)
+
+    @torch.no_grad()
+    def score(self, model: HasPosterior, source: Source) -> float:
+        """Return the mean bound of held-out rows, with the divergence at its full weight."""
+        draw = make_generator(self.seed, model.device)
+        total = 0.0
+        for index in torch.arange(len(source)).split(self.batch_size):
+            x = self._rows(model, source, index, draw)
+            total += len(index) * float(self.objective(model, x, draw).evidence)
+        return total / len(source)
+
+    @torch.no_grad()
+    def drawn(self, model: HasPosterior, source: Source, n: int) -> Tensor:
+        """Return a latent drawn from the posterior of each of n rows, (n, d)."""
+        draw = make_generator(self.seed + 1, model.device)
+        order = torch.randperm(len(source), generator=make_generator(self.seed))[:n]
+        parts = []
+        for index in order.split(_ENCODED):
+            q = model.posterior(self._rows(model, source, index, draw))
+            parts.append(q.sample(1, draw)[0])
+        return torch.cat(parts)
+
+    def _rows(
+        self, model: HasPosterior, source: Source, index: Tensor, draw: torch.Generator
+    ) -> Tensor:
+        x = source.take(index, model.dtype, model.device)
+        return torch.bernoulli(x, generator=draw) if self.binarise else x
+
+    def _start_prior(self, model: HasPosterior, source: Source) -> list[str]:
+        """Start a prior whose components are all alike; tell of it."""
+        vamp, mixture = model.vamp_prior, model.prior_model
+        if vamp is not None and _alike(vamp.raw):
+            draw = make_generator(self.seed + 2)
+            index = torch.randint(len(source), (vamp.n_components,), generator=draw)
+            vamp.start(source.take(index, model.dtype, model.device))
+            return ["pseudo-inputs started as rows of the data"]
+        if mixture is not None and mixture.n_components > 1 and _alike(mixture.centres):
+            model.eval()
+            n = max(10_000, _START_ROWS * mixture.n_components)
+            initialise(mixture, Rows(self.drawn(model, source, n)), seed=self.seed)
+            return ["mixture prior started from encoded rows"]
+        return []
 
 
-def evidence_bound(
-    model: HasLogJoint, encoder: Callable[[Tensor], Any], x: Tensor, draw: torch.Generator
-) -> Tensor:
-    """Return one-sample estimates of E_q[log p(x, z)] + H[q], (n,), in nats, of rows (n, D)."""
-    mean, log_variance = encoder(x)
-    noise = torch.empty_like(mean).normal_(generator=draw)
-    z = mean + (0.5 * log_variance).exp() * noise
-    entropy = 0.5 * (1 + math.log(2 * math.pi) + log_variance).sum(-1)
-    return model.log_joint(x, z) + entropy
+def _alike(rows: Tensor) -> bool:
+    return bool((rows == rows[:1]).all())
+
+
+@torch.no_grad()
+def bound_width(model: HasPosterior, x: Tensor) -> float:
+    """Return the mean of the variational less the product bound of the divergence, in nats."""
+    prior = model.prior
+    per_row = prior.n_components * prior.n_features
+    q = model.posterior(x[: max(1, min(len(x), _WIDTH_VALUES // per_row))])
+    return float((variational_bound(q, prior) - product_bound(q, prior)).mean())
+
+
+def _flat(state: _State) -> dict[str, Tensor]:
+    """Return what a fit needs to go on, by name."""
+    found = {"done": torch.tensor(state.done)}
+    for name, memory in zip(
+        state.names, state.optimiser.state_dict()["state"].values(), strict=True
+    ):
+        found |= {f"{_STATE}{name}/{part}": t for part, t in memory.items()}
+    return found
+
+
+def _restore(state: _State, held: dict[str, Tensor]) -> None:
+    """Take up Adam's moments.
+
+    Raises:
+        InputError: if the state is that of another algorithm.
+    """
+    moments: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in held.items():
+        if key.startswith(_STATE):
+            name, _, part = key.removeprefix(_STATE).rpartition("/")
+            moments.setdefault(name, {})[part] = tensor
+    if set(moments) != set(state.names):
+        raise InputError(
+            "The model was trained by another algorithm, or other parts of it were learned; build "
+            "it anew, or go on with the algorithm it was trained by."
+        )
+    whole: dict[str, Any] = state.optimiser.state_dict()
+    whole["state"] = {i: moments[name] for i, name in enumerate(state.names)}
+    state.optimiser.load_state_dict(whole)
+    state.done = int(held["done"])
+
+
+def _check_finite(total: Tensor) -> None:
+    if not bool(total.isfinite()):
+        raise InputError(
+            "The bound of the evidence stopped being finite; choose a smaller learning_rate, or "
+            "look for infinite or very large values in the data."
+        )

@@ -21,13 +21,10 @@ if TYPE_CHECKING:
 _PICTURES = 10  # per run
 _ROW = 12  # images in a row of a picture
 _SIDE = 32
-ENCODER = "vae"  # the algorithm that trains an encoder in place of particles
-
 
 # What algorithms have no use for, and would ignore.
 _UNUSED = {
     "coin": ("step_size", "rate"),
-    "vae": ("step_size", "rate", "particles"),
     "pqn": ("rate",),
     "pmga": ("rate",),
     **dict.fromkeys(("soul", "short-run", "abp"), ("particles",)),
@@ -137,8 +134,6 @@ def fit_decoder(
         model.to(resolve_dtype(dtype))
     model.to(resolve_device(device))
     algorithm: Any = _algorithm(name, choices, preset, model, seed)
-    if choices.resume and name == ENCODER:
-        raise InputError("The encoder of a vae is not kept, so its fit cannot go on; begin anew.")
     extra = {
         "options": source.options, "feature_shape": list(source.feature_shape),
         "levels": source.scale.levels if source.scale else None,
@@ -153,10 +148,9 @@ def fit_decoder(
             f"{len(source):,} rows of shape {source.feature_shape}, {model.n_parameters:,} "
             f"parameters, {preset.latents} latents; {name}"
         )
-        if name != ENCODER:
-            seconds = estimated_seconds(model, source, algorithm, preset.passes)
-            left = preset.passes - len(history)
-            err.print(f"about {_duration(seconds)} for {left} passes, from the first steps")
+        seconds = estimated_seconds(model, source, algorithm, preset.passes)
+        left = preset.passes - len(history)
+        err.print(f"about {_duration(seconds)} for {left} passes, from the first steps")
     every = max(1, preset.passes // _PICTURES)
 
     def passed(row: dict[str, Any]) -> None:
@@ -177,9 +171,8 @@ def fit_decoder(
                 raise
             err.print(f"Interrupted; {output} holds {len(history)} passes: go on with --resume.")
             raise typer.Exit(130) from None
-    reached = "evidence_bound" if name == ENCODER else "log_joint"
     figures = {
-        reached: history[-1]["objective"], "passes": len(history), "n": len(source),
+        "log_joint": history[-1]["objective"], "passes": len(history), "n": len(source),
         "n_parameters": model.n_parameters, "seconds": sum(row["seconds"] for row in history),
         "stopped": done.reason.value,
     }  # fmt: skip
@@ -237,15 +230,14 @@ def _algorithm(
     Raises:
         InputError: for an unknown name.
     """
-    from mogul.algorithms import PARTICLE_ALGORITHMS, Amortised
-    from mogul.models import ConvEncoder
+    from mogul.algorithms import PARTICLE_ALGORITHMS
 
-    if name == ENCODER:
-        encoder = ConvEncoder(model.n_latents, model.feature_shape)
-        return Amortised(encoder, batch_size=preset.batch_size, seed=seed)
     if name not in PARTICLE_ALGORITHMS:
-        known = ", ".join([*PARTICLE_ALGORITHMS, ENCODER])
-        raise InputError(f"Unknown algorithm '{name}' for a decoder; choose one of: {known}.")
+        known = ", ".join(PARTICLE_ALGORITHMS)
+        raise InputError(
+            f"Unknown algorithm '{name}' for a decoder; choose one of: {known}; or --model vae, "
+            "which has an encoder."
+        )
     arguments: dict[str, Any] = {"seed": seed}
     if name != "pmga":
         arguments["batch_size"] = preset.batch_size

@@ -3,11 +3,19 @@
 from mogul.distributions.completion import CompletingKernel, Completion
 from mogul.distributions.covariance import Covariance, families, family
 from mogul.distributions.diagonal_families import PPCA, Diagonal, FactorAnalysis, Isotropic
+from mogul.distributions.divergence import (
+    component_divergences,
+    marginal_divergence,
+    product_bound,
+    sampled_divergence,
+    variational_bound,
+)
 from mogul.distributions.full import Full
 from mogul.distributions.kernel import Kernel
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.mixture import Mixture
 from mogul.distributions.moments import Moments
+from mogul.distributions.posterior import Posterior
 from mogul.distributions.prior import Prior
 
 __all__ = [
@@ -23,7 +31,13 @@ __all__ = [
     "MaskedMoments",
     "Mixture",
     "Moments",
+    "Posterior",
     "Prior",
+    "component_divergences",
     "families",
     "family",
+    "marginal_divergence",
+    "product_bound",
+    "sampled_divergence",
+    "variational_bound",
 ]

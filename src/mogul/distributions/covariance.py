@@ -29,6 +29,7 @@ class Covariance(ABC):
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
     low_rank: ClassVar[bool] = False
+    independent: ClassVar[bool] = False  # whether features of a component are
     in_data_units: ClassVar[tuple[str, ...]] = ()  # unconstrained tensors that grow with the data
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -173,8 +174,8 @@ class Covariance(ABC):
         """Return log |Σ| of every covariance, (..., C), in float64."""
 
     @abstractmethod
-    def precision_trace(self, weight: Tensor) -> Tensor:
-        """Return tr(diag(w) Σ⁻¹) of every covariance for weights (D,), (..., C), in float64."""
+    def precision_diagonal(self) -> Tensor:
+        """Return the diagonal of Σ⁻¹ of every covariance, (..., C, D), in float64."""
 
     @abstractmethod
     def cloud(

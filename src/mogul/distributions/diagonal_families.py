@@ -15,6 +15,7 @@ class Diagonal(DiagonalPlusLowRank):
 
     name = "diagonal"
     aliases = ("diag",)
+    independent = True
     isotropic_noise = False
 
     @classmethod
@@ -32,6 +33,7 @@ class Isotropic(DiagonalPlusLowRank):
 
     name = "isotropic"
     aliases = ("spherical", "iso")
+    independent = True
     isotropic_noise = True
 
     @classmethod

@@ -199,12 +199,12 @@ class Full(Covariance):
         """Return 2 Σ log L_dd."""
         return 2 * self.scale_tril.double().diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-    def precision_trace(self, weight: Tensor) -> Tensor:
-        """Return ‖L⁻¹ diag(√w)‖²."""
+    def precision_diagonal(self) -> Tensor:
+        """Return the squared lengths of the columns of L⁻¹."""
         L = self.scale_tril.double()
         eye = torch.eye(self.n_features, dtype=L.dtype, device=L.device)
         inverse = torch.linalg.solve_triangular(L, eye.expand_as(L), upper=False)
-        return (inverse.square() * weight).sum((-1, -2))
+        return inverse.square().sum(-2)
 
     def cloud(self, mass: Tensor, offset: Tensor, variance: Tensor, gaps: bool) -> Moments:
         """Second moments m (v I + δδᵀ)."""

@@ -203,7 +203,7 @@ class WoodburyCovariance(Covariance):
         noise = self.noise_variances.double().log().sum(-1)
         return noise + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
-    def precision_trace(self, weight: Tensor) -> Tensor:
-        """Return Σ_d w_d (1/ψ_d − ‖V_d‖²)."""
+    def precision_diagonal(self) -> Tensor:
+        """Return 1/ψ_d − ‖V_d‖²."""
         V = self.whitener()[0]
-        return (weight * (self.noise_variances.double().reciprocal() - V.square().sum(-1))).sum(-1)
+        return self.noise_variances.double().reciprocal() - V.square().sum(-1)

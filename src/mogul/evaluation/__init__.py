@@ -14,6 +14,18 @@ from mogul.evaluation.features import (
     train_classifier,
 )
 from mogul.evaluation.frechet import frechet_distance, kernel_distance, precision_recall
+from mogul.evaluation.importance import (
+    ImportanceEstimate,
+    bits_and_perplexity,
+    importance_log_likelihood,
+)
+from mogul.evaluation.latents import (
+    LatentSummary,
+    cluster_accuracy,
+    normalised_mutual_information,
+    purity,
+    summarise_latents,
+)
 from mogul.evaluation.ndb import BinComparison, BinModel
 from mogul.evaluation.selection import (
     Candidate,
@@ -34,20 +46,28 @@ __all__ = [
     "Classifier",
     "Criteria",
     "Evaluation",
+    "ImportanceEstimate",
+    "LatentSummary",
     "Selection",
     "annealed_likelihood",
     "bidirectional_gap",
+    "bits_and_perplexity",
     "bits_per_dim",
+    "cluster_accuracy",
     "evaluate",
     "frechet_distance",
+    "importance_log_likelihood",
     "information_criteria",
     "inpainting_error",
     "kernel_distance",
     "load_classifier",
+    "normalised_mutual_information",
     "precision_recall",
     "prune_factors",
+    "purity",
     "reconstruction_error",
     "save_classifier",
     "select",
+    "summarise_latents",
     "train_classifier",
 ]

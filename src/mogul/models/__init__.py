@@ -1,5 +1,6 @@
 """Modules that own parameters and yield distributions."""
 
+from mogul.models.autoencoder import PosteriorFamily, VampPrior, VariationalAutoencoder
 from mogul.models.bayesian_mixture import BayesianGaussianMixture
 from mogul.models.decoder import LatentVariableModel
 from mogul.models.files import load_model, save_model
@@ -7,23 +8,39 @@ from mogul.models.gaussian_mixture import GaussianMixture
 from mogul.models.likelihoods import (
     LIKELIHOODS,
     BernoulliLikelihood,
+    DiscretisedLogisticLikelihood,
     GaussianLikelihood,
     Likelihood,
 )
-from mogul.models.networks import DECODERS, ConvDecoder, ConvEncoder, LinearDecoder
+from mogul.models.networks import (
+    DECODERS,
+    ENCODERS,
+    ConvDecoder,
+    ConvEncoder,
+    LinearDecoder,
+    MLPDecoder,
+    MLPEncoder,
+)
 
 __all__ = [
     "DECODERS",
+    "ENCODERS",
     "LIKELIHOODS",
     "BayesianGaussianMixture",
     "BernoulliLikelihood",
     "ConvDecoder",
     "ConvEncoder",
+    "DiscretisedLogisticLikelihood",
     "GaussianLikelihood",
     "GaussianMixture",
     "LatentVariableModel",
     "Likelihood",
     "LinearDecoder",
+    "MLPDecoder",
+    "MLPEncoder",
+    "PosteriorFamily",
+    "VampPrior",
+    "VariationalAutoencoder",
     "load_model",
     "save_model",
 ]

@@ -110,8 +110,7 @@ class LatentVariableModel(nn.Module):
     def n_parameters(self) -> int:
         """Number of parameters of decoder, likelihood and prior that a fit learns."""
         count = sum(p.numel() for p in self.decoder.parameters())
-        if isinstance(self.likelihood, GaussianLikelihood) and self.likelihood.learn:
-            count += 1
+        count += sum(p.numel() for p in self.likelihood.parameters() if p.requires_grad)
         if self.prior_learning != "fixed" and self.prior_model is not None:
             count += self.prior_model.n_parameters
         return count
@@ -124,15 +123,22 @@ class LatentVariableModel(nn.Module):
         Raises:
             InputError: if the decoder makes rows of another width.
         """
-        flat = z.reshape(-1, self.n_latents)
-        output = self.decoder(flat).view(*z.shape[:-1], -1)
+        prior = self.prior.log_prob(z.reshape(-1, self.n_latents)).view(z.shape[:-1])
+        return self.log_likelihood(x, z) + prior
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return log p(x | z) in nats, (..., n), of rows (n, D) and latents (..., n, d).
+
+        Raises:
+            InputError: if the decoder makes rows of another width.
+        """
+        output = self.decoder(z.reshape(-1, self.n_latents)).view(*z.shape[:-1], -1)
         if output.shape[-1] != x.shape[-1]:
             raise InputError(
                 f"The decoder makes {output.shape[-1]} features and rows have {x.shape[-1]}; give "
                 "data and a decoder of one width."
             )
-        prior = self.prior.log_prob(flat).view(z.shape[:-1])
-        return self.likelihood.log_prob(x, output) + prior
+        return self.likelihood.log_prob(x, output)
 
     def decode(self, z: Tensor) -> Tensor:
         """Return E[x | z], rows (..., D), of latents (..., d)."""
@@ -195,7 +201,9 @@ class LatentVariableModel(nn.Module):
             decoder.weight.copy_(found[:-1].mT)
             decoder.bias.copy_(found[-1])
         if noise.learn:
-            noise.log_scale.copy_((x - decoder(z)).square().mean().sqrt().log())
+            square = (x - decoder(z)).square()
+            over = tuple(range(square.dim() - noise.log_scale.dim()))
+            noise.log_scale.copy_(square.mean(over).sqrt().log())
         return self.maximise_prior(z)
 
     def config(self) -> dict[str, Any]:
@@ -204,16 +212,8 @@ class LatentVariableModel(nn.Module):
         Raises:
             InputError: if the decoder is not one that this library knows how to build.
         """
-        names = {cls: name for name, cls in DECODERS.items()}
-        if type(self.decoder) not in names:
-            raise InputError(
-                f"A model with a {type(self.decoder).__name__} as decoder cannot be written as a "
-                f"file; keep its state_dict(), or use one of: {', '.join(DECODERS)}."
-            )
-        decoder: Any = self.decoder
         return {
-            "decoder": names[type(decoder)],
-            "decoder_arguments": decoder.config(),
+            **network_config("decoder", self.decoder, DECODERS),
             "likelihood": self.likelihood.name,
             "likelihood_arguments": self.likelihood.config(),
             "prior": None if self.prior_model is None else self.prior_model.config(),
@@ -225,17 +225,37 @@ class LatentVariableModel(nn.Module):
     def from_config(cls, config: dict[str, Any]) -> LatentVariableModel:
         """Rebuild a model from its `config`, with fresh parameters."""
         arguments = config["decoder_arguments"]
-        prior = config["prior"]
-        if prior is not None:
-            prior = GaussianMixture(
-                **prior | {"prior": None, "dtype": getattr(torch, prior["dtype"])}
-            )
         model = cls(
             DECODERS[config["decoder"]](**arguments),
             arguments["n_latents"],
             arguments["feature_shape"],
             LIKELIHOODS[config["likelihood"]](**config["likelihood_arguments"]),
-            prior,
+            mixture_prior(config["prior"]),
             config["prior_learning"],
         )
         return model.to(getattr(torch, config["dtype"]))
+
+
+def mixture_prior(config: dict[str, Any] | None) -> GaussianMixture | None:
+    """Rebuild a prior from its `config`, or None."""
+    if config is None:
+        return None
+    return GaussianMixture(**config | {"prior": None, "dtype": getattr(torch, config["dtype"])})
+
+
+def network_config(
+    part: str, network: nn.Module, known: dict[str, type[nn.Module]]
+) -> dict[str, Any]:
+    """Return what rebuilds a network of a model, as JSON types.
+
+    Raises:
+        InputError: if it is not one that this library knows how to build.
+    """
+    names = {cls: name for name, cls in known.items()}
+    if type(network) not in names:
+        raise InputError(
+            f"A model with a {type(network).__name__} as {part} cannot be written as a file; keep "
+            f"its state_dict(), or use one of: {', '.join(known)}."
+        )
+    chosen: Any = network
+    return {part: names[type(network)], f"{part}_arguments": chosen.config()}

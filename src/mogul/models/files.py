@@ -11,11 +11,17 @@ from torch import Tensor
 from mogul.compute.checkpoint import load_tensors, save_tensors
 from mogul.distributions import Prior
 from mogul.errors import InputError
+from mogul.models.autoencoder import VariationalAutoencoder
 from mogul.models.decoder import LatentVariableModel
 from mogul.models.gaussian_mixture import GaussianMixture
 
 _TRAINING = "training/"  # before the names of what a fit needs to go on
 _FORMAT = 1
+_KINDS: dict[type, str] = {
+    GaussianMixture: "gaussian-mixture",
+    LatentVariableModel: "decoder",
+    VariationalAutoencoder: "autoencoder",
+}
 
 
 def save_model(
@@ -39,14 +45,14 @@ def save_model(
         raise InputError(
             f"A {type(path).__name__} came as the path; write save_model(path, model)."
         )
-    if not isinstance(model, LatentVariableModel) and type(model) is not GaussianMixture:
+    if type(model) not in _KINDS:
         raise InputError(
             f"A {type(model).__name__} cannot be written; write its as_gaussian_mixture()."
         )
     tensors = dict(model.state_dict())
     if isinstance(model, LatentVariableModel):
         tensors |= {_TRAINING + name: t for name, t in model.training_state.items()}
-    kind = "decoder" if isinstance(model, LatentVariableModel) else "gaussian-mixture"
+    kind = _KINDS[type(model)]
     config = {"format": _FORMAT, "model": kind, "arguments": model.config(), "extra": extra or {}}
     # Cloned, because what shares memory cannot be written.
     copies = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
@@ -75,8 +81,12 @@ def load_model(
                 f"{path} has model format {config['format']}, and this version reads format "
                 f"{_FORMAT}; install a mogul version that knows it."
             )
-        read = {"gaussian-mixture": _mixture, "decoder": _decoder}[config["model"]]
-        model = read(dict(config["arguments"]), tensors)
+        cls = {name: cls for cls, name in _KINDS.items()}[config["model"]]
+        arguments = dict(config["arguments"])
+        if cls is GaussianMixture:
+            model = _mixture(arguments, tensors)
+        else:
+            model = _latent(cls, arguments, tensors)
     except InputError:
         raise
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
@@ -96,8 +106,8 @@ def _mixture(arguments: dict[str, Any], tensors: dict[str, Tensor]) -> GaussianM
     return model
 
 
-def _decoder(arguments: dict[str, Any], tensors: dict[str, Tensor]) -> LatentVariableModel:
-    model = LatentVariableModel.from_config(arguments)
+def _latent(cls: Any, arguments: dict[str, Any], tensors: dict[str, Tensor]) -> LatentVariableModel:
+    model = cls.from_config(arguments)
     own = {name: t for name, t in tensors.items() if not name.startswith(_TRAINING)}
     model.particles = own.pop("particles", None)
     model.load_state_dict(own, strict=False)

@@ -312,7 +312,7 @@ class GaussianMixture(nn.Module):
         prior, mixture = self.prior, self()
         covariance = mixture.covariance
         spread = prior.covariance_scale * self.feature_variance.double()
-        shape = covariance.log_det() + covariance.precision_trace(spread)
+        shape = covariance.log_det() + (spread * covariance.precision_diagonal()).sum(-1)
         at_mean = covariance.log_prob(torch.zeros_like(mixture.centres[:1]), mixture.centres)
         total = (prior.concentration - 1) * mixture.log_weights.double().sum()
         total = total - 0.5 * prior.covariance_strength * shape.sum()

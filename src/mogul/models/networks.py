@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mogul.errors import InputError
 
@@ -67,6 +68,7 @@ class ConvDecoder(nn.Module):
         n_latents: latent dimension d.
         feature_shape: (32, 32) for grey images, (32, 32, 3) for colour; rows are flattened so.
         width: channels inside; 64 in the paper.
+        squash: whether the tanh brings outputs to (0, 1); without, they are real, such as logits.
 
     Raises:
         InputError: for images of another size, or numbers that are not positive.
@@ -78,7 +80,9 @@ class ConvDecoder(nn.Module):
         torch.Size([5, 1024])
     """
 
-    def __init__(self, n_latents: int, feature_shape: Sequence[int], width: int = 64) -> None:
+    def __init__(
+        self, n_latents: int, feature_shape: Sequence[int], width: int = 64, squash: bool = True
+    ) -> None:
         """Build the layers.
 
         Raises:
@@ -87,8 +91,10 @@ class ConvDecoder(nn.Module):
         super().__init__()
         _check_sizes(n_latents=n_latents, width=width)
         self.channels = image_channels(feature_shape, 2 * _BASE)
+        self.squash = squash
         self._config = {
             "n_latents": n_latents, "feature_shape": list(feature_shape), "width": width,
+            "squash": squash,
         }  # fmt: skip
         n_units = _MAPS * _BASE * _BASE
         self.spread = nn.Sequential(
@@ -112,45 +118,151 @@ class ConvDecoder(nn.Module):
         maps = self.spread(z).view(-1, _MAPS, _BASE, _BASE)
         # Convolutions are faster with the channels of a pixel side by side.
         images = self.body(maps.contiguous(memory_format=torch.channels_last))
-        return images.tanh().add(1).mul(0.5).permute(0, 2, 3, 1).reshape(len(z), -1)
+        if self.squash:
+            images = images.tanh().add(1).mul(0.5)
+        return images.permute(0, 2, 3, 1).reshape(len(z), -1)
 
 
 class ConvEncoder(nn.Module):
-    """Images of 32×32 pixels to the mean and log-variance of a Gaussian over latents.
+    """Images of 32×32 pixels to the numbers that a posterior over latents is made of.
 
-    Four strided convolutions with batch normalisation and GELU, and a linear layer.
+    Three strided convolutions with batch normalisation and GELU, and a linear layer.
 
     Args:
-        n_latents: latent dimension d.
+        n_outputs: numbers per row; `PosteriorFamily.n_outputs` tells.
         feature_shape: (32, 32) or (32, 32, 3).
         width: channels of the first layer.
 
     Raises:
-        InputError: for images of another size.
+        InputError: for images of another size, or numbers that are not positive.
     """
 
-    def __init__(self, n_latents: int, feature_shape: Sequence[int], width: int = 32) -> None:
+    def __init__(self, n_outputs: int, feature_shape: Sequence[int], width: int = 32) -> None:
         """Build the layers.
 
         Raises:
             InputError: as the class says.
         """
         super().__init__()
+        _check_sizes(n_outputs=n_outputs, width=width)
         self.channels = image_channels(feature_shape, 2 * _BASE)
+        self._config = {
+            "n_outputs": n_outputs, "feature_shape": list(feature_shape), "width": width,
+        }  # fmt: skip
         widths = [self.channels, width, 2 * width, 4 * width]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)]
             layers += [nn.BatchNorm2d(after), nn.GELU()]
         self.body = nn.Sequential(*layers, nn.Flatten())
-        self.head = nn.Linear(4 * width * (_BASE // 4) ** 2, 2 * n_latents)
+        self.head = nn.Linear(4 * width * (_BASE // 4) ** 2, n_outputs)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode rows (n, 1024 · channels) as mean and log-variance, (n, d) each."""
+    def config(self) -> dict[str, Any]:
+        """Return the constructor arguments, as JSON types."""
+        return self._config
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode rows (n, 1024 · channels) as (n, n_outputs)."""
         side = 2 * _BASE
         images = (2 * x - 1).view(-1, side, side, self.channels).permute(0, 3, 1, 2)
-        mean, log_variance = self.head(self.body(images)).chunk(2, -1)
-        return mean, log_variance
+        return self.head(self.body(images))
+
+
+class _Gated(nn.Module):
+    """A(x) ⊙ sigmoid(B(x)), both from one product (Dauphin et al. 2017)."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.both = nn.Linear(n_in, 2 * n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.glu(self.both(x))
+
+
+class MLPEncoder(nn.Module):
+    """Rows to the numbers that a posterior over latents is made of, by gated layers.
+
+    Two of 300 are the network of Tomczak & Welling (2018).
+
+    Args:
+        n_outputs: numbers per row; `PosteriorFamily.n_outputs` tells.
+        feature_shape: shape of one row before it is flattened.
+        hidden: widths of the gated layers.
+
+    Raises:
+        InputError: for numbers that are not positive.
+    """
+
+    def __init__(
+        self, n_outputs: int, feature_shape: Sequence[int], hidden: Sequence[int] = (300, 300)
+    ) -> None:
+        """Build the layers.
+
+        Raises:
+            InputError: as the class says.
+        """
+        super().__init__()
+        _check_sizes(n_outputs=n_outputs, **{f"hidden {i}": n for i, n in enumerate(hidden)})
+        self._config = {
+            "n_outputs": n_outputs, "feature_shape": list(feature_shape), "hidden": list(hidden),
+        }  # fmt: skip
+        self.body = _layers([math.prod(feature_shape), *hidden], n_outputs)
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor arguments, as JSON types."""
+        return self._config
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode rows (n, D) as (n, n_outputs)."""
+        return self.body(x)
+
+
+class MLPDecoder(nn.Module):
+    """Latents to rows by gated layers; outputs are real numbers, such as means or logits.
+
+    Args:
+        n_latents: latent dimension d.
+        feature_shape: shape of one row before it is flattened.
+        hidden: widths of the gated layers.
+
+    Raises:
+        InputError: for numbers that are not positive.
+
+    Example:
+        >>> import torch
+        >>> from mogul.models import MLPDecoder
+        >>> MLPDecoder(40, (28, 28))(torch.zeros(5, 40)).shape
+        torch.Size([5, 784])
+    """
+
+    def __init__(
+        self, n_latents: int, feature_shape: Sequence[int], hidden: Sequence[int] = (300, 300)
+    ) -> None:
+        """Build the layers.
+
+        Raises:
+            InputError: as the class says.
+        """
+        super().__init__()
+        _check_sizes(n_latents=n_latents, **{f"hidden {i}": n for i, n in enumerate(hidden)})
+        self._config = {
+            "n_latents": n_latents, "feature_shape": list(feature_shape), "hidden": list(hidden),
+        }  # fmt: skip
+        self.body = _layers([n_latents, *hidden], math.prod(feature_shape))
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor arguments, as JSON types."""
+        return self._config
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Decode latents (n, d) to rows (n, D)."""
+        return self.body(z)
+
+
+def _layers(widths: Sequence[int], n_out: int) -> nn.Sequential:
+    """Return gated layers of these widths, and a linear one to n_out."""
+    gated = [_Gated(before, after) for before, after in pairwise(widths)]
+    return nn.Sequential(*gated, nn.Linear(widths[-1], n_out))
 
 
 def _check_sizes(**sizes: int) -> None:
@@ -174,4 +286,7 @@ def image_channels(feature_shape: Sequence[int], side: int) -> int:
     return shape[2] if len(shape) == 3 else 1
 
 
-DECODERS: dict[str, type[nn.Module]] = {"conv": ConvDecoder, "linear": LinearDecoder}
+DECODERS: dict[str, type[nn.Module]] = {
+    "conv": ConvDecoder, "linear": LinearDecoder, "mlp": MLPDecoder,
+}  # fmt: skip
+ENCODERS: dict[str, type[nn.Module]] = {"conv": ConvEncoder, "mlp": MLPEncoder}
