@@ -135,7 +135,7 @@ def test_show_tells_what_a_decoder_is(run, fitted):
         ("fit digits -o MODEL --model decoder --resume --passes 2", "made 2 passes"),
         ("score MODEL digits:test", "not tractable"),
         ("fit digits -o OUT --model decoder --components 5", "--components: a decoder has no use"),
-        ("fit digits -o OUT --model decoder --algorithm vae --rate 1", "no use for rate"),
+        ("fit digits -o OUT --model decoder --algorithm coin --rate 1", "no use for rate"),
         ("fit digits -o OUT --model decoder --limit 9 --latents -1", "n_latents is -1"),
         ("fit digits -o OUT --model decoder --limit 9 --step-size 0", "step_size is 0"),
         ("fit digits -o OUT --model decoder --passes 0", "0 passes"),

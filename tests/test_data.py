@@ -233,3 +233,20 @@ def test_unknown_split_and_missing_folder(monkeypatch):
         open_source("mnist")
     with pytest.raises(InputError, match="at least 1"):
         open_source("digits", limit=0)
+
+
+def test_binarised_pixels_are_drawn_once_with_their_share_as_probability():
+    pixels = np.zeros((3000, 2, 2), dtype=np.uint8)
+    pixels[:, 0, 1], pixels[:, 1, 0], pixels[:, 1, 1] = 255, 51, 204
+    first, again = (open_source(pixels, binarise="static", seed=3) for _ in range(2))
+    x = first.take(range(3000))
+    assert torch.equal(x, again.take(range(3000)))
+    assert torch.equal(x[:50], open_source(pixels[:50], binarise="static", seed=3).take(range(50)))
+    assert set(x.unique().tolist()) == {0.0, 1.0}
+    assert torch.allclose(x.mean(0), torch.tensor([0.0, 1.0, 0.2, 0.8]), atol=0.03)
+    dynamic = open_source(pixels, binarise="dynamic").take(range(2))
+    assert torch.allclose(dynamic, torch.tensor([0.0, 1.0, 0.2, 0.8]))
+    with pytest.raises(InputError, match="static or dynamic"):
+        open_source(pixels, binarise="often")
+    with pytest.raises(InputError, match="8-bit images"):
+        open_source(np.zeros((3, 2)), binarise="static")

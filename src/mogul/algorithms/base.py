@@ -37,8 +37,9 @@ class Pass:
     """One pass over the data, told by an algorithm.
 
     `log_likelihood` is the mean per row in nats, None where it is not tractable; `objective` what
-    the algorithm raises, the same plus any penalty per row; `disturbed` says that parameters were
-    set by other means, so that the objective may fall; `figures` what else to keep in the history.
+    the algorithm raises, the same plus any penalty per row; `disturbed` says that the objective may
+    fall, because parameters were set by other means or what is raised changed; `figures` what else
+    to keep in the history.
     """
 
     log_likelihood: float | None
@@ -144,8 +145,9 @@ def fit(
             reason = StopReason.CONVERGED
             break
         disturbed = done.disturbed
-    if reason is StopReason.PASS_LIMIT and history[-1]["objective"] < history[0]["objective"]:
-        reason = StopReason.PASS_LIMIT if algorithm.monotone else StopReason.FELL
+    fell = history[-1]["objective"] < history[0]["objective"]
+    if reason is StopReason.PASS_LIMIT and fell and not disturbed and not algorithm.monotone:
+        reason = StopReason.FELL
     return Fit(model, history, reason, time.perf_counter() - began)
 
 

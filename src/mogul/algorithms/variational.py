@@ -142,6 +142,7 @@ class Variational:
         figures: dict[str, float] = dict(zip(names, means, strict=True))
         if x is not None and model.prior.n_components > 1:
             figures["bound_width"] = bound_width(model, x)
+        # Disturbed: the bound is estimated by draws, and changes in the warm-up.
         return state, Pass(None, sorted(told), objective, True, figures)
 
     @torch.no_grad()

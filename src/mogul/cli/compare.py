@@ -50,9 +50,15 @@ def report(
     json: options.Json = False,
 ) -> None:
     """Write one self-contained page about a model: pictures, curves, figures, the command."""
-    from mogul.cli.opened import OpenedDecoder, open_any
+    from mogul.cli.opened import OpenedAutoencoder, OpenedDecoder, open_any
     from mogul.evaluation import evaluate as measure
-    from mogul.report import DecoderReport, ReportData, write_decoder_report, write_report
+    from mogul.report import (
+        DecoderReport,
+        ReportData,
+        write_autoencoder_report,
+        write_decoder_report,
+        write_report,
+    )
     from mogul.tasks import find_outliers
 
     since = time.perf_counter()
@@ -61,7 +67,10 @@ def report(
     training, held_out = opened.train(train), opened.test(test)
     if isinstance(opened, OpenedDecoder):
         about = DecoderReport(opened.model, training, held_out, opened.extra, command_line(), seed)
-        write_decoder_report(output, about)
+        write = write_decoder_report
+        if isinstance(opened, OpenedAutoencoder):
+            write = write_autoencoder_report
+        write(output, about)
         show("Report", {"report": str(output), "seconds": time.perf_counter() - since}, json)
         return
     found = measure(opened.mixture, training, held_out, bins, seed=seed)

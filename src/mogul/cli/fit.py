@@ -9,19 +9,27 @@ import typer
 
 from mogul.cli import options
 from mogul.cli.console import FitProgress, check_output, command_line, err, show
+from mogul.cli.fit_autoencoder import fit_autoencoder
 from mogul.cli.fit_decoder import Choices, fit_decoder, open_images, settings
 
 if TYPE_CHECKING:
     from mogul.data import ArraySource
     from mogul.models import GaussianMixture
 
-_OF_MIXTURES = (
-    "components", "rank", "sharing", "tolerance", "start", "n_init", "test", "variance_floor",
-)  # fmt: skip
-_OF_DECODERS = (
-    "algorithm", "preset", "decoder", "likelihood", "latents", "particles", "scale", "width",
-    "step_size", "rate", "resume",
-)  # fmt: skip
+_BOTH = ("decoder", "likelihood", "latents", "scale", "width", "resume")
+# Options that not every kind of model has a use for.
+_OF = {
+    "a mixture": (
+        "components", "rank", "sharing", "tolerance", "start", "n_init", "test", "variance_floor",
+        "dequantise",
+    ),
+    "a decoder": (*_BOTH, "algorithm", "preset", "particles", "step_size", "rate"),
+    "a vae": (
+        *_BOTH, "components", "test", "prior", "prior_learning", "posterior_components",
+        "objective", "divergence", "samples", "free_bits", "warm_up", "learning_rate",
+        "batch_size", "binarise",
+    ),
+}  # fmt: skip
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -48,10 +56,12 @@ def fit(
         str,
         typer.Option(
             help="Covariance family: full (gmm), diagonal, isotropic, ppca (mppca) or "
-            "factor-analysis (mfa); or decoder, a neural network."
+            "factor-analysis (mfa); or decoder, a neural network, or vae, one with an encoder."
         ),
     ] = "ppca",
-    components: Annotated[int, typer.Option(help="Number of Gaussians.")] = 10,
+    components: Annotated[
+        int, typer.Option(help="Number of Gaussians; of a vae, those of the prior.")
+    ] = 10,
     rank: Annotated[
         int | None,
         typer.Option(
@@ -110,12 +120,23 @@ def fit(
     step_size: options.StepSize = None,
     rate: options.Rate = None,
     resume: options.Resume = False,
+    prior: options.PriorName = None,
+    prior_learning: options.PriorLearning = None,
+    posterior_components: options.PosteriorComponents = None,
+    objective: options.ObjectiveName = None,
+    divergence: options.Divergence = None,
+    samples: options.Samples = None,
+    free_bits: options.FreeBits = None,
+    warm_up: options.WarmUp = None,
+    learning_rate: options.LearningRate = None,
+    batch_size: options.BatchSize = None,
+    binarise: options.Binarise = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     json: options.Json = False,
 ) -> None:
-    """Fit a mixture of Gaussians, or a neural decoder, to DATA and write it to a file."""
+    """Fit a mixture of Gaussians, a decoder or an autoencoder to DATA and write it to a file."""
     import mogul
     from mogul.algorithms import mean_log_likelihood
     from mogul.compute.backend import resolve_device, resolve_dtype
@@ -129,7 +150,7 @@ def fit(
             algorithm, preset, decoder, likelihood, latents, particles, scale, width, step_size,
             rate, resume,
         )  # fmt: skip
-        _refuse(context, _OF_MIXTURES, "a decoder")
+        _refuse(context, "a decoder")
         chosen, name = settings(output, choices, passes, limit)
         source = open_images(data, decoder, {
             "limit": chosen.rows, "crop": _size(crop), "size": _size(size), "colour": colour,
@@ -137,7 +158,14 @@ def fit(
         })  # fmt: skip
         fit_decoder(source, output, choices, chosen, name, seed, device, dtype, json)
         return
-    _refuse(context, _OF_DECODERS, "a mixture")
+    if model == "vae":
+        _refuse(context, "a vae")
+        given = given_options(context)
+        reading = {"limit": limit, "crop": _size(crop), "size": _size(size), "colour": colour,
+                   "columns": options.listed(columns), "seed": seed}  # fmt: skip
+        fit_autoencoder(data, output, given, reading, device, dtype, json)
+        return
+    _refuse(context, "a mixture")
     family(model)  # an unknown name is told before the data are read
     reading: dict[str, Any] = {
         "crop": _size(crop), "size": _size(size), "colour": colour, "dequantise": dequantise,
@@ -174,7 +202,16 @@ def fit(
     show(f"{output}", figures | {"advice": fitted.reason.advice}, json)
 
 
-def _refuse(context: typer.Context, names: tuple[str, ...], model: str) -> None:
+def given_options(context: typer.Context) -> dict[str, Any]:
+    """Return the options that were given on the command line, with their values."""
+    return {
+        name: value
+        for name, value in context.params.items()
+        if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
+    }
+
+
+def _refuse(context: typer.Context, model: str) -> None:
     """Refuse options that were given and that this model has no use for.
 
     Raises:
@@ -182,11 +219,8 @@ def _refuse(context: typer.Context, names: tuple[str, ...], model: str) -> None:
     """
     from mogul.errors import InputError
 
-    given = [
-        "--" + name.replace("_", "-")
-        for name in names
-        if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
-    ]
+    others = {name for names in _OF.values() for name in names} - set(_OF[model])
+    given = ["--" + n.replace("_", "-") for n in given_options(context) if n in others]
     if given:
         raise InputError(f"{', '.join(given)}: {model} has no use for this; leave it out.")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mogul.data import ArraySource
     from mogul.models import LatentVariableModel
 
-_PICTURES = 10  # per run
+PICTURES = 10  # per run
 _ROW = 12  # images in a row of a picture
 _SIDE = 32
 
@@ -68,7 +68,7 @@ def settings(
     name, algorithm = choices.preset or "mnist-small", choices.algorithm
     if choices.resume:
         extra = mogul.load_model(output)[1]
-        if "settings" not in extra:
+        if "particles" not in extra.get("settings", {}):
             raise InputError(f"{output} is not a decoder; leave --resume out to fit a new model.")
         changed = [name for name in _FIXED if getattr(choices, name) is not None]
         if changed:
@@ -151,13 +151,13 @@ def fit_decoder(
         seconds = estimated_seconds(model, source, algorithm, preset.passes)
         left = preset.passes - len(history)
         err.print(f"about {_duration(seconds)} for {left} passes, from the first steps")
-    every = max(1, preset.passes // _PICTURES)
+    every = max(1, preset.passes // PICTURES)
 
     def passed(row: dict[str, Any]) -> None:
         history.append(row)
         progress.passed(row)
         mogul.save_model(output, model, extra | {"history": history})
-        if row["pass"] % every == 0 and _is_image(source):
+        if row["pass"] % every == 0 and source.is_image:
             write_picture(output.with_suffix(".png"), progress_picture(model, source, seed))
 
     with FitProgress(preset.passes, len(source), quiet=json) as progress:
@@ -177,7 +177,7 @@ def fit_decoder(
         "stopped": done.reason.value,
     }  # fmt: skip
     mogul.save_model(output, model, extra | {"history": history, "figures": figures})
-    if _is_image(source):
+    if source.is_image:
         write_picture(output.with_suffix(".png"), progress_picture(model, source, seed))
     show(f"{output}", figures, json)
 
@@ -211,6 +211,8 @@ def _model(
     for what, name, known in asked:
         if name not in known:
             raise InputError(f"Unknown {what} '{name}'; choose one of: {', '.join(known)}.")
+    if decoder_name == "mlp" or noise_name == "discretised-logistic":
+        raise InputError("The mlp decoder and the discretised-logistic noise are for --model vae.")
     with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator
         torch.manual_seed(seed)
         if decoder_name == "linear":
@@ -254,10 +256,11 @@ def _algorithm(
 
 
 def progress_picture(model: LatentVariableModel, source: ArraySource, seed: int) -> Any:
-    """Return images, what particles make of them, and samples from the prior, as one picture."""
+    """Return images, what their latents make of them, and samples from the prior."""
     import torch
 
     from mogul.data import PixelScale
+    from mogul.models import VariationalAutoencoder
     from mogul.report import stack_rows
 
     n = min(_ROW, len(source))
@@ -267,8 +270,11 @@ def progress_picture(model: LatentVariableModel, source: ArraySource, seed: int)
         return scale.to_pixels(x.cpu().numpy()).reshape(-1, *source.feature_shape)
 
     with torch.no_grad():
-        rows = [pixels(source.take(range(n)))]
-        if model.particles is not None:
+        x = source.take(range(n), model.dtype, model.device)
+        rows = [pixels(x)]
+        if isinstance(model, VariationalAutoencoder):
+            rows.append(pixels(model.decode(model.posterior(x).mean)))
+        elif model.particles is not None:
             rows.append(pixels(model.decode(model.particles[:n, 0])))
         rows += [pixels(model.sample(n, seed=seed + r)) for r in range(3)]
     return stack_rows(rows)
@@ -280,15 +286,11 @@ def open_images(data: str, decoder: str | None, reading: Any) -> ArraySource:
 
     source = mogul.open_source(data, **reading)
     shape = source.feature_shape
-    wanted = reading["size"] is None and decoder in (None, "conv")
+    wanted = reading["size"] is None and decoder in (None, "conv")  # the network's own size
     if wanted and source.is_image and shape[:2] != (_SIDE, _SIDE):
         reading = reading | {"size": (_SIDE, _SIDE)}
         return mogul.open_source(data, **reading)
     return source
-
-
-def _is_image(source: ArraySource) -> bool:
-    return len(source.feature_shape) >= 2
 
 
 def _duration(seconds: float) -> str:

@@ -14,7 +14,8 @@ from mogul.compute.backend import resolve_device
 from mogul.data import ArraySource, PixelScale, counterpart, open_labels, open_source
 from mogul.distributions import Mixture
 from mogul.errors import InputError
-from mogul.models import LatentVariableModel, load_model
+from mogul.models import LatentVariableModel, VariationalAutoencoder, load_model
+from mogul.tasks import decode_rows, encode
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class _OpenedFile:
             InputError: if the data cannot be read, or have another number of features.
         """
         options = {k: v for k, v in self.extra["options"].items() if k not in ("data", "limit")}
+        if options.get("binarise"):
+            options["binarise"] = "static"  # so that scores are the same every time
         source = open_source(data, **_applicable(data, options))
         if source.n_features != self.n_features:
             raise InputError(
@@ -112,9 +115,24 @@ class OpenedDecoder(_OpenedFile):
         """Return the first n rows of a source as the model wants them."""
         return _first(source, n, self.model)
 
+    def rebuild(self, x: Tensor) -> Tensor:
+        """Return rows decoded from their most probable latents."""
+        return decode_rows(self.model, encode(self.model, x).latents)
+
     def labels(self, data: str | None) -> Tensor:
         """Return the classes of the training rows, from a file or those of the data set."""
         return open_labels(data or self.extra["options"]["data"], self.extra["settings"]["rows"])
+
+
+@dataclass(frozen=True)
+class OpenedAutoencoder(OpenedDecoder):
+    """A fitted autoencoder, with what was kept beside it."""
+
+    model: VariationalAutoencoder
+
+    def rebuild(self, x: Tensor) -> Tensor:
+        """Return rows decoded from the means that the encoder gives."""
+        return decode_rows(self.model, self.model.posterior(x).mean)
 
 
 def _first(source: ArraySource, n: int | None, like: Mixture | LatentVariableModel) -> Tensor:
@@ -137,6 +155,21 @@ def open_model(path: Path, device: str = "auto") -> Opened:
     """
     opened = open_any(path, device)
     if isinstance(opened, OpenedDecoder):
+        raise InputError(
+            f"{path} holds a neural network, and this command is for mixtures; use sample, "
+            "inpaint, reconstruct or report."
+        )
+    return opened
+
+
+def open_scored(path: Path, device: str = "auto") -> Opened | OpenedAutoencoder:
+    """Open the file of a mixture or an autoencoder, which can score rows.
+
+    Raises:
+        InputError: if the file is of another model, or holds values that are not finite.
+    """
+    opened = open_any(path, device)
+    if isinstance(opened, OpenedDecoder) and not isinstance(opened, OpenedAutoencoder):
         raise InputError(
             f"{path} holds a neural decoder, whose log-likelihoods are not tractable; use sample, "
             "inpaint or report, or `annealed_likelihood` in Python."
@@ -166,6 +199,8 @@ def open_any(path: Path, device: str = "auto") -> Opened | OpenedDecoder:
         )
     if not all(bool(t.isfinite().all()) for t in model.state_dict().values()):
         raise InputError(f"{path} holds parameters that are not finite; fit the model again.")
+    if isinstance(model, VariationalAutoencoder):
+        return OpenedAutoencoder(model.config(), extra, path, model)
     if isinstance(model, LatentVariableModel):
         return OpenedDecoder(model.config(), extra, path, model)
     return Opened(model.config(), extra, path, model())

@@ -43,13 +43,16 @@ Picture = Annotated[
 ]
 
 
-def _text(help_: str) -> Any:
-    return typer.Option(help=help_, show_default=False, rich_help_panel="Decoders")
+_DECODERS, _AUTOENCODERS = "Decoders", "Autoencoders (vae)"
+
+
+def _text(help_: str, panel: str = _DECODERS, *names: str) -> Any:
+    return typer.Option(*names, help=help_, show_default=False, rich_help_panel=panel)
 
 
 Algorithm = Annotated[
     str | None,
-    _text("pga (default), soul, short-run, abp, momentum, coin, vae; pqn, pmga: linear only."),
+    _text("pga (default), soul, short-run, abp, momentum, coin; pqn, pmga: linear only."),
 ]
 PresetName = Annotated[
     str | None,
@@ -58,16 +61,54 @@ PresetName = Annotated[
         "options below take the place of its settings."
     ),
 ]
-Decoder = Annotated[str | None, _text("conv (images, brought to 32x32; default) or linear.")]
-LikelihoodName = Annotated[str | None, _text("gaussian (default) or bernoulli.")]
-Latents = Annotated[int | None, _text("Latent dimensions.")]
+Decoder = Annotated[
+    str | None,
+    _text(
+        "conv (images, brought to 32x32; default), mlp (two gated layers of 300; default of vae), "
+        "or linear; the encoder of a vae is of the same kind."
+    ),
+]
+LikelihoodName = Annotated[
+    str | None,
+    _text("gaussian (default), bernoulli (default where pixels are binarised), or, for a vae, "
+          "discretised-logistic."),
+]  # fmt: skip
+Latents = Annotated[int | None, _text("Latent dimensions.", _DECODERS, "--latents", "--latent")]
 NParticles = Annotated[int | None, _text("Particles per row.")]
 Scale = Annotated[float | None, _text("Standard deviation of the noise, on pixels in (0, 1).")]
 Width = Annotated[int | None, _text("Channels inside the convolutional decoder.")]
 StepSize = Annotated[float | None, _text("Step of the particles.")]
 Rate = Annotated[float | None, _text("Step of the parameters, relative to it.")]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with OUTPUT.", rich_help_panel="Decoders")
+    bool, typer.Option("--resume", help="Go on with OUTPUT.", rich_help_panel=_DECODERS)
+]
+
+
+def _of_vae(help_: str) -> Any:
+    return _text(help_, _AUTOENCODERS)
+
+
+PriorName = Annotated[
+    str | None, _of_vae("normal (default), mixture or vamp, of --components Gaussians.")
+]
+PriorLearning = Annotated[
+    str | None,
+    _of_vae("gradient (default), em (a step on encoded rows after every pass) or fixed."),
+]
+PosteriorComponents = Annotated[int | None, _of_vae("Gaussians in every row's posterior.")]
+ObjectiveName = Annotated[
+    str | None, _of_vae("elbo (default) or iwae, which is siwae where posteriors are mixtures.")
+]
+Divergence = Annotated[
+    str | None, _of_vae("Of the elbo: marginal (default), sampled or variational.")
+]
+Samples = Annotated[int | None, _of_vae("Draws per row and component; default 1, of iwae 50.")]
+FreeBits = Annotated[float | None, _of_vae("Least divergence that counts, in nats.")]
+WarmUp = Annotated[int | None, _of_vae("Passes over which the divergence gets its full weight.")]
+LearningRate = Annotated[float | None, _of_vae("Of Adam; default 5e-4.")]
+BatchSize = Annotated[int | None, _of_vae("Rows per step; default 100.")]
+Binarise = Annotated[
+    str | None, _of_vae("Make pixels 0 or 1: static (once) or dynamic (anew in every pass).")
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -87,22 +87,40 @@ def score(
         Path | None,
         typer.Option("-o", "--output", help="A .csv table or .npy array of every row's score."),
     ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Autoencoders: draws per row of importance sampling; default 500.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: options.Seed = 0,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Score every row of DATA: log-likelihood in nats, and its percentile among training rows."""
     from mogul.algorithms import log_likelihoods
-    from mogul.cli.opened import open_model
-    from mogul.evaluation import bits_per_dim
+    from mogul.cli.opened import OpenedAutoencoder, open_scored
+    from mogul.evaluation import bits_and_perplexity, bits_per_dim, importance_log_likelihood
     from mogul.tasks import percentile_of
 
     since = time.perf_counter()
     if output is not None:
         check_output(output, (".csv", ".npy"), model, data)
-    opened = open_model(model, device)
+    opened = open_scored(model, device)
     source = opened.open(data)
-    values = log_likelihoods(opened.mixture, source).numpy()
-    percentile = percentile_of(values, opened.extra["quantiles"])
+    if isinstance(opened, OpenedAutoencoder):
+        most = samples or 500
+        found = importance_log_likelihood(opened.model, source, (most,), seed)
+        values = found.log_likelihood[most].numpy()
+        percentile: Any = [None] * len(values)
+        bits = bits_and_perplexity(opened.model, found.mean(most)).get("bits_per_dim")
+    else:
+        _refuse(samples is not None, f"{model} is a mixture, scored exactly; leave --samples out.")
+        values = log_likelihoods(opened.mixture, source).numpy()
+        percentile = percentile_of(values, opened.extra["quantiles"])
+        bits = bits_per_dim(source, float(values.mean()))
     if output is not None and output.suffix == ".npy":
         write_arrays(output, log_likelihood=values)
     elif output is not None:
@@ -111,7 +129,7 @@ def score(
     mean = float(values.mean())
     figures = {
         "log_likelihood": mean,
-        "bits_per_dim": bits_per_dim(source, mean),
+        "bits_per_dim": bits,
         "lowest": float(values.min()),
         "highest": float(values.max()),
         "n": len(values),
@@ -185,17 +203,14 @@ def reconstruct(
     """Reconstruct the rows of DATA from the factors or latents of a model."""
     from mogul.cli.opened import OpenedDecoder, open_any
     from mogul.report import stack_rows
-    from mogul.tasks import decode_rows, encode
     from mogul.tasks import reconstruct as rebuild
 
     since = time.perf_counter()
     check_output(output, (".png", ".npy"), model, data)
     opened = open_any(model, device)
     x = opened.rows(opened.open(data), _limit(n, output))
-    if isinstance(opened, OpenedDecoder):
-        rebuilt = decode_rows(opened.model, encode(opened.model, x).latents)
-    else:
-        rebuilt = rebuild(opened.mixture, x)
+    neural = isinstance(opened, OpenedDecoder)
+    rebuilt = opened.rebuild(x) if neural else rebuild(opened.mixture, x)
     if output.suffix == ".png":
         write_picture(output, stack_rows([opened.to_pixels(x), opened.to_pixels(rebuilt)]))
     else:

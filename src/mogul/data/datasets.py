@@ -29,6 +29,7 @@ def open_source(
     colour: bool | None = None,
     columns: Sequence[str] | None = None,
     dequantise: bool = True,
+    binarise: str | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> ArraySource:
@@ -47,6 +48,9 @@ def open_source(
         colour: decode image files in colour or grey; None does as the first image is.
         dequantise: add uniform noise to integer pixels, so that densities bound probabilities;
             data that are not integer pixels pass as they are either way.
+        binarise: "static": every pixel is 0 or 1, drawn once with its share of the full level as
+            probability; "dynamic": it is that probability, for a fit that draws anew in every pass
+            (`Variational(binarise=True)`). In the place of dequantisation.
         limit: take the first rows only.
         seed: seed of the noise.
 
@@ -55,7 +59,7 @@ def open_source(
 
     Raises:
         InputError: if the data cannot be read, are empty, not numeric, 1-D, or have a column
-            without any value.
+            without any value, or are to be binarised and are not integer pixels.
     """
     options: dict[str, Any] = {}
     levels = 256
@@ -73,8 +77,30 @@ def open_source(
         if limit < 1:
             raise InputError(f"The limit is {limit} rows; it must be at least 1.")
         array = array[:limit]
+    if binarise is not None:
+        options["binarise"] = binarise
+        return _binary(array, levels, binarise, seed, name, options)
     scale = PixelScale(levels, dequantise, seed) if _holds_pixels(array) else None
     return ArraySource(array, scale=scale, name=name, options=options)
+
+
+def _binary(
+    array: Any, levels: int, how: str, seed: int, name: str, options: dict[str, Any]
+) -> ArraySource:
+    """Return pixels as zeros and ones, or as the probabilities of these.
+
+    Raises:
+        InputError: for another way to binarise, or data that are not integer pixels.
+    """
+    if how not in ("static", "dynamic") or not _holds_pixels(array):
+        raise InputError(
+            f"binarise is '{how}' for {name}, an array of type {array.dtype}; choose static or "
+            "dynamic, for 8-bit images (n, height, width[, 3])."
+        )
+    scale = PixelScale(levels, seed=seed, whole=True)
+    if how == "dynamic":
+        return ArraySource(array, scale=scale, name=name, options=options)
+    return ArraySource(scale.binarised(array), name=name, options=options)
 
 
 def open_labels(data: str | Path, limit: int | None = None) -> Tensor:

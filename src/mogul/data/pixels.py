@@ -20,18 +20,38 @@ class PixelScale:
     every batch size. Then the mean log-density bounds the log-probability of the pixels, and
     $\mathrm{bits/dim} = \log_2 \mathrm{levels} - \ell/(D\ln 2)$
     (Theis, van den Oord & Bethge 2016).
+
+    With `whole`, x = y/(levels − 1), from 0 to 1: the probability of a one where pixels are
+    binarised (Salakhutdinov & Murray 2008).
     """
 
     levels: int
     dequantise: bool = False
     seed: int = 0
+    whole: bool = False
 
     def forward(self, pixels: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
         """Return continuous values of pixel rows (n, D) whose row numbers are index (n,)."""
         x = pixels.to(dtype)
+        if self.whole:
+            return x / (self.levels - 1)
         if not self.dequantise:
             return (x + 0.5) / self.levels
         return (x + self._noise(index, pixels.shape[1]).to(dtype)) / self.levels
+
+    def binarised(self, pixels: np.ndarray | Tensor) -> np.ndarray:
+        """Return zeros and ones (n, *shape), drawn once with x as probability.
+
+        A row is the same however many rows there are.
+        """
+        out = np.empty(pixels.shape, dtype=np.uint8)
+        for start in range(0, len(pixels), _BLOCK):
+            block = torch.as_tensor(np.array(pixels[start : start + _BLOCK]))
+            index = torch.arange(start, start + len(block))
+            flat = block.reshape(len(block), -1)
+            one = self._noise(index, flat.shape[1]) < self.forward(flat, index, torch.float32)
+            out[start : start + len(block)] = one.view(block.shape).numpy()
+        return out
 
     def to_pixels(self, x: Tensor | np.ndarray) -> np.ndarray:
         """Return 8-bit grey values 0 … 255 for display, of the same shape."""

@@ -1,6 +1,7 @@
 """Results as pictures and one self-contained page."""
 
 from mogul.report.animation import contour_picture, to_animation
+from mogul.report.autoencoder import write_autoencoder_report
 from mogul.report.decoder import DecoderReport, write_decoder_report
 from mogul.report.figures import selection_lines
 from mogul.report.html import ReportData, write_report
@@ -18,6 +19,7 @@ __all__ = [
     "tile",
     "to_animation",
     "to_png",
+    "write_autoencoder_report",
     "write_decoder_report",
     "write_report",
 ]

@@ -20,7 +20,7 @@ from mogul.report.pictures import stack_rows, tile
 from mogul.tasks import decode_rows, encode, inpaint_latent, interpolate, summarise
 
 _GRID = 48
-_SHOWN = 12
+SHOWN = 12
 _DRAWS = 16
 _SUMMARIES = (
     ("prior", "Latents from the prior."),
@@ -98,19 +98,19 @@ def _sections(data: DecoderReport) -> list[Section]:
         sections.append(_samples(data))
     sections.append(("Training", "", [curve]))
     if data.test.is_image:
-        sections += [_reconstructions(data), _inpaintings(data), _interpolations(data)]
+        sections += [_reconstructions(data), inpaintings(data), interpolations(data)]
     return sections
 
 
 def _samples(data: DecoderReport) -> Section:
     real = data.test.take(range(min(_GRID, len(data.test))))
-    pictures = [_grid(data, real, "Held-out data.")]
+    pictures = [grid(data, real, "Held-out data.")]
     for kind, what in _SUMMARIES:
         if kind != "prior" and data.model.particles is None:
             continue
         latents = summarise(data.model, kind, seed=data.seed)
         caption = what + _count(kind, latents)
-        pictures.append(_grid(data, data.model.sample(len(real), data.seed, latents), caption))
+        pictures.append(grid(data, data.model.sample(len(real), data.seed, latents), caption))
     text = (
         "The same decoder, with latents drawn from the prior and from what the particles of the "
         "training rows look like."
@@ -126,7 +126,7 @@ def _count(kind: str, latents: Mixture) -> str:
 
 
 def _reconstructions(data: DecoderReport) -> Section:
-    x = _rows(data)
+    x = shown_rows(data)
     rebuilt = decode_rows(data.model, encode(data.model, x, seed=data.seed).latents)
     error = float((rebuilt - x).square().mean())
     caption = f"Held-out images over their reconstructions; mean squared error {error:.4f}."
@@ -136,8 +136,9 @@ def _reconstructions(data: DecoderReport) -> Section:
     return "Reconstruction", text, [picture]
 
 
-def _inpaintings(data: DecoderReport) -> Section:
-    x, pictures = _rows(data)[:8], []
+def inpaintings(data: DecoderReport) -> Section:
+    """Return in-paintings of held-out images under two masks."""
+    x, pictures = shown_rows(data)[:8], []
     for spec, what in _MASKS:
         observed = parse_mask(spec, len(x), data.test.feature_shape, data.seed).to(x.device)
         done = inpaint_latent(data.model, x, observed, n_samples=_DRAWS, seed=data.seed)
@@ -156,8 +157,9 @@ def _inpaintings(data: DecoderReport) -> Section:
     return "In-painting", text, pictures
 
 
-def _interpolations(data: DecoderReport) -> Section:
-    x = _rows(data)
+def interpolations(data: DecoderReport) -> Section:
+    """Return images that change step by step from one held-out image to another."""
+    x = shown_rows(data)
     half = len(x) // 2
     steps = interpolate(data.model, x[:half], x[half : 2 * half], n=9)
     laid_out = stack_rows([data.test.to_pixels(row) for row in steps])
@@ -166,10 +168,12 @@ def _interpolations(data: DecoderReport) -> Section:
     return "Interpolation", "Along straight lines between latents.", [picture]
 
 
-def _rows(data: DecoderReport) -> Tensor:
-    n = min(_SHOWN, len(data.test))
+def shown_rows(data: DecoderReport) -> Tensor:
+    """Return the held-out rows that pictures show."""
+    n = min(SHOWN, len(data.test))
     return data.test.take(range(n), data.model.dtype, data.model.device)
 
 
-def _grid(data: DecoderReport, x: Tensor, caption: str) -> Picture:
-    return Picture(caption, caption, png=encoded(tile(data.test.to_pixels(x), 8)))
+def grid(data: DecoderReport, x: Tensor, caption: str, columns: int = 8) -> Picture:
+    """Return rows as one picture of many."""
+    return Picture(caption, caption, png=encoded(tile(data.test.to_pixels(x), columns)))

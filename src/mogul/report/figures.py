@@ -64,6 +64,52 @@ def particle_curves(history: list[dict[str, Any]]) -> str:
     return _svg(draw, 6.4, 3.2)
 
 
+def bound_curves(history: list[dict[str, Any]]) -> str:
+    """Draw the bound of the evidence, in training and held out, and the divergence in it."""
+
+    def draw(axes: Axes) -> None:
+        passes = [row["pass"] for row in history]
+        axes.plot(passes, [r["evidence_bound"] for r in history], color=_BLUE, label="training")
+        if history[0]["validation"] is not None:
+            # What a row holds was scored before its pass.
+            held_out = [r["validation"] for r in history]
+            axes.plot([p - 1 for p in passes], held_out, color=_GREY, label="held out")
+        axes.set_xlabel("pass over the data")
+        axes.set_ylabel("bound of log p(x) (nats per row)", color=_BLUE)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        low = [r["evidence_bound"] for r in history[min(2, len(history) - 1) :]]
+        if max(low) > min(low):  # the first passes would flatten all the others
+            axes.set_ylim(min(low) - 0.05 * (max(low) - min(low)), None)
+        axes.legend(loc="lower right")
+        other = axes.twinx()
+        other.plot(passes, [r["divergence"] for r in history], color=_ORANGE, linestyle="--")
+        other.set_ylabel("divergence to the prior (nats)", color=_ORANGE)
+
+    return _svg(draw, 6.4, 3.2)
+
+
+def latent_map(
+    points: np.ndarray, labels: np.ndarray | None, ellipses: list[np.ndarray], axes_are: str
+) -> str:
+    """Draw latents (n, 2), coloured by label, and outlines (m, 2) of the prior's components."""
+
+    def draw(axes: Axes) -> None:
+        for outline in ellipses:
+            axes.plot(*outline.T, color=_INK, linewidth=0.7, alpha=0.5)
+        if labels is None:
+            axes.scatter(*points.T, s=4, color=_BLUE, linewidths=0)
+        else:
+            for i, label in enumerate(np.unique(labels)):
+                own = points[labels == label]
+                axes.scatter(*own.T, s=5, color=f"C{i % 10}", linewidths=0, label=str(label))
+            axes.legend(markerscale=3, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axes.set_xlabel(f"first {axes_are}")
+        axes.set_ylabel(f"second {axes_are}")
+        axes.set_aspect("equal")
+
+    return _svg(draw, 6.4, 5.2)
+
+
 def bin_bars(
     reference: np.ndarray, samples: np.ndarray, held_out: np.ndarray, different: np.ndarray
 ) -> str:

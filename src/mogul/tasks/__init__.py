@@ -4,6 +4,7 @@ from mogul.tasks.characteristic import ComponentPictures, characteristic
 from mogul.tasks.encode import Encoding, decode_rows, encode
 from mogul.tasks.inpaint import Inpainting, inpaint
 from mogul.tasks.inpaint_latent import LatentInpainting, inpaint_latent, posterior_samples
+from mogul.tasks.nearest import nearest_rows
 from mogul.tasks.outliers import Outliers, find_outliers, percentile_of, training_quantiles
 from mogul.tasks.reconstruct import reconstruct
 from mogul.tasks.regress import Prediction, predict
@@ -24,6 +25,7 @@ __all__ = [
     "inpaint",
     "inpaint_latent",
     "interpolate",
+    "nearest_rows",
     "of_class",
     "percentile_of",
     "posterior_samples",

@@ -1,0 +1,317 @@
+"""`mogul fit --model vae`: an autoencoder with a prior of one's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mogul.cli.console import FitProgress, command_line, err, show, write_picture
+from mogul.cli.fit_decoder import PICTURES, open_images, progress_picture
+from mogul.errors import InputError
+
+if TYPE_CHECKING:
+    from mogul.algorithms import Variational
+    from mogul.data import ArraySource
+    from mogul.models import VariationalAutoencoder
+
+_SAMPLES = (1, 50, 500)  # of the importance-sampled likelihood at the end
+_SCORED = 1000  # held-out rows that it is told of
+PRIORS = ("normal", "mixture", "vamp")
+OBJECTIVES = ("elbo", "iwae")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a fit is made by, kept in its file so that it can go on."""
+
+    prior: str = "normal"
+    components: int = 10
+    prior_learning: str = "gradient"
+    posterior_components: int = 1
+    decoder: str = "mlp"
+    likelihood: str | None = None
+    latents: int = 10
+    scale: float = 0.1
+    width: int = 32
+    objective: str = "elbo"
+    divergence: str = "marginal"
+    samples: int | None = None
+    free_bits: float = 0.0
+    warm_up: int = 0
+    learning_rate: float = 5e-4
+    batch_size: int = 100
+    binarise: str | None = None
+    passes: int = 30
+    seed: int = 0
+
+
+_FIXED = (
+    "prior", "components", "prior_learning", "posterior_components", "decoder", "likelihood",
+    "latents", "scale", "width", "binarise",
+)  # fmt: skip
+
+
+def fit_autoencoder(
+    data: str,
+    output: Path,
+    given: dict[str, Any],
+    reading: dict[str, Any],
+    device: str,
+    dtype: str,
+    json: bool,
+) -> None:
+    """Fit, writing the model after every pass and pictures at intervals.
+
+    Args:
+        data: what to fit to.
+        output: the file to write.
+        given: options of the command line, by name.
+        reading: how to open the data.
+        device: auto, cpu or cuda.
+        dtype: float32 or float64.
+        json: whether to print figures for machines.
+
+    Raises:
+        InputError: for options that do not fit each other, or a file that this fit cannot go on
+            with.
+        Exit: when interrupted after the first pass, having told how to go on.
+        KeyboardInterrupt: when interrupted before.
+    """
+    import mogul
+    from mogul.compute.backend import resolve_device, resolve_dtype
+    from mogul.data import counterpart
+
+    if output.suffix == ".png":
+        raise InputError(
+            f"{output} is where pictures of the run go; choose another ending, such as .mogul."
+        )
+    model, settings, history = _resumed(output, given) if given.get("resume") else (None, None, [])
+    settings = _chosen(settings, given)
+    reading |= {"dequantise": False, "binarise": settings.binarise}
+    source = open_images(data, settings.decoder, reading)
+    held_out_name = given.get("test") or counterpart(data)
+    held_out = None
+    if held_out_name:
+        static = "static" if settings.binarise else None
+        unlimited = reading | {"limit": None, "binarise": static}
+        held_out = open_images(held_out_name, settings.decoder, unlimited)
+    if model is None:
+        model = _model(settings, source).to(resolve_dtype(dtype))
+    model.to(resolve_device(device))
+    extra = {
+        "options": source.options, "feature_shape": list(source.feature_shape),
+        "levels": source.scale.levels if source.scale else None,
+        "settings": asdict(settings) | {"rows": len(source)},
+        "algorithm": settings.objective, "command": command_line(),
+    }  # fmt: skip
+    if not json:
+        err.print(
+            f"{len(source):,} rows of shape {source.feature_shape}, {model.n_parameters:,} "
+            f"parameters, {settings.latents} latents, {settings.prior} prior"
+        )
+    every = max(1, settings.passes // PICTURES)
+
+    def passed(row: dict[str, Any]) -> None:
+        history.append(row)
+        progress.passed(row)
+        mogul.save_model(output, model, extra | {"history": history})
+        if source.is_image and row["pass"] % every == 0:
+            write_picture(
+                output.with_suffix(".png"), progress_picture(model, source, settings.seed)
+            )
+
+    with FitProgress(settings.passes, len(source), quiet=json) as progress:
+        try:
+            done = mogul.fit(
+                model, source, algorithm(settings), passes=settings.passes, validation=held_out,
+                callback=passed, seen=progress.seen,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            if not history:
+                raise
+            err.print(f"Interrupted; {output} holds {len(history)} passes: go on with --resume.")
+            raise typer.Exit(130) from None
+    figures = {
+        "evidence_bound": history[-1]["evidence_bound"], "passes": len(history),
+        "n": len(source), "n_parameters": model.n_parameters,
+        "seconds": sum(row["seconds"] for row in history), "stopped": done.reason.value,
+    }  # fmt: skip
+    if held_out is not None:
+        figures = scored(model, held_out, _SAMPLES, _SCORED, settings.seed) | figures
+    mogul.save_model(output, model, extra | {"history": history, "figures": figures})
+    if source.is_image:
+        write_picture(output.with_suffix(".png"), progress_picture(model, source, settings.seed))
+    show(f"{output}", figures, json)
+
+
+def scored(
+    model: VariationalAutoencoder,
+    held_out: ArraySource,
+    samples: tuple[int, ...],
+    most_rows: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return figures of the importance-sampled log-likelihood of some held-out rows."""
+    from mogul.data import ArraySource
+    from mogul.evaluation import bits_and_perplexity, importance_log_likelihood
+
+    n = min(len(held_out), most_rows)
+    rows = ArraySource(held_out.take(range(n), model.dtype))
+    found = importance_log_likelihood(model, rows, samples, seed)
+    figures: dict[str, Any] = {
+        f"test_log_likelihood_{count}": found.mean(count) for count in found.log_likelihood
+    }
+    best = found.mean(max(samples))
+    coding = {f"test_{k}": v for k, v in bits_and_perplexity(model, best).items()}
+    return figures | {"test_rows": n, **coding}
+
+
+def algorithm(settings: Settings) -> Variational:
+    """Return the algorithm of some settings."""
+    from mogul.algorithms import EvidenceBound, ImportanceBound, Variational
+
+    objective: Any = ImportanceBound(settings.samples or 50)
+    if settings.objective == "elbo":
+        samples = settings.samples or 1
+        objective = EvidenceBound(settings.divergence, samples, settings.free_bits)
+    return Variational(
+        objective, settings.learning_rate, settings.batch_size, settings.warm_up,
+        settings.binarise == "dynamic", settings.seed,
+    )  # fmt: skip
+
+
+def _resumed(
+    output: Path, given: dict[str, Any]
+) -> tuple[VariationalAutoencoder, Settings, list[dict[str, Any]]]:
+    """Return the model of a file, its settings and its history.
+
+    Raises:
+        InputError: if it holds another model, or what cannot change is to change.
+    """
+    import mogul
+    from mogul.models import VariationalAutoencoder
+
+    model, extra = mogul.load_model(output)
+    if not isinstance(model, VariationalAutoencoder):
+        raise InputError(f"{output} is not a vae; leave --resume out to fit a new model.")
+    changed = [name for name in _FIXED if name in given]
+    if changed:
+        raise InputError(
+            f"{', '.join(changed)} cannot change in a fit that goes on; leave them out, or begin "
+            "anew without --resume."
+        )
+    kept = {k: v for k, v in extra["settings"].items() if k in {f.name for f in fields(Settings)}}
+    return model, Settings(**kept), list(extra["history"])
+
+
+def _chosen(base: Settings | None, given: dict[str, Any]) -> Settings:
+    """Return settings with what the command line says.
+
+    Raises:
+        InputError: for an unknown name, or options that have no use together.
+    """
+    names = {f.name for f in fields(Settings)}
+    said = {k: v for k, v in given.items() if k in names}
+    chosen = replace(base or Settings(), **said)
+    if chosen.likelihood is None:
+        chosen = replace(chosen, likelihood="bernoulli" if chosen.binarise else "gaussian")
+    known: list[tuple[str, str, tuple[str, ...]]] = [
+        ("prior", chosen.prior, PRIORS), ("objective", chosen.objective, OBJECTIVES),
+    ]  # fmt: skip
+    for what, name, allowed in known:
+        if name not in allowed:
+            raise InputError(f"Unknown {what} '{name}'; choose one of: {', '.join(allowed)}.")
+    unused = {
+        "divergence": chosen.objective != "elbo", "free_bits": chosen.objective != "elbo",
+        "components": chosen.prior == "normal", "prior_learning": chosen.prior != "mixture",
+        "width": chosen.decoder != "conv", "scale": chosen.likelihood == "bernoulli",
+    }  # fmt: skip
+    idle = ["--" + name.replace("_", "-") for name, no in unused.items() if no and name in given]
+    if idle:
+        raise InputError(
+            f"{', '.join(idle)} has no use with the {chosen.prior} prior, {chosen.objective}, a "
+            f"{chosen.decoder} decoder and {chosen.likelihood} noise; leave it out."
+        )
+    return chosen
+
+
+def _model(settings: Settings, source: ArraySource) -> VariationalAutoencoder:
+    """Return a new model.
+
+    Raises:
+        InputError: for an unknown part.
+    """
+    import torch
+
+    import mogul
+    from mogul.models import PosteriorFamily, VampPrior, VariationalAutoencoder
+
+    shape, d = source.feature_shape, settings.latents
+    q = PosteriorFamily(d, settings.posterior_components)
+    priors: dict[str, Callable[[], Any]] = {
+        "normal": lambda: None,
+        "mixture": lambda: mogul.GaussianMixture(settings.components, d, "diagonal"),
+        "vamp": lambda: VampPrior(settings.components, shape, bounded=source.is_image),
+    }
+    with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator
+        torch.manual_seed(settings.seed)
+        encoder, decoder = _networks(settings, q.n_outputs, shape)
+        return VariationalAutoencoder(
+            encoder, decoder, q, shape, _likelihood(settings, source), priors[settings.prior](),
+            settings.prior_learning,
+        )  # fmt: skip
+
+
+def _networks(settings: Settings, n_outputs: int, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """Return encoder and decoder.
+
+    Raises:
+        InputError: for an unknown kind.
+    """
+    from mogul.models import ConvDecoder, ConvEncoder, LinearDecoder, MLPDecoder, MLPEncoder
+
+    d, width = settings.latents, settings.width
+    bounded = settings.likelihood != "bernoulli"
+    made: dict[str, Callable[[], tuple[Any, Any]]] = {
+        "mlp": lambda: (MLPEncoder(n_outputs, shape), MLPDecoder(d, shape)),
+        "linear": lambda: (MLPEncoder(n_outputs, shape), LinearDecoder(d, shape)),
+        "conv": lambda: (
+            ConvEncoder(n_outputs, shape, width), ConvDecoder(d, shape, width, bounded),
+        ),
+    }  # fmt: skip
+    if settings.decoder not in made:
+        raise InputError(f"Unknown decoder '{settings.decoder}'; choose one of: {', '.join(made)}.")
+    return made[settings.decoder]()
+
+
+def _likelihood(settings: Settings, source: ArraySource) -> Any:
+    """Return the noise, its scale learned.
+
+    Raises:
+        InputError: for an unknown likelihood, or one that the data are not made for.
+    """
+    from mogul.models import (
+        BernoulliLikelihood,
+        DiscretisedLogisticLikelihood,
+        GaussianLikelihood,
+    )
+
+    levels = source.scale.levels if source.scale else None
+    if settings.likelihood == "discretised-logistic" and (levels is None or settings.binarise):
+        raise InputError(
+            "The discretised-logistic likelihood is for integer pixels that are not binarised; "
+            "give images, or choose gaussian or bernoulli."
+        )
+    made: dict[str | None, Callable[[], Any]] = {
+        "gaussian": lambda: GaussianLikelihood(settings.scale, learn=True),
+        "bernoulli": lambda: BernoulliLikelihood(logits=True),
+        "discretised-logistic": lambda: DiscretisedLogisticLikelihood(settings.scale, levels or 0),
+    }
+    if settings.likelihood not in made:
+        known = ", ".join(str(name) for name in made)
+        raise InputError(f"Unknown likelihood '{settings.likelihood}'; choose one of: {known}.")
+    return made[settings.likelihood]()

@@ -1,0 +1,125 @@
+"""Autoencoders on the command line: fit, go on, score, sample, in-paint, report."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import mogul
+from command_line import run_command
+from mogul.cli import main
+
+SMALL = "--model vae --limit 120 --latent 2 --batch-size 40"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A function that runs a command line in this process."""
+    return lambda line: run_command(monkeypatch, capsys, *line.split())
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """An autoencoder of binarised digits after three passes."""
+    path = tmp_path_factory.mktemp("vae") / "small.mogul"
+    with pytest.MonkeyPatch.context() as patch:
+        options = "--prior mixture --components 5 --binarise dynamic --passes 3 --json"
+        patch.setattr(sys, "argv", f"mogul fit digits -o {path} {SMALL} {options}".split())
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code
+    assert path.with_suffix(".png").exists()
+    return path
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--prior vamp --components 4 --binarise static",
+        "--posterior-components 2 --objective iwae --samples 3 --likelihood bernoulli",
+        "--likelihood discretised-logistic --divergence variational --free-bits 1 --warm-up 2",
+        "--decoder conv --width 4 --limit 40",
+        "--decoder linear --prior mixture --components 2 --prior-learning em",
+    ],
+)
+def test_parts_of_every_kind_go_together(run, tmp_path, options):
+    code, out, err = run(
+        f"fit digits -o {tmp_path / 'm.mogul'} {SMALL} {options} --passes 2 --json"
+    )
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["passes"] == 2
+    assert found["test_log_likelihood_500"] >= found["test_log_likelihood_1"] - 1
+
+
+def test_a_fit_goes_on_to_the_same_end(run, tmp_path):
+    whole, cut = tmp_path / "whole.mogul", tmp_path / "cut.mogul"
+    options = "--prior mixture --components 3 --warm-up 3 --json"
+    assert run(f"fit digits -o {whole} {SMALL} {options} --passes 3")[0] == 0
+    assert run(f"fit digits -o {cut} {SMALL} {options} --passes 2")[0] == 0
+    code, out, _ = run(f"fit digits -o {cut} --model vae --limit 120 --resume --passes 3 --json")
+    assert code == 0
+    assert json.loads(out)["passes"] == 3
+    a, b = mogul.load_model(whole)[0], mogul.load_model(cut)[0]
+    for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True):
+        assert bool((x == y).all())
+
+
+def test_rows_are_scored_by_importance_sampling(run, tmp_path, fitted):
+    line = f"score {fitted} digits:test -o {tmp_path / 's.npy'} --samples 20 --json"
+    code, out, _ = run(line)
+    assert code == 0
+    found = json.loads(out)
+    scores = np.load(tmp_path / "s.npy")
+    assert found["log_likelihood"] == pytest.approx(scores.mean())
+    assert found["bits_per_dim"] == pytest.approx(-scores.mean() / (64 * np.log(2)))
+    assert run(line)[1].partition('"seconds"')[0] == out.partition('"seconds"')[0]
+
+
+def test_an_autoencoder_is_used_as_a_decoder_is(run, tmp_path, fitted):
+    made = tmp_path / "x.npy"
+    assert run(f"sample {fitted} -n 5 -o {made} --json")[0] == 0
+    assert np.load(made).shape == (5, 8, 8)
+    code, out, _ = run(f"reconstruct {fitted} digits:test -n 4 -o {made} --json")
+    assert code == 0
+    assert 0 < json.loads(out)["reconstruction_mse"] < 0.5
+    assert run(f"inpaint {fitted} digits:test --mask right -n 2 -o {made} --json")[0] == 0
+    code, out, _ = run(f"show {fitted} --json")
+    assert code == 0
+    assert json.loads(out)["prior"] == "mixture"
+
+
+def test_a_report_shows_islands_and_the_map_of_latents(run, tmp_path, fitted):
+    assert run(f"report {fitted} -o {tmp_path / 'r.html'} --json")[0] == 0
+    page = (tmp_path / "r.html").read_text()
+    for text in ("What the prior holds", "Where the data lie", "coloured by their labels",
+                 "used components", "Reconstruction", "In-painting", "Interpolation"):  # fmt: skip
+        assert text in page
+    assert 'src="http' not in page
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--prior wide", "Unknown prior 'wide'"),
+        ("--objective vae", "Unknown objective 'vae'"),
+        ("--decoder rnn", "Unknown decoder 'rnn'"),
+        ("--likelihood wrong", "Unknown likelihood 'wrong'"),
+        ("--divergence exact", "Unknown divergence 'exact'"),
+        ("--components 5", "--components has no use"),
+        ("--scale 2 --binarise static", "--scale has no use"),
+        ("--rank 2", "--rank: a vae has no use"),
+        ("--preset mnist-small", "--preset: a vae has no use"),
+        ("--likelihood discretised-logistic --binarise static", "not binarised"),
+        ("--binarise often", "static or dynamic"),
+        ("--latents 0", "at least 1"),
+        ("--decoder conv --size 8x8", "32×32"),
+    ],
+)
+def test_errors_are_one_sentence(run, tmp_path, line, message):
+    out = tmp_path / "out.mogul"
+    code, _, err = run(f"fit digits -o {out} --model vae --limit 30 --passes 1 {line}")
+    assert code == 2
+    assert message in " ".join(err.split())
+    assert not out.exists()
