@@ -1,6 +1,7 @@
 """Neural decoders: algorithms at equal wall time, the price of a step, and the bias of particles.
 
     MOGUL_DATA=folder python -m benchmarks decoders table [--data celeba] [--minutes 3]
+    python -m benchmarks decoders finding TABLE... --picture FILE
     MOGUL_DATA=folder python -m benchmarks decoders summaries MODEL... [--images 1000]
     MOGUL_DATA=folder python -m benchmarks decoders presets
     python -m benchmarks decoders steps
@@ -10,7 +11,8 @@
 minutes, and measures all on one protocol: the mean squared error of the central 12×12 of 32×32
 pixels of test images, hidden and filled by the most probable latents (×100, for pixels in (−1, 1)
 as in the literature), and distances of samples on the features of a small classifier, or, without
-one, on the first principal components of training images. `summaries` measures
+one, on the first principal components of training images. `finding` draws the distances of such
+tables by where latents come from. `summaries` measures
 samples of one model with latents from its prior, a Gaussian and a mixture. `presets` times a step
 of the published settings and tells of the whole run. `steps` takes the tricks of a step away one by
 one. `bias` fits a linear decoder, whose exact answer is known, at several steps and numbers of
@@ -33,6 +35,7 @@ import torch
 from torch import Tensor
 
 SIDE = 32
+KINDS_OF_RUN = ("table", "finding", "summaries", "presets", "steps", "bias")
 COMPONENTS = 64  # principal components that stand in for a classifier's features
 SMALL = {"mnist": "mnist-small", "fashion-mnist": "mnist-small", "celeba": "faces-small"}
 _DRAWN, _COLUMNS = 36, 9  # images of each kind in a picture
@@ -336,6 +339,35 @@ def draw(path: Path, drawn: list[tuple[str, Any]], n_rows: int) -> None:
     figure.savefig(path, dpi=130)
 
 
+def finding(paths: list[Path], picture: Path) -> None:
+    """Draw, from printed tables, Fréchet distances by where latents come from."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6 * len(paths), 3.2), layout="constrained")
+    markers = {"prior": "o", "gaussian": "s", "mixture": "D"}
+    for axes, path in zip(figure.subplots(1, len(paths), squeeze=False).flat, paths, strict=True):
+        lines = path.read_text().splitlines()
+        cells = [[c.strip() for c in line.split("|")[1:-1]] for line in lines if "|" in line]
+        real, *rows = [row for row in cells[2:] if len(row) > 5]
+        names = [row[0] for row in rows]
+        for column, (kind, marker) in enumerate(markers.items(), start=3):
+            points = [(float(r[column]), i) for i, r in enumerate(rows) if r[column] != "–"]
+            filled = "none" if kind == "mixture" else None
+            axes.scatter(*zip(*points, strict=True), marker=marker, label=kind, facecolors=filled,
+                         edgecolors=f"C{column}", color=None if filled else f"C{column}",
+                         s=60 if filled else 22, zorder=3)  # fmt: skip
+        axes.axvline(float(real[3]), color="grey", linestyle=":", label="training images")
+        axes.set_xscale("log")
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_xlabel("Fréchet distance of samples")
+        axes.set_title(lines[0].partition(",")[0], fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].legend(title="latents from", fontsize=8)
+    figure.savefig(picture, dpi=130)
+
+
 def draw_bias(path: Path, lost: dict[int, list[tuple[float, float]]]) -> None:
     """Draw nats below the maximum against the step, a line for each number of particles."""
     from matplotlib.figure import Figure
@@ -392,8 +424,10 @@ def bias(picture: Path | None) -> None:
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["table", "summaries", "presets", "steps", "bias"])
-    parser.add_argument("models", nargs="*", type=Path, help="for summaries")
+    parser.add_argument("what", choices=KINDS_OF_RUN)
+    parser.add_argument(
+        "files", nargs="*", type=Path, help="models for summaries, tables for finding"
+    )
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=4000)
@@ -408,7 +442,10 @@ def main() -> None:
         )
         return
     if chosen.what == "summaries":
-        summaries(chosen.models, chosen.images, chosen.classifier, chosen.picture)
+        summaries(chosen.files, chosen.images, chosen.classifier, chosen.picture)
+        return
+    if chosen.what == "finding":
+        finding(chosen.files, chosen.picture)
         return
     if chosen.what == "bias":
         bias(chosen.picture)

@@ -87,6 +87,18 @@ def test_samples_come_from_each_class(run, tmp_path):
     assert "no labels called 'nowhere'" in err
 
 
+def test_a_mixture_prior_is_learned_from_particles(run, tmp_path):
+    out = tmp_path / "m.mogul"
+    parts = "--prior mixture --components 3 --decoder mlp --batch-size 12 --warm-up 1"
+    code, _, err = run(f"fit digits -o {out} {SMALL} {parts} --passes 3 --json --size 8x8")
+    assert code == 0, err
+    model, extra = mogul.load_model(out)
+    assert model.prior.n_components == 3
+    assert float(model.prior.weights.std()) > 0
+    assert extra["settings"]["warm_up"] == 1
+    assert extra["settings"]["batch_size"] == 12
+
+
 def test_inpainting_keeps_what_is_seen(run, tmp_path, fitted):
     line = f"inpaint {fitted} digits:test --mask centre -n 3 --samples 2 -o {tmp_path / 'f.npz'}"
     code, out, _ = run(f"{line} --json")
@@ -134,7 +146,9 @@ def test_show_tells_what_a_decoder_is(run, fitted):
         ("fit digits -o OUT --model decoder --resume", "No model file"),
         ("fit digits -o MODEL --model decoder --resume --passes 2", "made 2 passes"),
         ("score MODEL digits:test", "not tractable"),
-        ("fit digits -o OUT --model decoder --components 5", "--components: a decoder has no use"),
+        ("fit digits -o OUT --model decoder --rank 5", "--rank: a decoder has no use"),
+        ("fit digits -o OUT --model decoder --components 5", "no use for components"),
+        ("fit digits -o OUT --model decoder --prior vamp --limit 9", "Unknown prior 'vamp'"),
         ("fit digits -o OUT --model decoder --algorithm coin --rate 1", "no use for rate"),
         ("fit digits -o OUT --model decoder --limit 9 --latents -1", "n_latents is -1"),
         ("fit digits -o OUT --model decoder --limit 9 --step-size 0", "step_size is 0"),

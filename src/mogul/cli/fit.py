@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from mogul.data import ArraySource
     from mogul.models import GaussianMixture
 
-_BOTH = ("decoder", "likelihood", "latents", "scale", "width", "resume")
+_BOTH = (
+    "decoder", "likelihood", "latents", "scale", "width", "resume", "prior", "prior_learning",
+    "components", "warm_up", "batch_size",
+)  # fmt: skip
 # Options that not every kind of model has a use for.
 _OF = {
     "a mixture": (
@@ -25,9 +28,8 @@ _OF = {
     ),
     "a decoder": (*_BOTH, "algorithm", "preset", "particles", "step_size", "rate"),
     "a vae": (
-        *_BOTH, "components", "test", "prior", "prior_learning", "posterior_components",
-        "objective", "divergence", "samples", "free_bits", "warm_up", "learning_rate",
-        "batch_size", "binarise",
+        *_BOTH, "test", "posterior_components", "objective", "divergence", "samples", "free_bits",
+        "learning_rate", "binarise",
     ),
 }  # fmt: skip
 
@@ -146,11 +148,12 @@ def fit(
 
     check_output(output, (), data, test)
     if model == "decoder":
+        _refuse(context, "a decoder")
         choices = Choices(
             algorithm, preset, decoder, likelihood, latents, particles, scale, width, step_size,
-            rate, resume,
+            rate, batch_size, warm_up, prior, given_options(context).get("components"),
+            prior_learning, resume,
         )  # fmt: skip
-        _refuse(context, "a decoder")
         chosen, name = settings(output, choices, passes, limit)
         source = open_images(data, decoder, {
             "limit": chosen.rows, "crop": _size(crop), "size": _size(size), "colour": colour,

@@ -24,12 +24,15 @@ _SIDE = 32
 
 # What algorithms have no use for, and would ignore.
 _UNUSED = {
-    "coin": ("step_size", "rate"),
+    "coin": ("step_size", "rate", "warm_up"),
     "pqn": ("rate",),
-    "pmga": ("rate",),
-    **dict.fromkeys(("soul", "short-run", "abp"), ("particles",)),
+    "pmga": ("rate", "batch_size"),
+    **dict.fromkeys(("soul", "short-run", "abp"), ("particles", "warm_up")),
 }
-_FIXED = ("decoder", "likelihood", "latents", "particles", "scale", "width")
+_FIXED = (
+    "decoder", "likelihood", "latents", "particles", "scale", "width", "prior", "components",
+    "prior_learning",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class Choices:
     width: int | None
     step_size: float | None
     rate: float | None
+    batch_size: int | None
+    warm_up: int | None
+    prior: str | None
+    components: int | None
+    prior_learning: str | None
     resume: bool
 
 
@@ -84,12 +92,15 @@ def settings(
     said = {
         "latents": choices.latents, "particles": choices.particles, "scale": choices.scale,
         "width": choices.width, "step_size": choices.step_size, "rate": choices.rate,
-        "passes": passes, "rows": limit,
+        "batch_size": choices.batch_size, "warm_up": choices.warm_up, "passes": passes,
+        "rows": limit,
     }  # fmt: skip
     chosen = dataclasses.replace(base, **{k: v for k, v in said.items() if v is not None})
     if chosen.passes < 1:
         raise InputError(f"{chosen.passes} passes were asked for; it must be at least 1.")
-    if not choices.resume:  # in a shorter run, the warm-up is as much shorter
+    if (
+        not choices.resume and choices.warm_up is None
+    ):  # in a shorter run, the warm-up is as much shorter
         warm_up = base.warm_up * chosen.passes // base.passes
         chosen = dataclasses.replace(chosen, warm_up=warm_up)
     _refuse_unused(algorithm or "pga", choices)
@@ -100,10 +111,12 @@ def _refuse_unused(algorithm: str, choices: Choices) -> None:
     unused = [n for n in _UNUSED.get(algorithm, ()) if getattr(choices, n) is not None]
     if choices.likelihood == "bernoulli" and choices.scale is not None:
         unused.append("scale")
+    if choices.prior in (None, "normal"):
+        unused += [n for n in ("components", "prior_learning") if getattr(choices, n) is not None]
     if unused:
         raise InputError(
-            f"{algorithm} with {choices.likelihood or 'gaussian'} noise has no use for "
-            f"{', '.join(unused)}; leave it out."
+            f"{algorithm} with {choices.likelihood or 'gaussian'} noise and a "
+            f"{choices.prior or 'normal'} prior has no use for {', '.join(unused)}; leave it out."
         )
 
 
@@ -196,10 +209,8 @@ def _model(
     from mogul.models import (
         DECODERS,
         LIKELIHOODS,
-        ConvDecoder,
-        GaussianLikelihood,
+        BernoulliLikelihood,
         LatentVariableModel,
-        LinearDecoder,
     )
 
     if choices.resume:
@@ -207,21 +218,27 @@ def _model(
         assert isinstance(model, LatentVariableModel)
         return model, list(extra["history"])
     decoder_name, noise_name = choices.decoder or "conv", choices.likelihood or "gaussian"
-    asked = [("decoder", decoder_name, DECODERS), ("likelihood", noise_name, LIKELIHOODS)]
+    asked = [
+        ("decoder", decoder_name, list(DECODERS)), ("likelihood", noise_name, list(LIKELIHOODS)),
+        ("prior", choices.prior or "normal", ["normal", "mixture"]),
+    ]  # fmt: skip
     for what, name, known in asked:
         if name not in known:
             raise InputError(f"Unknown {what} '{name}'; choose one of: {', '.join(known)}.")
-    if decoder_name == "mlp" or noise_name == "discretised-logistic":
-        raise InputError("The mlp decoder and the discretised-logistic noise are for --model vae.")
+    d, shape = preset.latents, source.feature_shape
+    likelihood = LIKELIHOODS[noise_name]
+    noise = likelihood() if likelihood is BernoulliLikelihood else likelihood(preset.scale)
     with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator
         torch.manual_seed(seed)
-        if decoder_name == "linear":
-            decoder = LinearDecoder(preset.latents, source.feature_shape)
-        else:
-            decoder = ConvDecoder(preset.latents, source.feature_shape, preset.width)
-    likelihood = LIKELIHOODS[noise_name]
-    noise = likelihood(preset.scale) if likelihood is GaussianLikelihood else likelihood()
-    return LatentVariableModel(decoder, preset.latents, source.feature_shape, noise), []
+        wide = {"width": preset.width} if decoder_name == "conv" else {}
+        decoder = DECODERS[decoder_name](d, shape, **wide)
+    if choices.prior != "mixture":
+        return LatentVariableModel(decoder, d, shape, noise), []
+    prior = mogul.GaussianMixture(choices.components or 10, d, "diagonal")
+    with torch.no_grad():  # apart, so that EM can tell components apart
+        prior.centres.normal_(generator=torch.Generator().manual_seed(seed))
+    learning = choices.prior_learning or "em"
+    return LatentVariableModel(decoder, d, shape, noise, prior, learning), []
 
 
 def _algorithm(

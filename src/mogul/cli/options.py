@@ -64,15 +64,17 @@ PresetName = Annotated[
 Decoder = Annotated[
     str | None,
     _text(
-        "conv (images, brought to 32x32; default), mlp (two gated layers of 300; default of vae), "
-        "or linear; the encoder of a vae is of the same kind."
+        "conv (images, brought to 32x32; default), mlp (two gated layers of 300; default of a "
+        "vae) or linear; the encoder of a vae is of the same kind."
     ),
 ]
 LikelihoodName = Annotated[
     str | None,
-    _text("gaussian (default), bernoulli (default where pixels are binarised), or, for a vae, "
-          "discretised-logistic."),
-]  # fmt: skip
+    _text(
+        "gaussian (default), bernoulli (default where pixels are binarised) or "
+        "discretised-logistic."
+    ),
+]
 Latents = Annotated[int | None, _text("Latent dimensions.", _DECODERS, "--latents", "--latent")]
 NParticles = Annotated[int | None, _text("Particles per row.")]
 Scale = Annotated[float | None, _text("Standard deviation of the noise, on pixels in (0, 1).")]
@@ -89,11 +91,15 @@ def _of_vae(help_: str) -> Any:
 
 
 PriorName = Annotated[
-    str | None, _of_vae("normal (default), mixture or vamp, of --components Gaussians.")
+    str | None,
+    _text("normal (default), mixture, or, of a vae, vamp; the last two of --components Gaussians."),
 ]
 PriorLearning = Annotated[
     str | None,
-    _of_vae("gradient (default), em (a step on encoded rows after every pass) or fixed."),
+    _text(
+        "Of a mixture: em (a step on particles or encoded rows after every pass; default of "
+        "decoders), gradient (default of a vae) or fixed."
+    ),
 ]
 PosteriorComponents = Annotated[int | None, _of_vae("Gaussians in every row's posterior.")]
 ObjectiveName = Annotated[
@@ -104,9 +110,15 @@ Divergence = Annotated[
 ]
 Samples = Annotated[int | None, _of_vae("Draws per row and component; default 1, of iwae 50.")]
 FreeBits = Annotated[float | None, _of_vae("Least divergence that counts, in nats.")]
-WarmUp = Annotated[int | None, _of_vae("Passes over which the divergence gets its full weight.")]
+WarmUp = Annotated[
+    int | None,
+    _text(
+        "Passes with one particle per row, which is then copied; of a vae, those over which the "
+        "divergence gets its full weight."
+    ),
+]
 LearningRate = Annotated[float | None, _of_vae("Of Adam; default 5e-4.")]
-BatchSize = Annotated[int | None, _of_vae("Rows per step; default 100.")]
+BatchSize = Annotated[int | None, _text("Rows per step; default that of the preset, or 100.")]
 Binarise = Annotated[
     str | None, _of_vae("Make pixels 0 or 1: static (once) or dynamic (anew in every pass).")
 ]
