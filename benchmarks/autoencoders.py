@@ -118,6 +118,7 @@ def table(chosen: Any) -> None:
     print("| prior | seed | s/epoch | best held-out bound (epoch) | −ELBO, 10,000 images | "
           f"NLL, 500 samples | NLL, 5,000 samples, {chosen.images:,} images | active | "
           "components used | accuracy | purity | NMI |\n|" + "---|" * 12)  # fmt: skip
+    reached: dict[str, list[list[float]]] = {}
     for seed in range(chosen.seeds):
         for prior in chosen.priors:
             model = model_of(prior, chosen.latents, chosen.components, seed)
@@ -130,26 +131,46 @@ def table(chosen: Any) -> None:
             long = importance_log_likelihood(model, few, (5000,), seed)
             found = summarise_latents(model, test)
             k = model.prior.n_components
+            figures = [-nll.mean(1), -nll.mean(500), -long.mean(5000), float(found.active_units)]
             cells = [prior, str(seed), f"{seconds:.2f}"]
             cells += [f"{max(bounds):.2f} ({1 + bounds.index(max(bounds))})"]
-            cells += [f"{-nll.mean(1):.2f}", f"{-nll.mean(500):.2f} ± {nll.error(500):.2f}"]
-            cells += [f"{-long.mean(5000):.2f} ± {long.error(5000):.2f}"]
+            cells += [f"{figures[0]:.2f}", f"{figures[1]:.2f} ± {nll.error(500):.2f}"]
+            cells += [f"{figures[2]:.2f} ± {long.error(5000):.2f}"]
             cells += [f"{found.active_units}", f"{found.used_components} of {k}"]
             if k > 1:
-                clusters = found.assignments
-                cells += [f"{cluster_accuracy(clusters, labels):.2f}"]
-                cells += [f"{purity(clusters, labels):.2f}"]
-                cells += [f"{normalised_mutual_information(clusters, labels):.2f}"]
+                measures = (cluster_accuracy, purity, normalised_mutual_information)
+                agreed = [measure(found.assignments, labels) for measure in measures]
+                figures += [float(found.used_components), *agreed]
+                cells += [f"{value:.2f}" for value in agreed]
             else:
                 cells += ["–"] * 3
+            reached.setdefault(prior, []).append(figures)
             print("| " + " | ".join(cells) + " |", flush=True)
             if chosen.curves is not None:
-                with chosen.curves.open("a") as file:
-                    file.writelines(
-                        f"{prior},{seed},{row['pass']},{row['evidence_bound']:.3f},"
-                        f"{row['held_out']:.3f},{row['seconds']:.2f}\n"
-                        for row in history
-                    )
+                write_curve(chosen.curves, prior, seed, history)
+    spread(reached)
+
+
+def write_curve(path: Path, prior: str, seed: int, history: list[dict[str, Any]]) -> None:
+    """Add the bounds of every epoch to a CSV file."""
+    with path.open("a") as file:
+        file.writelines(
+            f"{prior},{seed},{row['pass']},{row['evidence_bound']:.3f},{row['held_out']:.3f},"
+            f"{row['seconds']:.2f}\n"
+            for row in history
+        )
+
+
+def spread(reached: dict[str, list[list[float]]]) -> None:
+    """Print means over seeds, and standard deviations."""
+    print("\n| prior | seeds | −ELBO | NLL, 500 | NLL, 5,000 | active | used | accuracy | purity | "
+          "NMI |\n|" + "---|" * 10)  # fmt: skip
+    for prior, runs in reached.items():
+        cells = [prior, str(len(runs))]
+        for values in zip(*runs, strict=True):
+            deviation = statistics.stdev(values) if len(values) > 1 else math.nan
+            cells.append(f"{statistics.mean(values):.2f} ± {deviation:.2f}")
+        print("| " + " | ".join(cells + ["–"] * (10 - len(cells))) + " |")
 
 
 class PlainVAE(nn.Module):
