@@ -10,7 +10,8 @@ import typer
 from mogul.cli import options
 from mogul.cli.console import FitProgress, check_output, command_line, err, show
 from mogul.cli.fit_autoencoder import fit_autoencoder
-from mogul.cli.fit_decoder import Choices, fit_decoder, open_images, settings
+from mogul.cli.fit_decoder import Choices, fit_decoder, settings
+from mogul.cli.neural import open_images
 
 if TYPE_CHECKING:
     from mogul.data import ArraySource

@@ -7,10 +7,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from mogul.cli.console import FitProgress, command_line, err, show, write_picture
-from mogul.cli.fit_decoder import PICTURES, open_images, progress_picture
+from mogul.cli.console import err, show
+from mogul.cli.neural import Run, check_output_name, chosen, open_images
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 
 _SAMPLES = (1, 50, 500)  # of the importance-sampled likelihood at the end
 _SCORED = 1000  # held-out rows that it is told of
-PRIORS = ("normal", "mixture", "vamp")
 OBJECTIVES = ("elbo", "iwae")
 
 
@@ -78,17 +75,11 @@ def fit_autoencoder(
     Raises:
         InputError: for options that do not fit each other, or a file that this fit cannot go on
             with.
-        Exit: when interrupted after the first pass, having told how to go on.
-        KeyboardInterrupt: when interrupted before.
     """
-    import mogul
     from mogul.compute.backend import resolve_device, resolve_dtype
     from mogul.data import counterpart
 
-    if output.suffix == ".png":
-        raise InputError(
-            f"{output} is where pictures of the run go; choose another ending, such as .mogul."
-        )
+    check_output_name(output)
     model, settings, history = _resumed(output, given) if given.get("resume") else (None, None, [])
     settings = _chosen(settings, given)
     reading |= {"dequantise": False, "binarise": settings.binarise}
@@ -102,49 +93,21 @@ def fit_autoencoder(
     if model is None:
         model = _model(settings, source).to(resolve_dtype(dtype))
     model.to(resolve_device(device))
-    extra = {
-        "options": source.options, "feature_shape": list(source.feature_shape),
-        "levels": source.scale.levels if source.scale else None,
-        "settings": asdict(settings) | {"rows": len(source)},
-        "algorithm": settings.objective, "command": command_line(),
-    }  # fmt: skip
     if not json:
         err.print(
             f"{len(source):,} rows of shape {source.feature_shape}, {model.n_parameters:,} "
             f"parameters, {settings.latents} latents, {settings.prior} prior"
         )
-    every = max(1, settings.passes // PICTURES)
-
-    def passed(row: dict[str, Any]) -> None:
-        history.append(row)
-        progress.passed(row)
-        mogul.save_model(output, model, extra | {"history": history})
-        if source.is_image and row["pass"] % every == 0:
-            write_picture(
-                output.with_suffix(".png"), progress_picture(model, source, settings.seed)
-            )
-
-    with FitProgress(settings.passes, len(source), quiet=json) as progress:
-        try:
-            done = mogul.fit(
-                model, source, algorithm(settings), passes=settings.passes, validation=held_out,
-                callback=passed, seen=progress.seen,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            if not history:
-                raise
-            err.print(f"Interrupted; {output} holds {len(history)} passes: go on with --resume.")
-            raise typer.Exit(130) from None
-    figures = {
-        "evidence_bound": history[-1]["evidence_bound"], "passes": len(history),
-        "n": len(source), "n_parameters": model.n_parameters,
-        "seconds": sum(row["seconds"] for row in history), "stopped": done.reason.value,
-    }  # fmt: skip
+    kept = asdict(settings) | {"rows": len(source)}
+    run = Run(
+        model, source, output, kept, settings.objective, history, settings.passes, settings.seed
+    )
+    figures = run.fit(algorithm(settings), quiet=json, validation=held_out)
+    figures = {"evidence_bound": history[-1]["evidence_bound"]} | figures
     if held_out is not None:
         figures = scored(model, held_out, _SAMPLES, _SCORED, settings.seed) | figures
-    mogul.save_model(output, model, extra | {"history": history, "figures": figures})
-    if source.is_image:
-        write_picture(output.with_suffix(".png"), progress_picture(model, source, settings.seed))
+    run.keep(figures)
+    run.draw()
     show(f"{output}", figures, json)
 
 
@@ -216,27 +179,25 @@ def _chosen(base: Settings | None, given: dict[str, Any]) -> Settings:
     """
     names = {f.name for f in fields(Settings)}
     said = {k: v for k, v in given.items() if k in names}
-    chosen = replace(base or Settings(), **said)
-    if chosen.likelihood is None:
-        chosen = replace(chosen, likelihood="bernoulli" if chosen.binarise else "gaussian")
-    known: list[tuple[str, str, tuple[str, ...]]] = [
-        ("prior", chosen.prior, PRIORS), ("objective", chosen.objective, OBJECTIVES),
-    ]  # fmt: skip
-    for what, name, allowed in known:
-        if name not in allowed:
-            raise InputError(f"Unknown {what} '{name}'; choose one of: {', '.join(allowed)}.")
+    new = replace(base or Settings(), **said)
+    if new.likelihood is None:
+        new = replace(new, likelihood="bernoulli" if new.binarise else "gaussian")
+    if new.objective not in OBJECTIVES:
+        raise InputError(
+            f"Unknown objective '{new.objective}'; choose one of: {', '.join(OBJECTIVES)}."
+        )
     unused = {
-        "divergence": chosen.objective != "elbo", "free_bits": chosen.objective != "elbo",
-        "components": chosen.prior == "normal", "prior_learning": chosen.prior != "mixture",
-        "width": chosen.decoder != "conv", "scale": chosen.likelihood == "bernoulli",
+        "divergence": new.objective != "elbo", "free_bits": new.objective != "elbo",
+        "components": new.prior == "normal", "prior_learning": new.prior != "mixture",
+        "width": new.decoder != "conv", "scale": new.likelihood == "bernoulli",
     }  # fmt: skip
     idle = ["--" + name.replace("_", "-") for name, no in unused.items() if no and name in given]
     if idle:
         raise InputError(
-            f"{', '.join(idle)} has no use with the {chosen.prior} prior, {chosen.objective}, a "
-            f"{chosen.decoder} decoder and {chosen.likelihood} noise; leave it out."
+            f"{', '.join(idle)} has no use with the {new.prior} prior, {new.objective}, a "
+            f"{new.decoder} decoder and {new.likelihood} noise; leave it out."
         )
-    return chosen
+    return new
 
 
 def _model(settings: Settings, source: ArraySource) -> VariationalAutoencoder:
@@ -261,8 +222,8 @@ def _model(settings: Settings, source: ArraySource) -> VariationalAutoencoder:
         torch.manual_seed(settings.seed)
         encoder, decoder = _networks(settings, q.n_outputs, shape)
         return VariationalAutoencoder(
-            encoder, decoder, q, shape, _likelihood(settings, source), priors[settings.prior](),
-            settings.prior_learning,
+            encoder, decoder, q, shape, _likelihood(settings, source),
+            chosen("prior", settings.prior, priors), settings.prior_learning,
         )  # fmt: skip
 
 
@@ -283,9 +244,7 @@ def _networks(settings: Settings, n_outputs: int, shape: tuple[int, ...]) -> tup
             ConvEncoder(n_outputs, shape, width), ConvDecoder(d, shape, width, bounded),
         ),
     }  # fmt: skip
-    if settings.decoder not in made:
-        raise InputError(f"Unknown decoder '{settings.decoder}'; choose one of: {', '.join(made)}.")
-    return made[settings.decoder]()
+    return chosen("decoder", settings.decoder, made)
 
 
 def _likelihood(settings: Settings, source: ArraySource) -> Any:
@@ -306,12 +265,9 @@ def _likelihood(settings: Settings, source: ArraySource) -> Any:
             "The discretised-logistic likelihood is for integer pixels that are not binarised; "
             "give images, or choose gaussian or bernoulli."
         )
-    made: dict[str | None, Callable[[], Any]] = {
+    made: dict[str, Callable[[], Any]] = {
         "gaussian": lambda: GaussianLikelihood(settings.scale, learn=True),
         "bernoulli": lambda: BernoulliLikelihood(logits=True),
         "discretised-logistic": lambda: DiscretisedLogisticLikelihood(settings.scale, levels or 0),
     }
-    if settings.likelihood not in made:
-        known = ", ".join(str(name) for name in made)
-        raise InputError(f"Unknown likelihood '{settings.likelihood}'; choose one of: {known}.")
-    return made[settings.likelihood]()
+    return chosen("likelihood", settings.likelihood, made)

@@ -8,19 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from mogul.cli.console import FitProgress, command_line, err, show, write_picture
+from mogul.cli.console import err, show
+from mogul.cli.neural import Run, check_output_name
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
     from mogul.algorithms import Preset
     from mogul.data import ArraySource
     from mogul.models import LatentVariableModel
-
-PICTURES = 10  # per run
-_ROW = 12  # images in a row of a picture
-_SIDE = 32
 
 # What algorithms have no use for, and would ignore.
 _UNUSED = {
@@ -69,10 +64,7 @@ def settings(
     import mogul
     from mogul.algorithms import PRESETS, Preset
 
-    if output.suffix == ".png":
-        raise InputError(
-            f"{output} is where pictures of the run go; choose another ending, such as .mogul."
-        )
+    check_output_name(output)
     name, algorithm = choices.preset or "mnist-small", choices.algorithm
     if choices.resume:
         extra = mogul.load_model(output)[1]
@@ -135,10 +127,7 @@ def fit_decoder(
 
     Raises:
         InputError: for an unknown algorithm, or a file that this fit cannot go on with.
-        Exit: when interrupted after the first pass, having told how to go on.
-        KeyboardInterrupt: when interrupted before.
     """
-    import mogul
     from mogul.algorithms import estimated_seconds
     from mogul.compute.backend import resolve_device, resolve_dtype
 
@@ -147,15 +136,6 @@ def fit_decoder(
         model.to(resolve_dtype(dtype))
     model.to(resolve_device(device))
     algorithm: Any = _algorithm(name, choices, preset, model, seed)
-    extra = {
-        "options": source.options, "feature_shape": list(source.feature_shape),
-        "levels": source.scale.levels if source.scale else None,
-        "settings": dataclasses.asdict(preset) | {
-            "data": source.options["data"], "rows": len(source),
-        },
-        "algorithm": name,
-        "command": command_line(),
-    }  # fmt: skip
     if not json:
         err.print(
             f"{len(source):,} rows of shape {source.feature_shape}, {model.n_parameters:,} "
@@ -164,34 +144,12 @@ def fit_decoder(
         seconds = estimated_seconds(model, source, algorithm, preset.passes)
         left = preset.passes - len(history)
         err.print(f"about {_duration(seconds)} for {left} passes, from the first steps")
-    every = max(1, preset.passes // PICTURES)
-
-    def passed(row: dict[str, Any]) -> None:
-        history.append(row)
-        progress.passed(row)
-        mogul.save_model(output, model, extra | {"history": history})
-        if row["pass"] % every == 0 and source.is_image:
-            write_picture(output.with_suffix(".png"), progress_picture(model, source, seed))
-
-    with FitProgress(preset.passes, len(source), quiet=json) as progress:
-        try:
-            done = mogul.fit(
-                model, source, algorithm, passes=preset.passes, tolerance=0.0,
-                callback=passed, seen=progress.seen,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            if not history:
-                raise
-            err.print(f"Interrupted; {output} holds {len(history)} passes: go on with --resume.")
-            raise typer.Exit(130) from None
-    figures = {
-        "log_joint": history[-1]["objective"], "passes": len(history), "n": len(source),
-        "n_parameters": model.n_parameters, "seconds": sum(row["seconds"] for row in history),
-        "stopped": done.reason.value,
-    }  # fmt: skip
-    mogul.save_model(output, model, extra | {"history": history, "figures": figures})
-    if source.is_image:
-        write_picture(output.with_suffix(".png"), progress_picture(model, source, seed))
+    kept = dataclasses.asdict(preset) | {"data": source.options["data"], "rows": len(source)}
+    run = Run(model, source, output, kept, name, history, preset.passes, seed)
+    figures = run.fit(algorithm, quiet=json)
+    figures = {"log_joint": history[-1]["objective"]} | figures
+    run.keep(figures)
+    run.draw()
     show(f"{output}", figures, json)
 
 
@@ -270,44 +228,6 @@ def _algorithm(
         if name != "coin":  # never parts copies
             arguments["warm_up"] = preset.warm_up
     return PARTICLE_ALGORITHMS[name](**arguments)
-
-
-def progress_picture(model: LatentVariableModel, source: ArraySource, seed: int) -> Any:
-    """Return images, what their latents make of them, and samples from the prior."""
-    import torch
-
-    from mogul.data import PixelScale
-    from mogul.models import VariationalAutoencoder
-    from mogul.report import stack_rows
-
-    n = min(_ROW, len(source))
-    scale = PixelScale(source.scale.levels if source.scale else 256)
-
-    def pixels(x: Any) -> Any:
-        return scale.to_pixels(x.cpu().numpy()).reshape(-1, *source.feature_shape)
-
-    with torch.no_grad():
-        x = source.take(range(n), model.dtype, model.device)
-        rows = [pixels(x)]
-        if isinstance(model, VariationalAutoencoder):
-            rows.append(pixels(model.decode(model.posterior(x).mean)))
-        elif model.particles is not None:
-            rows.append(pixels(model.decode(model.particles[:n, 0])))
-        rows += [pixels(model.sample(n, seed=seed + r)) for r in range(3)]
-    return stack_rows(rows)
-
-
-def open_images(data: str, decoder: str | None, reading: Any) -> ArraySource:
-    """Open data; images are brought to the size that the convolutional decoder makes."""
-    import mogul
-
-    source = mogul.open_source(data, **reading)
-    shape = source.feature_shape
-    wanted = reading["size"] is None and decoder in (None, "conv")  # the network's own size
-    if wanted and source.is_image and shape[:2] != (_SIDE, _SIDE):
-        reading = reading | {"size": (_SIDE, _SIDE)}
-        return mogul.open_source(data, **reading)
-    return source
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,151 @@
+"""What fits of decoders and autoencoders share: data, the run with its files, and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mogul.cli.console import FitProgress, command_line, err, write_picture
+from mogul.errors import InputError
+
+if TYPE_CHECKING:
+    from mogul.data import ArraySource
+    from mogul.models import LatentVariableModel
+
+_PICTURES = 10  # per run
+_ROW = 12  # images in a row of a picture
+_SIDE = 32
+
+
+@dataclass(frozen=True)
+class Run:
+    """A fit that writes its model after every pass, and pictures beside it at intervals.
+
+    `history` holds the passes made before and grows; `settings` and `algorithm` are kept with the
+    model so that the fit can go on.
+    """
+
+    model: LatentVariableModel
+    source: ArraySource
+    output: Path
+    settings: dict[str, Any]
+    algorithm: str
+    history: list[dict[str, Any]]
+    passes: int
+    seed: int
+
+    def fit(
+        self, algorithm: Any, quiet: bool, validation: ArraySource | None = None
+    ) -> dict[str, Any]:
+        """Fit, and return figures of the run.
+
+        Raises:
+            Exit: when interrupted after the first pass, having told how to go on.
+            KeyboardInterrupt: when interrupted before.
+        """
+        import mogul
+
+        every = max(1, self.passes // _PICTURES)
+
+        def passed(row: dict[str, Any]) -> None:
+            self.history.append(row)
+            progress.passed(row)
+            self.keep({})
+            if row["pass"] % every == 0:
+                self.draw()
+
+        with FitProgress(self.passes, len(self.source), quiet=quiet) as progress:
+            try:
+                done = mogul.fit(
+                    self.model, self.source, algorithm, passes=self.passes, tolerance=0.0,
+                    validation=validation, callback=passed, seen=progress.seen,
+                )  # fmt: skip
+            except KeyboardInterrupt:
+                if not self.history:
+                    raise
+                err.print(
+                    f"Interrupted; {self.output} holds {len(self.history)} passes: go on with "
+                    "--resume."
+                )
+                raise typer.Exit(130) from None
+        return {
+            "passes": len(self.history), "n": len(self.source),
+            "n_parameters": self.model.n_parameters,
+            "seconds": sum(row["seconds"] for row in self.history), "stopped": done.reason.value,
+        }  # fmt: skip
+
+    def keep(self, figures: dict[str, Any]) -> None:
+        """Write the model, with its figures once there are any."""
+        import mogul
+
+        source = self.source
+        extra = {
+            "options": source.options, "feature_shape": list(source.feature_shape),
+            "levels": source.scale.levels if source.scale else None, "settings": self.settings,
+            "algorithm": self.algorithm, "command": command_line(), "history": self.history,
+        }  # fmt: skip
+        mogul.save_model(self.output, self.model, extra | ({"figures": figures} if figures else {}))
+
+    def draw(self) -> None:
+        """Write images, what their latents make of them, and samples from the prior."""
+        if self.source.is_image:
+            picture = progress_picture(self.model, self.source, self.seed)
+            write_picture(self.output.with_suffix(".png"), picture)
+
+
+def progress_picture(model: LatentVariableModel, source: ArraySource, seed: int) -> Any:
+    """Return images, what their latents make of them, and samples from the prior, in rows."""
+    import torch
+
+    from mogul.models import VariationalAutoencoder
+    from mogul.report import stack_rows
+
+    n = min(_ROW, len(source))
+    with torch.no_grad():
+        x = source.take(range(n), model.dtype, model.device)
+        rows = [x]
+        if isinstance(model, VariationalAutoencoder):
+            rows.append(model.decode(model.posterior(x).mean))
+        elif model.particles is not None:
+            rows.append(model.decode(model.particles[:n, 0]))
+        rows += [model.sample(n, seed=seed + r) for r in range(3)]
+    return stack_rows([source.to_pixels(row) for row in rows])
+
+
+def open_images(data: str, decoder: str | None, reading: Any) -> ArraySource:
+    """Open data; images are brought to the size that the convolutional decoder makes."""
+    import mogul
+
+    source = mogul.open_source(data, **reading)
+    shape = source.feature_shape
+    wanted = reading["size"] is None and decoder in (None, "conv")  # the network's own size
+    if wanted and source.is_image and shape[:2] != (_SIDE, _SIDE):
+        return mogul.open_source(data, **reading | {"size": (_SIDE, _SIDE)})
+    return source
+
+
+def chosen(what: str, name: str | None, made: dict[str, Callable[[], Any]]) -> Any:
+    """Return what a name stands for.
+
+    Raises:
+        InputError: if it stands for nothing.
+    """
+    if name not in made:
+        raise InputError(f"Unknown {what} '{name}'; choose one of: {', '.join(made)}.")
+    return made[name]()
+
+
+def check_output_name(output: Path) -> None:
+    """Refuse a name that the pictures of a run would take.
+
+    Raises:
+        InputError: if it ends so.
+    """
+    if output.suffix == ".png":
+        raise InputError(
+            f"{output} is where pictures of the run go; choose another ending, such as .mogul."
+        )
