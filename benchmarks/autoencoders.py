@@ -295,7 +295,7 @@ def colour(chosen: Any) -> None:
     from benchmarks.decoders import distances, features_of, images
     from mogul import GaussianMixture, fit
     from mogul.algorithms import EvidenceBound, Variational
-    from mogul.evaluation import bits_and_perplexity, importance_log_likelihood
+    from mogul.evaluation import importance_log_likelihood
     from mogul.models import (
         ConvDecoder,
         ConvEncoder,
@@ -321,7 +321,7 @@ def colour(chosen: Any) -> None:
         algorithm = Variational(EvidenceBound(), 1e-3, BATCH, chosen.warm_up)
         history = fit(model, source, algorithm, passes=chosen.epochs).history
         found = importance_log_likelihood(model, test, (1, 100))
-        bits = [bits_and_perplexity(model, found.mean(n))["bits_per_dim"] for n in (1, 100)]
+        bits = [found.bits_per_dim(n) for n in (1, 100)]
         x = model.sample(1000, seed=1)
         distance = distances(features, real, x)[0]
         seconds = statistics.median(row["seconds"] for row in history)

@@ -10,6 +10,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal, kl_dive
 
 from families import random_mixture
 from mogul.distributions import (
+    PPCA,
     Diagonal,
     Full,
     Isotropic,
@@ -57,6 +58,18 @@ def test_the_bounds_hold_the_divergence_between_them(family, s):
     mean, error = terms.mean(0), terms.std(0) / math.sqrt(len(z))
     assert bool((product_bound(q, p) <= mean + 4 * error).all())
     assert bool((mean <= variational_bound(q, p) + 4 * error).all())
+
+
+def test_the_product_bound_stands_steep_covariances():
+    draw = torch.Generator().manual_seed(0)
+    loadings = 100 * torch.randn(8, 10, 4, generator=draw)
+    covariance = PPCA(loadings, torch.full((8, 1), 1e-3))
+    p = Mixture(torch.zeros(8), 100 * torch.randn(8, 10, generator=draw), covariance)
+    q = Posterior(torch.zeros(5, 1), torch.zeros(5, 1, 10), torch.full((5, 1, 10), -8.0))
+    found = product_bound(q, p)
+    double = Mixture(p.logits.double(), p.centres.double(), covariance.map(torch.Tensor.double))
+    wide = Posterior(*(t.double() for t in (q.log_weights, q.means, q.log_variances)))
+    assert torch.allclose(found.double(), product_bound(wide, double), rtol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)

@@ -290,6 +290,7 @@ class HasPosterior(HasLogJoint, Protocol):
     prior_learning: str
     prior_model: Any
     vamp_prior: Any
+    posterior_family: Any
 
     def posterior(self, x: Tensor) -> Any:
         """Return q(z | x) of rows (n, D)."""
@@ -299,6 +300,10 @@ class HasPosterior(HasLogJoint, Protocol):
         """Return log p(x | z) in nats, (..., n), of rows (n, D) and latents (..., n, d)."""
         ...
 
+    def hold_frozen(self) -> None:
+        """Zero the gradients of what must not move."""
+        ...
+
     def clamp_prior(self) -> list[str]:
-        """Put variances of a prior back above their floor; return what to tell."""
+        """Put a prior back in its bounds; return what to tell."""
         ...

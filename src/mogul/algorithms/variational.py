@@ -21,7 +21,8 @@ from mogul.protocols import HasPosterior, Source
 
 _ENCODED = 2048  # rows encoded at a time where no gradient is wanted
 _START_ROWS = 20  # per component of a prior, at least 10,000, that it is started from
-_WIDTH_VALUES = 2**24  # numbers held for the product bound
+_WIDTH_VALUES = 2**22  # numbers held for the product bound
+_JITTER = 0.01  # deviation by which pseudo-inputs differ from rows at first
 _STATE = "adam/"  # before the names of Adam's moments in a model's training state
 
 
@@ -93,6 +94,7 @@ class Variational:
             InputError: if data and model do not fit each other, or all passes are made.
         """
         check_latent_model(model, source)
+        model.eval()
         moving = {n: p for n, p in model.named_parameters() if p.requires_grad}
         # One kernel for all of a parameter's update: a third of a step of a small network.
         optimiser = torch.optim.Adam(list(moving.values()), lr=self.learning_rate, fused=True)
@@ -117,38 +119,42 @@ class Variational:
             InputError: if rows have gaps, or the bound stops being finite.
         """
         draw = make_generator(self.seed * 1_000_003 + state.done, model.device)
-        order = torch.randperm(len(source), generator=make_generator(self.seed + state.done))
+        order = torch.randperm(len(source), generator=make_generator(draw.initial_seed() + 1))
         beta = min(1.0, (state.done + 1) / self.warm_up) if self.warm_up else 1.0
         sums = torch.zeros(4, dtype=torch.float64, device=model.device)
         told, x = set(state.told), None
         model.train()
-        for index in batches_of(order, self.batch_size):
-            x = self._rows(model, source, index, draw)
-            bound = self.objective(model, x, draw, beta)
-            state.optimiser.zero_grad(set_to_none=True)
-            (-bound.objective).backward()
-            state.optimiser.step()
-            told.update(model.clamp_prior())
-            sums += len(index) * torch.stack([value.detach() for value in bound])
-            _check_finite(sums[0])
-            seen(len(index))
-        model.eval()
+        try:
+            for index in batches_of(order, self.batch_size):
+                x = self._rows(model, source, index, draw)
+                bound = self.objective(model, x, draw, beta)
+                _check_finite(bound.objective)
+                state.optimiser.zero_grad(set_to_none=True)
+                (-bound.objective).backward()
+                model.hold_frozen()
+                state.optimiser.step()
+                told.update(model.clamp_prior())
+                sums += len(index) * torch.stack([value.detach() for value in bound])
+                seen(len(index))
+        finally:
+            model.eval()
         if model.prior_learning == "em":
-            told.update(model.maximise_prior(self.drawn(model, source, len(source))))
+            told.update(model.maximise_prior(self._drawn(model, source, len(source), draw)))
         state.done, state.told = state.done + 1, []
         model.training_state = _flat(state)
         objective, *means = (sums / len(source)).tolist()
         names = ("evidence_bound", "reconstruction", "divergence")
         figures: dict[str, float] = dict(zip(names, means, strict=True))
         if x is not None and model.prior.n_components > 1:
-            figures["bound_width"] = bound_width(model, x)
+            figures |= bound_width(model, x)
         # Disturbed: the bound is estimated by draws, and changes in the warm-up.
         return state, Pass(None, sorted(told), objective, True, figures)
 
     @torch.no_grad()
     def score(self, model: HasPosterior, source: Source) -> float:
         """Return the mean bound of held-out rows, with the divergence at its full weight."""
-        draw = make_generator(self.seed, model.device)
+        model.eval()
+        draw = make_generator(self.seed * 1_000_003 - 1, model.device)
         total = 0.0
         for index in torch.arange(len(source)).split(self.batch_size):
             x = self._rows(model, source, index, draw)
@@ -156,10 +162,9 @@ class Variational:
         return total / len(source)
 
     @torch.no_grad()
-    def drawn(self, model: HasPosterior, source: Source, n: int) -> Tensor:
+    def _drawn(self, model: HasPosterior, source: Source, n: int, draw: torch.Generator) -> Tensor:
         """Return a latent drawn from the posterior of each of n rows, (n, d)."""
-        draw = make_generator(self.seed + 1, model.device)
-        order = torch.randperm(len(source), generator=make_generator(self.seed))[:n]
+        order = torch.randperm(len(source), generator=draw, device=draw.device)[:n].cpu()
         parts = []
         for index in order.split(_ENCODED):
             q = model.posterior(self._rows(model, source, index, draw))
@@ -169,45 +174,62 @@ class Variational:
     def _rows(
         self, model: HasPosterior, source: Source, index: Tensor, draw: torch.Generator
     ) -> Tensor:
+        """Return rows, binarised if this is asked for.
+
+        Raises:
+            InputError: if what is to be binarised is no probability.
+        """
         x = source.take(index, model.dtype, model.device)
-        return torch.bernoulli(x, generator=draw) if self.binarise else x
+        if not self.binarise:
+            return x
+        if not bool(((x >= 0) & (x <= 1)).all()):
+            raise InputError(
+                f"Values from {x.min():.3g} to {x.max():.3g} came to be binarised; they must be "
+                "probabilities: open pixels with binarise='dynamic', or leave binarise out."
+            )
+        return torch.bernoulli(x, generator=draw)
 
     def _start_prior(self, model: HasPosterior, source: Source) -> list[str]:
-        """Start a prior whose components are all alike; tell of it."""
+        """Start a prior that was not; tell of it."""
         vamp, mixture = model.vamp_prior, model.prior_model
-        if vamp is not None and _alike(vamp.raw):
-            draw = make_generator(self.seed + 2)
-            index = torch.randint(len(source), (vamp.n_components,), generator=draw)
-            vamp.start(source.take(index, model.dtype, model.device))
+        draw = make_generator(self.seed * 1_000_003 - 2, model.device)
+        if vamp is not None and not bool(vamp.started):
+            every = torch.randperm(len(source), generator=make_generator(draw.initial_seed()))
+            index = every.repeat(-(-vamp.n_components // len(every)))[: vamp.n_components]
+            x = source.take(index, model.dtype, model.device)
+            # Equal rows would stay equal for ever.
+            vamp.start(x + _JITTER * torch.empty_like(x).normal_(generator=draw))
             return ["pseudo-inputs started as rows of the data"]
-        if mixture is not None and mixture.n_components > 1 and _alike(mixture.centres):
-            model.eval()
+        if mixture is not None and not mixture.started:
             n = max(10_000, _START_ROWS * mixture.n_components)
-            initialise(mixture, Rows(self.drawn(model, source, n)), seed=self.seed)
+            initialise(mixture, Rows(self._drawn(model, source, n, draw)), seed=self.seed)
             return ["mixture prior started from encoded rows"]
         return []
 
 
-def _alike(rows: Tensor) -> bool:
-    return bool((rows == rows[:1]).all())
-
-
 @torch.no_grad()
-def bound_width(model: HasPosterior, x: Tensor) -> float:
-    """Return the mean of the variational less the product bound of the divergence, in nats."""
-    prior = model.prior
-    per_row = prior.n_components * prior.n_features
-    q = model.posterior(x[: max(1, min(len(x), _WIDTH_VALUES // per_row))])
-    return float((variational_bound(q, prior) - product_bound(q, prior)).mean())
+def bound_width(model: HasPosterior, x: Tensor) -> dict[str, float]:
+    """Return the mean of the variational less the product bound of the divergence, in nats.
+
+    By its name in the history; nothing where the product bound is not defined.
+    """
+    prior, d = model.prior, model.n_latents
+    per_row = prior.n_components * d * (1 if prior.covariance.independent else d)
+    n = max(1, _WIDTH_VALUES // (per_row * model.posterior_family.n_components))
+    q = model.posterior(x[:n])
+    try:
+        width = variational_bound(q, prior) - product_bound(q, prior)
+    except InputError:
+        return {}
+    return {"bound_width": float(width.mean())}
 
 
 def _flat(state: _State) -> dict[str, Tensor]:
     """Return what a fit needs to go on, by name."""
     found = {"done": torch.tensor(state.done)}
-    for name, memory in zip(
-        state.names, state.optimiser.state_dict()["state"].values(), strict=True
-    ):
-        found |= {f"{_STATE}{name}/{part}": t for part, t in memory.items()}
+    for i, memory in state.optimiser.state_dict()["state"].items():
+        # Cloned, because the optimiser goes on writing into its own.
+        found |= {f"{_STATE}{state.names[i]}/{part}": t.clone() for part, t in memory.items()}
     return found
 
 
@@ -221,20 +243,20 @@ def _restore(state: _State, held: dict[str, Tensor]) -> None:
     for key, tensor in held.items():
         if key.startswith(_STATE):
             name, _, part = key.removeprefix(_STATE).rpartition("/")
-            moments.setdefault(name, {})[part] = tensor
-    if set(moments) != set(state.names):
+            moments.setdefault(name, {})[part] = tensor.clone()
+    if not moments or not set(moments) <= set(state.names):
         raise InputError(
             "The model was trained by another algorithm, or other parts of it were learned; build "
             "it anew, or go on with the algorithm it was trained by."
         )
     whole: dict[str, Any] = state.optimiser.state_dict()
-    whole["state"] = {i: moments[name] for i, name in enumerate(state.names)}
+    whole["state"] = {i: moments[n] for i, n in enumerate(state.names) if n in moments}
     state.optimiser.load_state_dict(whole)
     state.done = int(held["done"])
 
 
-def _check_finite(total: Tensor) -> None:
-    if not bool(total.isfinite()):
+def _check_finite(bound: Tensor) -> None:
+    if not bool(bound.isfinite()):
         raise InputError(
             "The bound of the evidence stopped being finite; choose a smaller learning_rate, or "
             "look for infinite or very large values in the data."

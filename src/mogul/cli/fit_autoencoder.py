@@ -120,7 +120,7 @@ def scored(
 ) -> dict[str, Any]:
     """Return figures of the importance-sampled log-likelihood of some held-out rows."""
     from mogul.data import ArraySource
-    from mogul.evaluation import bits_and_perplexity, importance_log_likelihood
+    from mogul.evaluation import importance_log_likelihood
 
     n = min(len(held_out), most_rows)
     rows = ArraySource(held_out.take(range(n), model.dtype))
@@ -128,9 +128,11 @@ def scored(
     figures: dict[str, Any] = {
         f"test_log_likelihood_{count}": found.mean(count) for count in found.log_likelihood
     }
-    best = found.mean(max(samples))
-    coding = {f"test_{k}": v for k, v in bits_and_perplexity(model, best).items()}
-    return figures | {"test_rows": n, **coding}
+    most = max(samples)
+    if found.discrete:
+        figures["test_bits_per_dim"] = found.bits_per_dim(most)
+        figures["test_perplexity"] = found.perplexity(most)
+    return figures | {"test_rows": n}
 
 
 def algorithm(settings: Settings) -> Variational:

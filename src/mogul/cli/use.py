@@ -102,7 +102,7 @@ def score(
     """Score every row of DATA: log-likelihood in nats, and its percentile among training rows."""
     from mogul.algorithms import log_likelihoods
     from mogul.cli.opened import OpenedAutoencoder, open_scored
-    from mogul.evaluation import bits_and_perplexity, bits_per_dim, importance_log_likelihood
+    from mogul.evaluation import bits_per_dim, importance_log_likelihood
     from mogul.tasks import percentile_of
 
     since = time.perf_counter()
@@ -115,7 +115,7 @@ def score(
         found = importance_log_likelihood(opened.model, source, (most,), seed)
         values = found.log_likelihood[most].numpy()
         percentile: Any = [None] * len(values)
-        bits = bits_and_perplexity(opened.model, found.mean(most)).get("bits_per_dim")
+        bits = found.bits_per_dim(most)
     else:
         _refuse(samples is not None, f"{model} is a mixture, scored exactly; leave --samples out.")
         values = log_likelihoods(opened.mixture, source).numpy()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mogul.distributions.mixture import Mixture
 from mogul.distributions.posterior import Posterior
+from mogul.errors import InputError
 
 
 def component_divergences(q: Posterior, p: Mixture) -> Tensor:
@@ -52,7 +53,8 @@ def product_bound(q: Posterior, p: Mixture) -> Tensor:
 
     $-\bar H(q) - \log\sum_{s,k} w_s\pi_k\,N(m_s; \mu_k, \mathrm{diag}(v_s)+\Sigma_k)$, by Jensen's
     inequality $E_q\log p \le \log E_q p$ (Durrieu, Thiran & Kelly 2012). $\bar H$ is the entropy of
-    q where S = 1, and its upper bound $\sum_s w_s(H(q_s) - \log w_s)$ where S > 1.
+    q where S = 1, and its upper bound $\sum_s w_s(H(q_s) - \log w_s)$ where S > 1. It is worked
+    out in float64.
 
     Args:
         q: posteriors of n rows; n·S·K·d numbers are held, or n·S·K·d² if p has covariances.
@@ -60,11 +62,14 @@ def product_bound(q: Posterior, p: Mixture) -> Tensor:
 
     Returns:
         (n,), in nats.
+
+    Raises:
+        InputError: if a covariance of the prior is singular in float64.
     """
     weights = q.log_weights.exp()
     entropy = (weights * (q.entropies() - q.log_weights.clamp_min(-1e30))).sum(-1)
     overlap = _log_overlaps(q, p) + q.log_weights.unsqueeze(-1) + p.log_weights
-    return -entropy - overlap.flatten(-2).logsumexp(-1)
+    return (-entropy - overlap.flatten(-2).logsumexp(-1)).to(q.means.dtype)
 
 
 def sampled_divergence(q: Posterior, p: Mixture, z: Tensor) -> Tensor:
@@ -91,15 +96,24 @@ def marginal_divergence(q: Posterior, p: Mixture, z: Tensor) -> Tensor:
 
 
 def _log_overlaps(q: Posterior, p: Mixture) -> Tensor:
-    """Return log ∫ q_s p_k, (n, S, K)."""
-    variances = q.log_variances.exp().unsqueeze(-2)  # (n, S, 1, d)
-    away = (q.means - p.origin).unsqueeze(-2) - p.centres  # (n, S, K, d)
-    covariance = p.covariance
+    """Return log ∫ q_s p_k, (n, S, K), in float64.
+
+    Raises:
+        InputError: if a covariance of the prior is singular.
+    """
+    variances = q.log_variances.double().exp().unsqueeze(-2)  # (n, S, 1, d)
+    away = (q.means - p.origin).double().unsqueeze(-2) - p.centres.double()  # (n, S, K, d)
+    covariance = p.covariance.map(torch.Tensor.double)
+    const = p.n_features * math.log(2 * math.pi)
     if covariance.independent:
         wide = variances + covariance.variances
-        terms = away.square() / wide + wide.log()
-        return -0.5 * (terms + math.log(2 * math.pi)).sum(-1)
-    wide = torch.diag_embed(variances) + covariance.dense()
-    zero = torch.zeros((), dtype=away.dtype, device=away.device)
-    normal = torch.distributions.MultivariateNormal(zero.expand_as(away), wide)
-    return normal.log_prob(away)
+        return -0.5 * ((away.square() / wide + wide.log()).sum(-1) + const)
+    tril, failed = torch.linalg.cholesky_ex(torch.diag_embed(variances) + covariance.dense())
+    if bool(failed.any()):
+        raise InputError(
+            "A covariance of the prior is singular in float64, so that overlaps with it are not "
+            "defined; raise its variance_floor."
+        )
+    z = torch.linalg.solve_triangular(tril, away.unsqueeze(-1), upper=False).squeeze(-1)
+    log_det = 2 * tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return -0.5 * (z.square().sum(-1) + log_det + const)

@@ -45,8 +45,8 @@ class Posterior:
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return log q(z | x) in nats, (..., n), of latents (..., n, d)."""
-        square = (z.unsqueeze(-2) - self.means).square() * (-self.log_variances).exp()
-        each = -0.5 * (square + self.log_variances + math.log(2 * math.pi)).sum(-1)
+        away = (z.unsqueeze(-2) - self.means) * (-0.5 * self.log_variances).exp()
+        each = -0.5 * (away.square() + self.log_variances + math.log(2 * math.pi)).sum(-1)
         return (self.log_weights + each).logsumexp(-1)
 
     def stratified(self, n: int, generator: torch.Generator) -> Tensor:

@@ -16,7 +16,6 @@ from mogul.evaluation.features import (
 from mogul.evaluation.frechet import frechet_distance, kernel_distance, precision_recall
 from mogul.evaluation.importance import (
     ImportanceEstimate,
-    bits_and_perplexity,
     importance_log_likelihood,
 )
 from mogul.evaluation.latents import (
@@ -51,7 +50,6 @@ __all__ = [
     "Selection",
     "annealed_likelihood",
     "bidirectional_gap",
-    "bits_and_perplexity",
     "bits_per_dim",
     "cluster_accuracy",
     "evaluate",

@@ -16,6 +16,7 @@ from mogul.protocols import Source
 
 _ROWS = 64  # rows at a time
 _VALUES = 2**21  # decoded values held at a time
+_LATENTS = 2**14  # latents decoded at a time, whatever the layers of the network hold
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,14 @@ class ImportanceEstimate:
 
     `log_likelihood` has one (n,) in nats for every number of samples asked for; in expectation each
     is a lower bound, which rises with the number. `effective` (n,) is the effective number of the
-    most samples, (Σw)²/Σw²: where it is near one, the estimate is far too low.
+    most samples, (Σw)²/Σw²: where it is near one, the estimate is far too low, and zero where all
+    weights vanish. `discrete` says that these are probabilities, and not densities.
     """
 
     log_likelihood: dict[int, Tensor]
     effective: Tensor
+    discrete: bool
+    n_features: int
 
     def mean(self, n_samples: int) -> float:
         """Return the mean over rows, in nats, for a number of samples."""
@@ -38,6 +42,16 @@ class ImportanceEstimate:
         """Return the standard error of that mean over rows."""
         values = self.log_likelihood[n_samples].double()
         return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.inf
+
+    def bits_per_dim(self, n_samples: int) -> float | None:
+        r"""Return $-\ell/(D\ln 2)$ of the mean ℓ; None for densities, which have no such code."""
+        each = -self.mean(n_samples) / self.n_features
+        return each / math.log(2) if self.discrete else None
+
+    def perplexity(self, n_samples: int) -> float | None:
+        r"""Return $e^{-\ell/D}$: how many equally likely values a feature is worth; or None."""
+        each = -self.mean(n_samples) / self.n_features
+        return float(torch.tensor(each, dtype=torch.float64).exp()) if self.discrete else None
 
 
 @torch.no_grad()
@@ -74,7 +88,7 @@ def importance_log_likelihood(
     model.eval()
     prior, draw = model.prior, make_generator(seed, model.device)
     found: dict[int, list[Tensor]] = {count: [] for count in counts}
-    effective = []
+    effective, discrete = [], True
     for batch in source.batches(_ROWS, model.dtype, model.device):
         x = batch.x
         q = model.posterior(x)
@@ -82,30 +96,17 @@ def importance_log_likelihood(
         done = 0
         for count in counts:
             while done < count:
-                n = min(count - done, max(1, _VALUES // x.numel()))
+                n = min(count - done, max(1, min(_VALUES // x.numel(), _LATENTS // len(x))))
                 z = q.sample(n, draw)
                 log_w = model.log_likelihood(x, z) + prior.log_prob(z) - q.log_prob(z)
                 new = torch.stack([log_w, 2 * log_w]).double().logsumexp(1)
                 sums, done = torch.logaddexp(sums, new), done + n
             found[count].append(sums[0] - math.log(count))
-        effective.append((2 * sums[0] - sums[1]).exp())
+        effective.append((2 * sums[0] - sums[1]).exp().nan_to_num(0.0))
+        discrete = discrete and model.likelihood.is_discrete(x)
     return ImportanceEstimate(
         {count: torch.cat(parts).cpu() for count, parts in found.items()},
         torch.cat(effective).cpu(),
+        discrete,
+        model.n_features,
     )
-
-
-def bits_and_perplexity(model: VariationalAutoencoder, log_likelihood: float) -> dict[str, float]:
-    r"""Return what a mean log-likelihood in nats per row says of each of its D features.
-
-    `bits_per_dim` is $-\ell/(D\ln 2)$ and `perplexity` $e^{-\ell/D}$: how many equally likely
-    values a feature is worth. Both are of probabilities, so that a density gives none of them.
-
-    Args:
-        model: the model that was scored.
-        log_likelihood: ℓ, or a lower bound of it.
-    """
-    if not model.likelihood.discrete:
-        return {}
-    each = -log_likelihood / model.n_features
-    return {"bits_per_dim": each / math.log(2), "perplexity": math.exp(each)}

@@ -78,10 +78,12 @@ class VampPrior(nn.Module):
         InputError: for no components.
     """
 
+    started: Tensor
+
     def __init__(
         self, n_components: int, feature_shape: Sequence[int], bounded: bool = True
     ) -> None:
-        """Allocate pseudo-inputs, all one half until `start`.
+        """Allocate pseudo-inputs, all one half until `start` or a fit sets them.
 
         Raises:
             InputError: as the class says.
@@ -92,22 +94,26 @@ class VampPrior(nn.Module):
         self.n_components, self.bounded = n_components, bounded
         self.feature_shape = tuple(feature_shape)
         width = torch.Size(feature_shape).numel()
-        self.raw = nn.Parameter(torch.full((n_components, width), 0.5))
+        self.pseudo_inputs = nn.Parameter(torch.full((n_components, width), 0.5))
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
     @property
     def n_parameters(self) -> int:
         """Number of free parameters."""
-        return self.raw.numel()
-
-    @property
-    def pseudo_inputs(self) -> Tensor:
-        """The pseudo-inputs u, (K, D)."""
-        return self.raw.clamp(0, 1) if self.bounded else self.raw
+        return self.pseudo_inputs.numel()
 
     @torch.no_grad()
     def start(self, rows: Tensor) -> None:
-        """Set pseudo-inputs to rows of data (K, D)."""
-        self.raw.copy_(rows)
+        """Set pseudo-inputs to rows of data (K, D), no two of which should be equal."""
+        self.pseudo_inputs.copy_(rows)
+        self.clamp()
+        self.started.fill_(True)
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """Put pseudo-inputs back in bounds, where gradients still move them."""
+        if self.bounded:
+            self.pseudo_inputs.clamp_(0, 1)
 
     def forward(self, posterior_of: Callable[[Tensor], Posterior]) -> Mixture:
         """Return the prior, of K·S components, by the posteriors of rows."""
@@ -170,6 +176,11 @@ class VariationalAutoencoder(LatentVariableModel):
         super().__init__(decoder, posterior.n_latents, feature_shape, likelihood, mixture, learning)
         self.encoder, self.posterior_family = encoder, posterior
         self.vamp_prior = prior if isinstance(prior, VampPrior) else None
+        if mixture is not None and mixture.prior is not None and learning == "gradient":
+            raise InputError(
+                "The mixture has a prior over its own parameters, which counts in EM steps only; "
+                "choose prior_learning 'em', or a mixture without one."
+            )
         if self.vamp_prior is not None and prior_learning != "gradient":
             raise InputError(
                 f"prior_learning is '{prior_learning}' with a VampPrior, which learns by gradient "
@@ -202,8 +213,15 @@ class VariationalAutoencoder(LatentVariableModel):
             )
         return self.posterior_family(self.encoder(x))
 
+    def hold_frozen(self) -> None:
+        """Zero the gradients of what is frozen in a mixture prior."""
+        if self.prior_model is not None:
+            self.prior_model.hold_frozen()
+
     def clamp_prior(self) -> list[str]:
-        """Put variances of a mixture prior back above their floor; return what to tell."""
+        """Put a prior back in its bounds, such as variances above their floor; tell of it."""
+        if self.vamp_prior is not None:
+            self.vamp_prior.clamp()
         return [] if self.prior_model is None else self.prior_model.clamp()
 
     def config(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from mogul.distributions import (
     family,
 )
 from mogul.errors import InputError
+from mogul.models.checks import check_counts, check_rank, check_scale
 
 SHARINGS = ("own", "shared", "constant")
 PARTS = ("weights", "means", "covariances")
@@ -77,11 +78,11 @@ class GaussianMixture(nn.Module):
         """
         super().__init__()
         self.family: type[Covariance] = family(covariance)
-        _check_counts(n_components, n_features)
+        check_counts(n_components, n_features)
         if sharing not in SHARINGS:
             raise InputError(f"Unknown sharing '{sharing}'; choose one of: {', '.join(SHARINGS)}.")
         self.sharing = sharing
-        self.rank = _check_rank(self.family, rank, n_features)
+        self.rank = check_rank(self.family, rank, n_features)
         if dtype not in (torch.float32, torch.float64):
             raise InputError(f"The type {dtype} came; choose torch.float32 or torch.float64.")
         if not 0 < variance_floor < 1:
@@ -230,6 +231,12 @@ class GaussianMixture(nn.Module):
         for name, tensor in raw.items():
             self.raw[name].copy_(tensor)
 
+    @property
+    def started(self) -> bool:
+        """Whether components differ in anything but weight, or there is only one."""
+        tensors = [self.centres, *(raw for raw in self.raw.values() if len(raw) > 1)]
+        return self.n_components == 1 or any(bool((t != t[:1]).any()) for t in tensors)
+
     @torch.no_grad()
     def check_started(self) -> None:
         """Refuse a model whose components are all the same, as when it is new.
@@ -237,8 +244,7 @@ class GaussianMixture(nn.Module):
         Raises:
             InputError: if they are; neither EM nor gradients could ever tell them apart.
         """
-        tensors = [self.centres, *(raw for raw in self.raw.values() if len(raw) > 1)]
-        if self.n_components > 1 and all(bool((t == t[:1]).all()) for t in tensors):
+        if not self.started:
             raise InputError(
                 f"All {self.n_components} components are the same, so that no fit can tell them "
                 "apart; call initialise(model, source) before fit."
@@ -376,7 +382,7 @@ class GaussianMixture(nn.Module):
                 within += group.square().sum(0)
                 between += len(group) * centres[k].double().square()
         variance = (within + between) / len(x)
-        _check_scale(float(variance.mean()), self.dtype)
+        check_scale(float(variance.mean()), self.dtype)
         # What rounding makes of a constant column is not a variance.
         rounding = 8 * torch.finfo(self.dtype).eps * self.origin.double().abs()
         constant = (variance <= rounding.square()) & (variance > rounding.square()).any()
@@ -402,49 +408,3 @@ class GaussianMixture(nn.Module):
             "prior": None if self.prior is None else dataclasses.asdict(self.prior),
             "dtype": str(self.dtype).removeprefix("torch."),
         }
-
-
-def _check_scale(variance: float, dtype: torch.dtype) -> None:
-    if variance == 0:
-        raise InputError(
-            "All rows are equal, so the data have no scale; give rows that differ, or drop the "
-            "constant columns."
-        )
-    # Squares, their ratio to the floor, and sums over features must stay in range.
-    limit = torch.finfo(dtype).max ** 0.8
-    if not 1 / limit < variance < limit:
-        raise InputError(
-            f"The data have a mean variance of {variance:.3g}, which {dtype} cannot square "
-            "safely; rescale the columns, or use float64."
-        )
-
-
-def _check_counts(n_components: int, n_features: int) -> None:
-    for what, n in (("components", n_components), ("features", n_features)):
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise InputError(
-                f"The number of {what} is {n!r}; it must be a whole number of at least 1."
-            )
-
-
-def _check_rank(cls: type[Covariance], rank: int | None, n_features: int) -> int:
-    if not cls.low_rank:
-        if rank is not None:
-            raise InputError(
-                f"The {cls.name} family has no factors, but rank {rank} came; leave the rank out, "
-                "or choose ppca or factor-analysis."
-            )
-        return 0
-    if n_features < 2:
-        raise InputError(
-            f"The {cls.name} family needs at least 2 features, and {n_features} came; choose "
-            "full or diagonal."
-        )
-    if rank is None:
-        rank = min(6, n_features - 1)
-    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank < n_features:
-        raise InputError(
-            f"Rank {rank!r} came for {n_features} features; the number of factors must be a whole "
-            f"number from 1 to {n_features - 1} (the features less one)."
-        )
-    return rank

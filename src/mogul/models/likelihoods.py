@@ -18,7 +18,6 @@ class Likelihood(nn.Module):
     """p(x | output) with independent features; NaN marks those that are missing."""
 
     name = ""
-    discrete = False  # whether it gives probabilities, and not densities
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """Return log p(x | output) in nats, (n,), of rows (n, D); missing features do not count.
@@ -34,6 +33,10 @@ class Likelihood(nn.Module):
     @abstractmethod
     def _terms(self, x: Tensor, output: Tensor) -> Tensor:
         """Return the log-density of every feature."""
+
+    def is_discrete(self, x: Tensor) -> bool:
+        """Whether it gives probabilities of such rows, and not densities."""
+        return False
 
     @abstractmethod
     def mean(self, output: Tensor) -> Tensor:
@@ -113,7 +116,6 @@ class BernoulliLikelihood(Likelihood):
     """
 
     name = "bernoulli"
-    discrete = True
     _least = 1e-6  # a probability of exactly 0 or 1 would make a likelihood of zero
 
     def __init__(self, logits: bool = False) -> None:
@@ -134,6 +136,10 @@ class BernoulliLikelihood(Likelihood):
             )
         p = output.clamp(self._least, 1 - self._least)
         return -F.binary_cross_entropy(p, x.expand_as(p), reduction="none")
+
+    def is_discrete(self, x: Tensor) -> bool:
+        """Whether rows are zeros and ones; of values between, it says no probability."""
+        return bool(((x == 0) | (x == 1)).all())
 
     def mean(self, output: Tensor) -> Tensor:
         """Return the probabilities."""
@@ -165,8 +171,6 @@ class DiscretisedLogisticLikelihood(Likelihood):
     """
 
     name = "discretised-logistic"
-    discrete = True
-    _least = 1e-12  # a mass that underflows would make a likelihood of zero, without a gradient
 
     def __init__(self, scale: float = 0.05, levels: int = 256) -> None:
         """Hold log s.
@@ -186,15 +190,17 @@ class DiscretisedLogisticLikelihood(Likelihood):
     def _terms(self, x: Tensor, output: Tensor) -> Tensor:
         half, precision = 0.5 / self.levels, (-self.log_scale).exp()
         above, below = (x + half - output) * precision, (x - half - output) * precision
-        mass = above.sigmoid() - below.sigmoid()
-        # Far out the difference underflows; there the density times the width is as good.
-        centre = (x - output) * precision
-        tail = centre - self.log_scale - 2 * F.softplus(centre) - math.log(self.levels)
-        inner = torch.where(mass > 1e-5, mass.clamp_min(self._least).log(), tail)
+        # σ(a) − σ(b) = σ(a) σ(−b) (1 − e^(b − a)), without a difference that cancels.
+        width = (-(-precision / self.levels).expm1()).log()
+        inner = F.logsigmoid(above) + F.logsigmoid(-below) + width
         lowest, highest = x < 2 * half, x > 1 - 2 * half
         return torch.where(
             lowest, F.logsigmoid(above), torch.where(highest, F.logsigmoid(-below), inner)
         )
+
+    def is_discrete(self, x: Tensor) -> bool:
+        """Yes: pixels have probabilities."""
+        return True
 
     def mean(self, output: Tensor) -> Tensor:
         """Return the middle of the logistic, within the unit interval."""
