@@ -474,7 +474,33 @@ def test_clusters_are_told_by_labels():
         (lambda: DiscretisedLogisticLikelihood(levels=1), "two levels"),
         (lambda: PosteriorFamily(2)(torch.zeros(3, 5)), "n_outputs"),
         (lambda: autoencoder().posterior(torch.full((1, 12), math.nan)), "gaps"),
-        (lambda: autoencoder("vamp-em"), "EM step|by gradient"),
+        (lambda: autoencoder("vamp-em"), "no mixture"),
+        (lambda: autoencoder().posterior(torch.zeros(2, 9)), "12 features"),
+        (lambda: importance_log_likelihood(autoencoder(), rows()), "source of batches"),
+        (
+            lambda: importance_log_likelihood(GaussianMixture(1, 12), ArraySource(rows())),
+            "no posteriors",
+        ),
+        (
+            lambda: importance_log_likelihood(autoencoder(), ArraySource(rows()), 2).mean(3),
+            "not asked for",
+        ),
+        (
+            lambda: VariationalAutoencoder(
+                MLPEncoder(6, (12,)), MLPDecoder(2, (12,)), PosteriorFamily(2), (12,)
+            ),
+            "n_outputs=6, not 4",
+        ),
+        (
+            lambda: VariationalAutoencoder(
+                MLPEncoder(4, (12,)),
+                MLPDecoder(2, (12,)),
+                PosteriorFamily(2),
+                (12,),
+                prior=VampPrior(2, (9,)),
+            ),
+            "9 features, not 12",
+        ),
         (
             lambda: fit(autoencoder(), ArraySource(1.5 * rows()), Variational(binarise=True)),
             "probabilities",

@@ -66,6 +66,44 @@ def test_a_fit_goes_on_to_the_same_end(run, tmp_path):
         assert bool((x == y).all())
 
 
+def test_a_fit_goes_on_with_the_data_it_began_with(run, tmp_path):
+    out = tmp_path / "m.mogul"
+    options = "--binarise dynamic --seed 1 --json"
+    assert run(f"fit digits -o {out} {SMALL} {options} --passes 4")[0] == 0
+    whole = mogul.load_model(out)[1]
+    assert run(f"fit digits -o {out} {SMALL} {options} --passes 2")[0] == 0
+    # The same options again are no change, and those left out are those of the file.
+    assert run(f"fit digits -o {out} --model vae --latent 2 --resume --passes 3 --json")[0] == 0
+    assert run(f"fit digits -o {out} {SMALL} {options} --resume --passes 4")[0] == 0
+    cut = mogul.load_model(out)[1]
+    assert cut["settings"]["rows"] == 120
+    assert cut["command"].count("mogul fit") == 3
+    for name, value in whole["figures"].items():
+        assert name == "seconds" or cut["figures"][name] == value
+    code, _, err = run(f"fit digits -o {out} --model vae --limit 60 --resume --passes 5")
+    assert code == 2
+    assert "limit is 120" in err
+
+
+def test_columns_of_tables_are_learned_in_their_units(run, tmp_path):
+    draw = np.random.default_rng(0)
+    rows = draw.normal(size=(300, 3)) * [1e-3, 1.0, 1e4] + [5.0, 0.0, -1e5]
+    header = {"delimiter": ",", "header": "a,b,c", "comments": ""}
+    np.savetxt(tmp_path / "t.csv", rows[:200], **header)
+    np.savetxt(tmp_path / "u.csv", rows[200:], **header)
+    line = (
+        f"fit {tmp_path / 't.csv'} --model vae --test {tmp_path / 'u.csv'} --latent 1 --passes 120"
+    )
+    code, out, err = run(f"{line} --batch-size 20 -o {tmp_path / 'm.mogul'} --json")
+    assert code == 0, err
+    exact = -0.5 * 3 * (1 + np.log(2 * np.pi)) - np.log(1e-3 * 1e4)
+    assert json.loads(out)["test_log_likelihood_500"] == pytest.approx(exact, abs=0.4)
+    made = tmp_path / "s.npy"
+    assert run(f"sample {tmp_path / 'm.mogul'} -n 500 -o {made} --noise --json")[0] == 0
+    sampled = np.load(made)
+    assert sampled.std(0) == pytest.approx(rows.std(0), rel=0.3)
+
+
 def test_rows_are_scored_by_importance_sampling(run, tmp_path, fitted):
     line = f"score {fitted} digits:test -o {tmp_path / 's.npy'} --samples 20 --json"
     code, out, _ = run(line)
@@ -114,6 +152,7 @@ def test_a_report_shows_islands_and_the_map_of_latents(run, tmp_path, fitted):
         ("--likelihood discretised-logistic --binarise static", "not binarised"),
         ("--binarise often", "static or dynamic"),
         ("--latents 0", "at least 1"),
+        ("--samples 0", "at least one"),
         ("--decoder conv --size 8x8", "32×32"),
     ],
 )

@@ -154,7 +154,7 @@ def test_show_tells_what_a_decoder_is(run, fitted):
         ("fit digits -o OUT --model decoder --limit 9 --step-size 0", "step_size is 0"),
         ("fit digits -o OUT --model decoder --passes 0", "0 passes"),
         ("fit digits -o OUT --model decoder --limit 1", "at least 2"),
-        ("fit digits -o MODEL --model decoder --resume --latents 6", "cannot change"),
+        ("fit digits -o MODEL --model decoder --resume --latents 6", "latents is 3"),
         ("sample MODEL -o OUT.npy --latents cloud", "Unknown latents"),
         ("inpaint MODEL digits:test -o OUT.npy --samples -2", "zero or more"),
     ],

@@ -97,8 +97,9 @@ class FitProgress:
     def passed(self, row: dict[str, Any]) -> None:
         """Show what a pass reached."""
         if row["log_likelihood"] is None:
-            what = "evidence bound" if "evidence_bound" in row else "log p(x, z)"
-            reached = f"{what} {row['objective']:,.3f} nats per row"
+            bound = "evidence_bound" in row
+            what, value = ("evidence bound" if bound else "log p(x, z)"), row["objective"]
+            reached = f"{what} {row.get('evidence_bound', value):,.3f} nats per row"
         else:
             reached = f"{row['log_likelihood']:,.3f} nats per row"
         if "movement" in row:

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mogul.cli.console import err, show
-from mogul.cli.neural import Run, check_output_name, chosen, open_images
+from mogul.cli.neural import (
+    Run,
+    check_output_name,
+    chosen,
+    commands,
+    open_images,
+    refuse_changes,
+)
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
 
 _SAMPLES = (1, 50, 500)  # of the importance-sampled likelihood at the end
 _SCORED = 1000  # held-out rows that it is told of
+_MEASURED = 100_000  # rows that the units of columns are taken from
 OBJECTIVES = ("elbo", "iwae")
 
 
@@ -32,7 +40,7 @@ class Settings:
     decoder: str = "mlp"
     likelihood: str | None = None
     latents: int = 10
-    scale: float = 0.1
+    scale: float | None = None  # default: 0.1 of pixels, half of the deviation of a column
     width: int = 32
     objective: str = "elbo"
     divergence: str = "marginal"
@@ -50,6 +58,7 @@ _FIXED = (
     "prior", "components", "prior_learning", "posterior_components", "decoder", "likelihood",
     "latents", "scale", "width", "binarise",
 )  # fmt: skip
+_READING = ("limit",)  # how data were opened
 
 
 def fit_autoencoder(
@@ -80,9 +89,13 @@ def fit_autoencoder(
     from mogul.data import counterpart
 
     check_output_name(output)
-    model, settings, history = _resumed(output, given) if given.get("resume") else (None, None, [])
+    model, settings, history, before = None, None, [], None
+    if given.get("resume"):
+        model, settings, extra = _resumed(output, given)
+        history, before = list(extra["history"]), extra["command"]
+        reading = {k: v for k, v in extra["options"].items() if k != "data"}
     settings = _chosen(settings, given)
-    reading |= {"dequantise": False, "binarise": settings.binarise}
+    reading |= {"dequantise": False, "binarise": settings.binarise, "seed": settings.seed}
     source = open_images(data, settings.decoder, reading)
     held_out_name = given.get("test") or counterpart(data)
     held_out = None
@@ -90,6 +103,11 @@ def fit_autoencoder(
         static = "static" if settings.binarise else None
         unlimited = reading | {"limit": None, "binarise": static}
         held_out = open_images(held_out_name, settings.decoder, unlimited)
+        if held_out.n_features != source.n_features:
+            raise InputError(
+                f"{held_out_name} has rows of shape {held_out.feature_shape}, and {data} of shape "
+                f"{source.feature_shape}; give held-out data of that shape."
+            )
     if model is None:
         model = _model(settings, source).to(resolve_dtype(dtype))
     model.to(resolve_device(device))
@@ -100,12 +118,17 @@ def fit_autoencoder(
         )
     kept = asdict(settings) | {"rows": len(source)}
     run = Run(
-        model, source, output, kept, settings.objective, history, settings.passes, settings.seed
-    )
+        model, source, output, kept, settings.objective, history, settings.passes, settings.seed,
+        commands(before),
+    )  # fmt: skip
     figures = run.fit(algorithm(settings), quiet=json, validation=held_out)
     figures = {"evidence_bound": history[-1]["evidence_bound"]} | figures
     if held_out is not None:
-        figures = scored(model, held_out, _SAMPLES, _SCORED, settings.seed) | figures
+        rows = _SCORED if settings.decoder != "conv" else _SCORED // 10
+        if not json:
+            err.print(f"scoring {min(rows, len(held_out)):,} held-out rows by importance sampling")
+        figures = scored(model, held_out, _SAMPLES, rows, settings.seed) | figures
+        figures |= _best(history)
     run.keep(figures)
     run.draw()
     show(f"{output}", figures, json)
@@ -139,9 +162,10 @@ def algorithm(settings: Settings) -> Variational:
     """Return the algorithm of some settings."""
     from mogul.algorithms import EvidenceBound, ImportanceBound, Variational
 
-    objective: Any = ImportanceBound(settings.samples or 50)
+    samples = settings.samples
+    objective: Any = ImportanceBound(50 if samples is None else samples)
     if settings.objective == "elbo":
-        samples = settings.samples or 1
+        samples = 1 if samples is None else samples
         objective = EvidenceBound(settings.divergence, samples, settings.free_bits)
     return Variational(
         objective, settings.learning_rate, settings.batch_size, settings.warm_up,
@@ -151,8 +175,8 @@ def algorithm(settings: Settings) -> Variational:
 
 def _resumed(
     output: Path, given: dict[str, Any]
-) -> tuple[VariationalAutoencoder, Settings, list[dict[str, Any]]]:
-    """Return the model of a file, its settings and its history.
+) -> tuple[VariationalAutoencoder, Settings, dict[str, Any]]:
+    """Return the model of a file, its settings and the facts kept with it.
 
     Raises:
         InputError: if it holds another model, or what cannot change is to change.
@@ -163,14 +187,18 @@ def _resumed(
     model, extra = mogul.load_model(output)
     if not isinstance(model, VariationalAutoencoder):
         raise InputError(f"{output} is not a vae; leave --resume out to fit a new model.")
-    changed = [name for name in _FIXED if name in given]
-    if changed:
-        raise InputError(
-            f"{', '.join(changed)} cannot change in a fit that goes on; leave them out, or begin "
-            "anew without --resume."
-        )
     kept = {k: v for k, v in extra["settings"].items() if k in {f.name for f in fields(Settings)}}
-    return model, Settings(**kept), list(extra["history"])
+    held = {name: kept[name] for name in (*_FIXED, "seed")}
+    reading = dict.fromkeys(_READING) | extra["options"]
+    refuse_changes(given, held | {name: reading[name] for name in _READING})
+    return model, Settings(**kept), extra
+
+
+def _best(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the best held-out bound, and after how many passes it was reached."""
+    scores = [row["validation"] for row in history]  # of the passes before each
+    best = max(scores)
+    return {"best_held_out_bound": best, "after_passes": history[scores.index(best)]["pass"] - 1}
 
 
 def _chosen(base: Settings | None, given: dict[str, Any]) -> Settings:
@@ -223,10 +251,33 @@ def _model(settings: Settings, source: ArraySource) -> VariationalAutoencoder:
     with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator
         torch.manual_seed(settings.seed)
         encoder, decoder = _networks(settings, q.n_outputs, shape)
-        return VariationalAutoencoder(
-            encoder, decoder, q, shape, _likelihood(settings, source),
-            chosen("prior", settings.prior, priors), settings.prior_learning,
-        )  # fmt: skip
+        noise, prior = _likelihood(settings, source), chosen("prior", settings.prior, priors)
+        if len(shape) == 1 and settings.likelihood == "gaussian":
+            _standardise(source, encoder, decoder, noise)
+    learning = settings.prior_learning if settings.prior == "mixture" else "gradient"
+    return VariationalAutoencoder(encoder, decoder, q, shape, noise, prior, learning)
+
+
+def _standardise(source: ArraySource, encoder: Any, decoder: Any, noise: Any) -> None:
+    """Tell networks and noise of the units of a table's columns.
+
+    Raises:
+        InputError: if a column has gaps, which an encoder cannot read.
+    """
+    import torch
+
+    x = source.take(range(min(len(source), _MEASURED)), torch.float64)
+    if bool(x.isnan().any()):
+        raise InputError(
+            "The data have gaps (NaN), which an encoder cannot read; leave the rows out, or fit a "
+            "mixture, which takes them."
+        )
+    spread = x.std(0, correction=0)
+    spread = torch.where(spread > 0, spread, 1.0)
+    for network in (encoder, decoder):
+        network.units.set(x.mean(0), spread)
+    with torch.no_grad():
+        noise.log_scale.add_(spread.log())
 
 
 def _networks(settings: Settings, n_outputs: int, shape: tuple[int, ...]) -> tuple[Any, Any]:
@@ -235,13 +286,18 @@ def _networks(settings: Settings, n_outputs: int, shape: tuple[int, ...]) -> tup
     Raises:
         InputError: for an unknown kind.
     """
-    from mogul.models import ConvDecoder, ConvEncoder, LinearDecoder, MLPDecoder, MLPEncoder
+    from mogul.models import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 
     d, width = settings.latents, settings.width
     bounded = settings.likelihood != "bernoulli"
+
+    def layered(hidden: tuple[int, ...]) -> tuple[Any, Any]:
+        units = len(shape) == 1 and settings.likelihood == "gaussian"  # columns of a table
+        return MLPEncoder(n_outputs, shape, units=units), MLPDecoder(d, shape, hidden, units)
+
     made: dict[str, Callable[[], tuple[Any, Any]]] = {
-        "mlp": lambda: (MLPEncoder(n_outputs, shape), MLPDecoder(d, shape)),
-        "linear": lambda: (MLPEncoder(n_outputs, shape), LinearDecoder(d, shape)),
+        "mlp": lambda: layered((300, 300)),
+        "linear": lambda: layered(()),
         "conv": lambda: (
             ConvEncoder(n_outputs, shape, width), ConvDecoder(d, shape, width, bounded),
         ),
@@ -267,9 +323,12 @@ def _likelihood(settings: Settings, source: ArraySource) -> Any:
             "The discretised-logistic likelihood is for integer pixels that are not binarised; "
             "give images, or choose gaussian or bernoulli."
         )
+    table = len(source.feature_shape) == 1
+    columns = source.n_features if table else None
+    scale = settings.scale if settings.scale is not None else 0.5 if table else 0.1
     made: dict[str, Callable[[], Any]] = {
-        "gaussian": lambda: GaussianLikelihood(settings.scale, learn=True),
+        "gaussian": lambda: GaussianLikelihood(scale, learn=True, n_features=columns),
         "bernoulli": lambda: BernoulliLikelihood(logits=True),
-        "discretised-logistic": lambda: DiscretisedLogisticLikelihood(settings.scale, levels or 0),
+        "discretised-logistic": lambda: DiscretisedLogisticLikelihood(scale, levels or 0),
     }
     return chosen("likelihood", settings.likelihood, made)

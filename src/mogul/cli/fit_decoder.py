@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mogul.cli.console import err, show
-from mogul.cli.neural import Run, check_output_name
+from mogul.cli.neural import Run, check_output_name, commands, refuse_changes
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,15 +67,11 @@ def settings(
     check_output_name(output)
     name, algorithm = choices.preset or "mnist-small", choices.algorithm
     if choices.resume:
-        extra = mogul.load_model(output)[1]
+        model, extra = mogul.load_model(output)
         if "particles" not in extra.get("settings", {}):
             raise InputError(f"{output} is not a decoder; leave --resume out to fit a new model.")
-        changed = [name for name in _FIXED if getattr(choices, name) is not None]
-        if changed:
-            raise InputError(
-                f"{', '.join(changed)} cannot change in a fit that goes on; leave them out, or "
-                "begin anew without --resume."
-            )
+        given = {n: getattr(choices, n) for n in _FIXED if getattr(choices, n) is not None}
+        refuse_changes(given, _held(model, extra["settings"]))
         base, algorithm = Preset(**extra["settings"]), algorithm or extra["algorithm"]
     elif name not in PRESETS:
         raise InputError(f"Unknown preset '{name}'; choose one of: {', '.join(PRESETS)}.")
@@ -97,6 +93,15 @@ def settings(
         chosen = dataclasses.replace(chosen, warm_up=warm_up)
     _refuse_unused(algorithm or "pga", choices)
     return chosen, algorithm or "pga"
+
+
+def _held(model: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return by what a decoder was built, in the words of the command line."""
+    config, mixture = model.config(), model.prior_model
+    parts = {name: config[name] for name in ("decoder", "likelihood", "prior_learning")}
+    prior = "normal" if mixture is None else "mixture"
+    count = None if mixture is None else mixture.n_components
+    return settings | parts | {"prior": prior, "components": count}
 
 
 def _refuse_unused(algorithm: str, choices: Choices) -> None:
@@ -131,7 +136,7 @@ def fit_decoder(
     from mogul.algorithms import estimated_seconds
     from mogul.compute.backend import resolve_device, resolve_dtype
 
-    model, history = _model(source, output, choices, preset, seed)
+    model, history, before = _model(source, output, choices, preset, seed)
     if not choices.resume:
         model.to(resolve_dtype(dtype))
     model.to(resolve_device(device))
@@ -145,7 +150,7 @@ def fit_decoder(
         left = preset.passes - len(history)
         err.print(f"about {_duration(seconds)} for {left} passes, from the first steps")
     kept = dataclasses.asdict(preset) | {"data": source.options["data"], "rows": len(source)}
-    run = Run(model, source, output, kept, name, history, preset.passes, seed)
+    run = Run(model, source, output, kept, name, history, preset.passes, seed, commands(before))
     figures = run.fit(algorithm, quiet=json)
     figures = {"log_joint": history[-1]["objective"]} | figures
     run.keep(figures)
@@ -155,8 +160,8 @@ def fit_decoder(
 
 def _model(
     source: ArraySource, output: Path, choices: Choices, preset: Preset, seed: int
-) -> tuple[LatentVariableModel, list[dict[str, Any]]]:
-    """Return a new model, or the one in the output file with its history so far.
+) -> tuple[LatentVariableModel, list[dict[str, Any]], str | None]:
+    """Return a new model, or the one in the output file with its history and command so far.
 
     Raises:
         InputError: for an unknown part, or a file that holds another kind of model.
@@ -174,7 +179,7 @@ def _model(
     if choices.resume:
         model, extra = mogul.load_model(output)
         assert isinstance(model, LatentVariableModel)
-        return model, list(extra["history"])
+        return model, list(extra["history"]), extra["command"]
     decoder_name, noise_name = choices.decoder or "conv", choices.likelihood or "gaussian"
     asked = [
         ("decoder", decoder_name, list(DECODERS)), ("likelihood", noise_name, list(LIKELIHOODS)),
@@ -191,12 +196,12 @@ def _model(
         wide = {"width": preset.width} if decoder_name == "conv" else {}
         decoder = DECODERS[decoder_name](d, shape, **wide)
     if choices.prior != "mixture":
-        return LatentVariableModel(decoder, d, shape, noise), []
+        return LatentVariableModel(decoder, d, shape, noise), [], None
     prior = mogul.GaussianMixture(choices.components or 10, d, "diagonal")
     with torch.no_grad():  # apart, so that EM can tell components apart
         prior.centres.normal_(generator=torch.Generator().manual_seed(seed))
     learning = choices.prior_learning or "em"
-    return LatentVariableModel(decoder, d, shape, noise, prior, learning), []
+    return LatentVariableModel(decoder, d, shape, noise, prior, learning), [], None
 
 
 def _algorithm(

@@ -26,7 +26,7 @@ class Run:
     """A fit that writes its model after every pass, and pictures beside it at intervals.
 
     `history` holds the passes made before and grows; `settings` and `algorithm` are kept with the
-    model so that the fit can go on.
+    model so that the fit can go on, and `command` tells all commands that made it.
     """
 
     model: LatentVariableModel
@@ -37,6 +37,7 @@ class Run:
     history: list[dict[str, Any]]
     passes: int
     seed: int
+    command: str
 
     def fit(
         self, algorithm: Any, quiet: bool, validation: ArraySource | None = None
@@ -86,7 +87,7 @@ class Run:
         extra = {
             "options": source.options, "feature_shape": list(source.feature_shape),
             "levels": source.scale.levels if source.scale else None, "settings": self.settings,
-            "algorithm": self.algorithm, "command": command_line(), "history": self.history,
+            "algorithm": self.algorithm, "command": self.command, "history": self.history,
         }  # fmt: skip
         mogul.save_model(self.output, self.model, extra | ({"figures": figures} if figures else {}))
 
@@ -122,7 +123,7 @@ def open_images(data: str, decoder: str | None, reading: Any) -> ArraySource:
 
     source = mogul.open_source(data, **reading)
     shape = source.feature_shape
-    wanted = reading["size"] is None and decoder in (None, "conv")  # the network's own size
+    wanted = reading.get("size") is None and decoder in (None, "conv")  # the network's own size
     if wanted and source.is_image and shape[:2] != (_SIDE, _SIDE):
         return mogul.open_source(data, **reading | {"size": (_SIDE, _SIDE)})
     return source
@@ -137,6 +138,26 @@ def chosen(what: str, name: str | None, made: dict[str, Callable[[], Any]]) -> A
     if name not in made:
         raise InputError(f"Unknown {what} '{name}'; choose one of: {', '.join(made)}.")
     return made[name]()
+
+
+def refuse_changes(given: dict[str, Any], held: dict[str, Any]) -> None:
+    """Refuse values that differ from those a fit was begun with.
+
+    Raises:
+        InputError: naming them.
+    """
+    changed = {k: v for k, v in given.items() if k in held and held[k] != v}
+    if changed:
+        was = ", ".join(f"{name} is {held[name]}" for name in changed)
+        raise InputError(
+            f"This does not change in a fit that goes on: {was}; leave it out, or begin anew "
+            "without --resume."
+        )
+
+
+def commands(before: str | None) -> str:
+    """Return the command as typed, after those that made what it goes on with."""
+    return command_line() if before is None else f"{before} && {command_line()}"
 
 
 def check_output_name(output: Path) -> None:

@@ -121,7 +121,8 @@ class OpenedDecoder(_OpenedFile):
 
     def labels(self, data: str | None) -> Tensor:
         """Return the classes of the training rows, from a file or those of the data set."""
-        return open_labels(data or self.extra["options"]["data"], self.extra["settings"]["rows"])
+        own, rows = self.extra["options"]["data"], self.extra["settings"]["rows"]
+        return open_labels(own, rows) if data is None else open_labels(data)
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def open_model(path: Path, device: str = "auto") -> Opened:
     if isinstance(opened, OpenedDecoder):
         raise InputError(
             f"{path} holds a neural network, and this command is for mixtures; use sample, "
-            "inpaint, reconstruct or report."
+            "inpaint, reconstruct, report, or, of an autoencoder, score."
         )
     return opened
 

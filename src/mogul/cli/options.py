@@ -77,7 +77,13 @@ LikelihoodName = Annotated[
 ]
 Latents = Annotated[int | None, _text("Latent dimensions.", _DECODERS, "--latents", "--latent")]
 NParticles = Annotated[int | None, _text("Particles per row.")]
-Scale = Annotated[float | None, _text("Standard deviation of the noise, on pixels in (0, 1).")]
+Scale = Annotated[
+    float | None,
+    _text(
+        "Standard deviation of the noise, on pixels in (0, 1), or as a share of a column's; of a "
+        "vae the one that learning begins with."
+    ),
+]
 Width = Annotated[int | None, _text("Channels inside the convolutional decoder.")]
 StepSize = Annotated[float | None, _text("Step of the particles.")]
 Rate = Annotated[float | None, _text("Step of the parameters, relative to it.")]

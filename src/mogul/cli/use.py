@@ -310,11 +310,14 @@ def show_model(
         check_output(output, (".png",), model)
     opened = open_any(model, "cpu")
     if isinstance(opened, OpenedDecoder):
-        _refuse(output is not None, f"{model} is a decoder, without components; use report.")
+        _refuse(output is not None, f"{model} is a neural network; use report for its pictures.")
         parts = {key: opened.config[key] for key in ("decoder", "likelihood")}
         about = parts | {"algorithm": opened.extra["algorithm"], **opened.extra["settings"]}
-        figures = {**about, **opened.extra.get("figures", {}), "command": opened.extra["command"]}
-        show(str(model), figures | {"history": opened.extra["history"]}, json)
+        history = opened.extra["history"]
+        made = {"passes": len(history), "objective": history[-1]["objective"]}
+        reached = opened.extra.get("figures", {"stopped": "before its end"} | made)
+        figures = {**about, **reached, "command": opened.extra["command"]}
+        show(str(model), figures | {"history": history}, json)
         return
     found = characteristic(opened.mixture, n)
     if output is not None:

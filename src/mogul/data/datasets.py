@@ -119,11 +119,11 @@ def open_labels(data: str | Path, limit: int | None = None) -> Tensor:
         labels = _of_digits("target", split or "train")
     elif base in _IDX:
         labels = read_idx(_idx_file(_IDX[base], split or "train", "labels"))
-    elif Path(data).exists():
+    elif Path(data).exists() and not str(data).lower().endswith((".csv", ".csv.gz")):
         labels = _array_reader(Path(data))(Path(data))
     else:
         raise InputError(
-            f"There are no labels called '{data}'; give a .npy or idx file of them, or one of: "
+            f"There are no labels called '{data}'; give a .npy or idx file of integers, or one of: "
             f"digits, {', '.join(_IDX)}."
         )
     if labels.ndim != 1 or labels.dtype.kind not in "iu":

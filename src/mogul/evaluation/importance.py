@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mogul.algorithms.base import check_source
 from mogul.compute.backend import make_generator
 from mogul.errors import InputError
 from mogul.models import VariationalAutoencoder
@@ -36,12 +37,25 @@ class ImportanceEstimate:
 
     def mean(self, n_samples: int) -> float:
         """Return the mean over rows, in nats, for a number of samples."""
-        return float(self.log_likelihood[n_samples].double().mean())
+        return float(self._of(n_samples).mean())
 
     def error(self, n_samples: int) -> float:
         """Return the standard error of that mean over rows."""
-        values = self.log_likelihood[n_samples].double()
+        values = self._of(n_samples)
         return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.inf
+
+    def _of(self, n_samples: int) -> Tensor:
+        """Return the estimates by so many samples.
+
+        Raises:
+            InputError: if that number was not asked for.
+        """
+        if n_samples not in self.log_likelihood:
+            raise InputError(
+                f"{n_samples} samples were not asked for; choose one of: "
+                f"{', '.join(map(str, self.log_likelihood))}."
+            )
+        return self.log_likelihood[n_samples].double()
 
     def bits_per_dim(self, n_samples: int) -> float | None:
         r"""Return $-\ell/(D\ln 2)$ of the mean ℓ; None for densities, which have no such code."""
@@ -58,7 +72,7 @@ class ImportanceEstimate:
 def importance_log_likelihood(
     model: VariationalAutoencoder,
     source: Source,
-    n_samples: Sequence[int] = (1, 50, 5000),
+    n_samples: Sequence[int] | int = (1, 50, 5000),
     seed: int = 0,
 ) -> ImportanceEstimate:
     r"""Estimate $\log \frac1T\sum_t p(x, z_t)/q(z_t \mid x)$, $z_t \sim q(z \mid x)$, of every row.
@@ -69,7 +83,7 @@ def importance_log_likelihood(
     Args:
         model: the fitted autoencoder.
         source: held-out rows.
-        n_samples: the numbers T at which estimates are wanted.
+        n_samples: the numbers T at which estimates are wanted, or one.
         seed: seed of the draws.
 
     Returns:
@@ -80,10 +94,14 @@ def importance_log_likelihood(
 
     Source: Burda, Grosse & Salakhutdinov (2016).
     """
-    counts = sorted(set(n_samples))
+    check_source(source)
+    counts = sorted({n_samples} if isinstance(n_samples, int) else set(n_samples))
     if not counts or counts[0] < 1:
+        raise InputError(f"The numbers of samples are {counts}; give at least one, from 1.")
+    if not isinstance(model, VariationalAutoencoder):
         raise InputError(
-            f"The numbers of samples are {tuple(n_samples)}; give at least one, from 1."
+            f"A {type(model).__name__} has no posteriors to sample; score a mixture by log_prob, "
+            "and a decoder by annealed_likelihood."
         )
     model.eval()
     prior, draw = model.prior, make_generator(seed, model.device)

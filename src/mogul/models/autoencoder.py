@@ -130,6 +130,33 @@ class VampPrior(nn.Module):
         }  # fmt: skip
 
 
+def _check_networks(
+    encoder: nn.Module, decoder: nn.Module, posterior: PosteriorFamily,
+    feature_shape: Sequence[int], prior: nn.Module | None,
+) -> None:  # fmt: skip
+    """Refuse networks of this library, and a VampPrior, that were built for another model.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    width = torch.Size(feature_shape).numel()
+    asked = {"n_outputs": posterior.n_outputs, "n_latents": posterior.n_latents}
+    known = (*ENCODERS.values(), *DECODERS.values(), VampPrior)
+    for part in (encoder, decoder, prior):
+        if not isinstance(part, known):
+            continue
+        built: Any = part
+        config = built.config()
+        own = torch.Size(config["feature_shape"]).numel()
+        wrong = [f"{n}={config[n]}, not {v}" for n, v in asked.items() if config.get(n, v) != v]
+        wrong += [f"{own} features, not {width}"] if own != width else []
+        if wrong:
+            raise InputError(
+                f"The {type(part).__name__} was built with {', '.join(wrong)}; build all parts for "
+                "one posterior and one feature_shape."
+            )
+
+
 class VariationalAutoencoder(LatentVariableModel):
     r"""A latent-variable model whose posteriors $q(z \mid x)$ come from an encoder.
 
@@ -172,6 +199,12 @@ class VariationalAutoencoder(LatentVariableModel):
             InputError: as the class says.
         """
         mixture = prior if isinstance(prior, GaussianMixture) else None
+        if mixture is None and prior_learning == "em":
+            raise InputError(
+                "prior_learning is 'em', and the prior is no mixture; give a GaussianMixture, or "
+                "choose 'gradient'."
+            )
+        _check_networks(encoder, decoder, posterior, feature_shape, prior)
         learning = prior_learning if mixture is not None else "fixed"
         super().__init__(decoder, posterior.n_latents, feature_shape, likelihood, mixture, learning)
         self.encoder, self.posterior_family = encoder, posterior
@@ -181,10 +214,10 @@ class VariationalAutoencoder(LatentVariableModel):
                 "The mixture has a prior over its own parameters, which counts in EM steps only; "
                 "choose prior_learning 'em', or a mixture without one."
             )
-        if self.vamp_prior is not None and prior_learning != "gradient":
+        if self.vamp_prior is not None and prior_learning == "fixed":
             raise InputError(
-                f"prior_learning is '{prior_learning}' with a VampPrior, which learns by gradient "
-                "only; leave it out, or give a mixture."
+                "A VampPrior learns by gradient, and prior_learning is 'fixed'; leave it out, or "
+                "give a mixture."
             )
 
     @property
@@ -204,12 +237,18 @@ class VariationalAutoencoder(LatentVariableModel):
         """Return q(z | x) of rows (n, D).
 
         Raises:
-            InputError: if a row has gaps (NaN), or the encoder gives another number of outputs.
+            InputError: if rows have another width or gaps (NaN), or the encoder gives another
+                number of outputs.
         """
+        if x.dim() != 2 or x.shape[1] != self.n_features:
+            raise InputError(
+                f"Rows of shape {tuple(x.shape)} came to an autoencoder of {self.n_features} "
+                f"features; give (n, {self.n_features})."
+            )
         if bool(x.isnan().any()):
             raise InputError(
-                "Rows have gaps (NaN), which an encoder cannot read; fill them by inpaint_latent, "
-                "or leave the rows out."
+                "Rows have gaps (NaN), which an encoder cannot read; leave the rows out, or fit by "
+                "particles (pga), which need no encoder."
             )
         return self.posterior_family(self.encoder(x))
 

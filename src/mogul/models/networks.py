@@ -179,6 +179,23 @@ class _Gated(nn.Module):
         return F.glu(self.both(x))
 
 
+class _Units(nn.Module):
+    """What standardises features: their centre and spread, (D,), of the data or zero and one."""
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(n_features))
+        self.register_buffer("spread", torch.ones(n_features))
+
+    @torch.no_grad()
+    def set(self, centre: Tensor, spread: Tensor) -> None:
+        self.centre.copy_(centre)
+        self.spread.copy_(spread)
+
+
 class MLPEncoder(nn.Module):
     """Rows to the numbers that a posterior over latents is made of, by gated layers.
 
@@ -188,13 +205,18 @@ class MLPEncoder(nn.Module):
         n_outputs: numbers per row; `PosteriorFamily.n_outputs` tells.
         feature_shape: shape of one row before it is flattened.
         hidden: widths of the gated layers.
+        units: whether to standardise rows by what `units.set(centre, spread)` is told.
 
     Raises:
         InputError: for numbers that are not positive.
     """
 
     def __init__(
-        self, n_outputs: int, feature_shape: Sequence[int], hidden: Sequence[int] = (300, 300)
+        self,
+        n_outputs: int,
+        feature_shape: Sequence[int],
+        hidden: Sequence[int] = (300, 300),
+        units: bool = False,
     ) -> None:
         """Build the layers.
 
@@ -205,7 +227,9 @@ class MLPEncoder(nn.Module):
         _check_sizes(n_outputs=n_outputs, **{f"hidden {i}": n for i, n in enumerate(hidden)})
         self._config = {
             "n_outputs": n_outputs, "feature_shape": list(feature_shape), "hidden": list(hidden),
+            "units": units,
         }  # fmt: skip
+        self.units = _Units(math.prod(feature_shape)) if units else None
         self.body = _layers([math.prod(feature_shape), *hidden], n_outputs)
 
     def config(self) -> dict[str, Any]:
@@ -214,6 +238,8 @@ class MLPEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode rows (n, D) as (n, n_outputs)."""
+        if self.units is not None:
+            x = (x - self.units.centre) / self.units.spread
         return self.body(x)
 
 
@@ -224,6 +250,7 @@ class MLPDecoder(nn.Module):
         n_latents: latent dimension d.
         feature_shape: shape of one row before it is flattened.
         hidden: widths of the gated layers.
+        units: whether to bring outputs to the units that `units.set(centre, spread)` is told.
 
     Raises:
         InputError: for numbers that are not positive.
@@ -236,7 +263,11 @@ class MLPDecoder(nn.Module):
     """
 
     def __init__(
-        self, n_latents: int, feature_shape: Sequence[int], hidden: Sequence[int] = (300, 300)
+        self,
+        n_latents: int,
+        feature_shape: Sequence[int],
+        hidden: Sequence[int] = (300, 300),
+        units: bool = False,
     ) -> None:
         """Build the layers.
 
@@ -247,7 +278,9 @@ class MLPDecoder(nn.Module):
         _check_sizes(n_latents=n_latents, **{f"hidden {i}": n for i, n in enumerate(hidden)})
         self._config = {
             "n_latents": n_latents, "feature_shape": list(feature_shape), "hidden": list(hidden),
+            "units": units,
         }  # fmt: skip
+        self.units = _Units(math.prod(feature_shape)) if units else None
         self.body = _layers([n_latents, *hidden], math.prod(feature_shape))
 
     def config(self) -> dict[str, Any]:
@@ -256,7 +289,8 @@ class MLPDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Decode latents (n, d) to rows (n, D)."""
-        return self.body(z)
+        made = self.body(z)
+        return made if self.units is None else made * self.units.spread + self.units.centre
 
 
 def _layers(widths: Sequence[int], n_out: int) -> nn.Sequential:
