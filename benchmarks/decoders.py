@@ -158,7 +158,13 @@ KINDS = ("prior", "gaussian", "mixture")
 
 
 def table(
-    data: str, minutes: float, n: int, rows: int, classifier: Path | None, keep: Path | None
+    data: str,
+    minutes: float,
+    n: int,
+    rows: int,
+    classifier: Path | None,
+    keep: Path | None,
+    only: list[str] | None,
 ) -> None:
     """Print the table of algorithms; keep their models in a folder."""
     from mogul import save_model
@@ -180,6 +186,8 @@ def table(
     print(f"| real training images | – | – | {found[0]:.4g} | – | – | – | {found[1]:.4g} | "
           f"{found[2]:.2f} | {found[3]:.2f} |", flush=True)  # fmt: skip
     for name, algorithm in algorithms(preset).items():
+        if only is not None and name not in only:
+            continue
         model = new_model(preset, source.feature_shape, with_encoder=name == "vae")
         passes = train(model, source, algorithm, minutes)
         if keep is not None:
@@ -432,13 +440,20 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--data", choices=list(SMALL), default="mnist")
+    parser.add_argument("--only", nargs="+", help="algorithms of the table; default all")
     parser.add_argument("--keep", type=Path, help="a folder for the models of the table")
     parser.add_argument("--picture", type=Path, help="a PNG of what is printed")
     parser.add_argument("--classifier", type=Path, help="what train_classifier wrote")
     chosen = parser.parse_args()
     if chosen.what == "table":
         table(
-            chosen.data, chosen.minutes, chosen.images, chosen.rows, chosen.classifier, chosen.keep
+            chosen.data,
+            chosen.minutes,
+            chosen.images,
+            chosen.rows,
+            chosen.classifier,
+            chosen.keep,
+            chosen.only,
         )
         return
     if chosen.what == "summaries":

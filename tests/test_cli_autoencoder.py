@@ -115,6 +115,18 @@ def test_rows_are_scored_by_importance_sampling(run, tmp_path, fitted):
     assert run(line)[1].partition('"seconds"')[0] == out.partition('"seconds"')[0]
 
 
+def test_evaluate_tells_of_likelihood_latents_and_clusters(run, tmp_path, fitted):
+    code, out, err = run(f"evaluate {fitted} --json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["log_likelihood_500"] >= found["log_likelihood_1"] - 1
+    assert found["active_latents"] <= 2
+    assert 0 < found["purity"] <= 1
+    code, out, err = run(f"evaluate {fitted} --json --labels digits:train")
+    assert code == 2
+    assert "every row" in err
+
+
 def test_an_autoencoder_is_used_as_a_decoder_is(run, tmp_path, fitted):
     made = tmp_path / "x.npy"
     assert run(f"sample {fitted} -n 5 -o {made} --json")[0] == 0

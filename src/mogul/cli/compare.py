@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mogul.cli import options
 from mogul.cli.console import check_output, command_line, show
+
+if TYPE_CHECKING:
+    from mogul.cli.opened import OpenedAutoencoder
+
+_DRAWS = 500  # per row of importance sampling
 
 Train = Annotated[
     str | None,
@@ -24,17 +29,59 @@ def evaluate(
     train: Train = None,
     bins: Bins = 100,
     whiten: Annotated[bool, typer.Option(help="Scale features to unit variance to bin.")] = False,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Autoencoders: a .npy or idx file with the class of every row, to compare "
+            "components with; default: those of the data set.",
+            show_default=False,
+        ),
+    ] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Measure a model on held-out data: log-likelihood, bits per dimension, NDB, errors."""
-    from mogul.cli.opened import open_model
+    from mogul.cli.opened import OpenedAutoencoder, open_scored
     from mogul.evaluation import evaluate as measure
 
-    opened = open_model(model, device)
+    opened = open_scored(model, device)
+    if isinstance(opened, OpenedAutoencoder):
+        show(f"{model} on held-out data", _of_autoencoder(opened, test, labels, seed), json)
+        return
     found = measure(opened.mixture, opened.train(train), opened.test(test), bins, whiten, seed)
     show(f"{model} on held-out data", found.figures(), json)
+
+
+def _of_autoencoder(
+    opened: OpenedAutoencoder, test: str | None, labels: str | None, seed: int
+) -> dict[str, Any]:
+    """Return figures of likelihood, latents, and clusters against labels where there are any."""
+    from mogul.evaluation import (
+        cluster_accuracy,
+        importance_log_likelihood,
+        normalised_mutual_information,
+        purity,
+        summarise_latents,
+    )
+
+    source, most = opened.test(test), _DRAWS
+    scores = importance_log_likelihood(opened.model, source, (1, 50, most), seed)
+    found = summarise_latents(opened.model, source)
+    figures: dict[str, Any] = {f"log_likelihood_{n}": scores.mean(n) for n in (1, 50, most)}
+    figures |= {
+        "standard_error": scores.error(most),
+        "effective_samples": float(scores.effective.median()),
+        "bits_per_dim": scores.bits_per_dim(most), "perplexity": scores.perplexity(most),
+        "active_latents": found.active_units, "used_components": found.used_components,
+        "assignment_entropy": found.assignment_entropy, "usage_entropy": found.usage_entropy,
+        "n": len(source),
+    }  # fmt: skip
+    classes = opened.classes(source, labels)
+    if classes is not None and opened.model.prior.n_components > 1:
+        measures = (cluster_accuracy, purity, normalised_mutual_information)
+        figures |= {measure.__name__: measure(found.assignments, classes) for measure in measures}
+    return figures
 
 
 def report(

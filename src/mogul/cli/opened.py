@@ -135,6 +135,19 @@ class OpenedAutoencoder(OpenedDecoder):
         """Return rows decoded from the means that the encoder gives."""
         return decode_rows(self.model, self.model.posterior(x).mean)
 
+    def classes(self, source: ArraySource, labels: str | None) -> Tensor | None:
+        """Return the classes of rows, from a file or those of their data set, if it has any.
+
+        Raises:
+            InputError: if labels that were given cannot be read.
+        """
+        if labels is not None:
+            return open_labels(labels)
+        try:
+            return open_labels(source.name, len(source))
+        except InputError:
+            return None
+
 
 def _first(source: ArraySource, n: int | None, like: Mixture | LatentVariableModel) -> Tensor:
     n = len(source) if n is None else min(n, len(source))

@@ -99,7 +99,7 @@ def score(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Score every row of DATA: log-likelihood in nats, and its percentile among training rows."""
+    """Score every row of DATA: log-likelihood in nats; of mixtures, its percentile in training."""
     from mogul.algorithms import log_likelihoods
     from mogul.cli.opened import OpenedAutoencoder, open_scored
     from mogul.evaluation import bits_per_dim, importance_log_likelihood
@@ -110,26 +110,33 @@ def score(
         check_output(output, (".csv", ".npy"), model, data)
     opened = open_scored(model, device)
     source = opened.open(data)
+    doubt: dict[str, float] = {}
+    ranks: dict[str, Any] = {}
     if isinstance(opened, OpenedAutoencoder):
         most = samples or 500
         found = importance_log_likelihood(opened.model, source, (most,), seed)
         values = found.log_likelihood[most].numpy()
-        percentile: Any = [None] * len(values)
         bits = found.bits_per_dim(most)
+        doubt = {
+            "standard_error": found.error(most),
+            "effective_samples": float(found.effective.median()),
+        }
     else:
         _refuse(samples is not None, f"{model} is a mixture, scored exactly; leave --samples out.")
         values = log_likelihoods(opened.mixture, source).numpy()
-        percentile = percentile_of(values, opened.extra["quantiles"])
+        ranks = {"training_percentile": percentile_of(values, opened.extra["quantiles"])}
         bits = bits_per_dim(source, float(values.mean()))
     if output is not None and output.suffix == ".npy":
         write_arrays(output, log_likelihood=values)
     elif output is not None:
-        table = [[i, v, p] for i, (v, p) in enumerate(zip(values, percentile, strict=True))]
-        write_table(output, ["row", "log_likelihood", "training_percentile"], table)
+        columns = {"log_likelihood": values} | ranks
+        table = [[i, *row] for i, row in enumerate(zip(*columns.values(), strict=True))]
+        write_table(output, ["row", *columns], table)
     mean = float(values.mean())
     figures = {
         "log_likelihood": mean,
         "bits_per_dim": bits,
+        **doubt,
         "lowest": float(values.min()),
         "highest": float(values.max()),
         "n": len(values),

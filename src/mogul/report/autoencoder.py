@@ -42,7 +42,7 @@ def write_autoencoder_report(path: str | Path, data: DecoderReport) -> None:
     found = summarise_latents(model, data.test)
     page = Page(
         data.test.name,
-        f"An autoencoder of {data.train.name}",
+        f"An autoencoder of {Path(data.train.name).name}",
         subtitle,
         _figures(data, model, found),
         _sections(data, model, found),
@@ -56,13 +56,14 @@ def _figures(
     data: DecoderReport, model: VariationalAutoencoder, found: LatentSummary
 ) -> list[Figure]:
     reached, last = data.extra.get("figures", {}), data.extra["history"][-1]
-    shown = [("bound", f"{last['evidence_bound']:,.2f} nats", "of log p(x), last training pass")]
+    bound = f"{last['evidence_bound']:,.2f} nats"
+    shown = [("training bound", bound, "of log p(x), at full weight, last pass")]
     scores = {k: v for k, v in reached.items() if k.startswith("test_log_likelihood_")}
     if scores:
         name, value = list(scores.items())[-1]
         draws = name.rpartition("_")[2]
         meaning = f"held out, by importance sampling with {draws} draws"
-        shown.append(("log p(x)", f"{value:,.2f} nats", meaning))
+        shown.append(("held-out log p(x)", f"{value:,.2f} nats", meaning))
     if "test_bits_per_dim" in reached:
         shown.append(("bits/dim", f"{reached['test_bits_per_dim']:.3f}", "held out"))
     shown.append((
@@ -84,7 +85,8 @@ def _sections(
 ) -> list[Section]:
     curve = Picture(
         "Line chart of the bound of log p(x), and of the divergence in it, at every pass.",
-        "The bound per row, in training and held out, and the divergence to the prior in it.",
+        "The bound per row, in training and on held-out rows where there are any, and the "
+        "estimated divergence to the prior in it.",
         svg=Markup(figures.bound_curves(data.extra["history"])),
     )
     sections: list[Section] = []
@@ -122,7 +124,11 @@ def _components(data: DecoderReport, model: VariationalAutoencoder) -> Section:
     own = [model.sample(8, data.seed, of_class(prior, int(k))) for k in order[:8]]
     caption = "Samples of the eight heaviest components, a row each."
     pictures.append(grid(data, torch.cat(own), caption))
-    return "What the prior holds", "Each component of the prior is an island of data.", pictures
+    text = (
+        "Components of the prior, decoded. Where they look alike, latents do not tell images apart "
+        "(see active latents)."
+    )
+    return "What the prior holds", text, pictures
 
 
 def _map(data: DecoderReport, model: VariationalAutoencoder, found: LatentSummary) -> Section:

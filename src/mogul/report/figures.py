@@ -73,12 +73,12 @@ def bound_curves(history: list[dict[str, Any]]) -> str:
         if history[0]["validation"] is not None:
             # What a row holds was scored before its pass.
             held_out = [r["validation"] for r in history]
-            axes.plot([p - 1 for p in passes], held_out, color=_GREY, label="held out")
+            axes.plot([p - 1 for p in passes[1:]], held_out[1:], color=_GREY, label="held out")
         axes.set_xlabel("pass over the data")
         axes.set_ylabel("bound of log p(x) (nats per row)", color=_BLUE)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        low = [r["evidence_bound"] for r in history[min(2, len(history) - 1) :]]
-        if max(low) > min(low):  # the first passes would flatten all the others
+        low = [r["evidence_bound"] for r in history[2:]]
+        if len(low) > 10:  # the first passes would flatten all the others
             axes.set_ylim(min(low) - 0.05 * (max(low) - min(low)), None)
         axes.legend(loc="lower right")
         other = axes.twinx()
