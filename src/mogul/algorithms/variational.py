@@ -23,6 +23,7 @@ _ENCODED = 2048  # rows encoded at a time where no gradient is wanted
 _START_ROWS = 20  # per component of a prior, at least 10,000, that it is started from
 _WIDTH_VALUES = 2**22  # numbers held for the product bound
 _JITTER = 0.01  # deviation by which pseudo-inputs differ from rows at first
+_SCORING, _STARTING = 1_000_001, 1_000_002  # purposes that draw, as if they were passes
 _STATE = "adam/"  # before the names of Adam's moments in a model's training state
 
 
@@ -118,8 +119,8 @@ class Variational:
         Raises:
             InputError: if rows have gaps, or the bound stops being finite.
         """
-        draw = make_generator(self.seed * 1_000_003 + state.done, model.device)
-        order = torch.randperm(len(source), generator=make_generator(draw.initial_seed() + 1))
+        draw = self._generator(model, state.done)
+        order = torch.randperm(len(source), generator=draw, device=draw.device).cpu()
         beta = min(1.0, (state.done + 1) / self.warm_up) if self.warm_up else 1.0
         sums = torch.zeros(4, dtype=torch.float64, device=model.device)
         told, x = set(state.told), None
@@ -154,7 +155,7 @@ class Variational:
     def score(self, model: HasPosterior, source: Source) -> float:
         """Return the mean bound of held-out rows, with the divergence at its full weight."""
         model.eval()
-        draw = make_generator(self.seed * 1_000_003 - 1, model.device)
+        draw = self._generator(model, _SCORING)
         total = 0.0
         for index in torch.arange(len(source)).split(self.batch_size):
             x = self._rows(model, source, index, draw)
@@ -170,6 +171,10 @@ class Variational:
             q = model.posterior(self._rows(model, source, index, draw))
             parts.append(q.sample(1, draw)[0])
         return torch.cat(parts)
+
+    def _generator(self, model: HasPosterior, number: int) -> torch.Generator:
+        """Return the generator of a pass, or of another purpose, by its number."""
+        return make_generator(self.seed * 1_000_003 + number, model.device)
 
     def _rows(
         self, model: HasPosterior, source: Source, index: Tensor, draw: torch.Generator
@@ -192,9 +197,9 @@ class Variational:
     def _start_prior(self, model: HasPosterior, source: Source) -> list[str]:
         """Start a prior that was not; tell of it."""
         vamp, mixture = model.vamp_prior, model.prior_model
-        draw = make_generator(self.seed * 1_000_003 - 2, model.device)
+        draw = self._generator(model, _STARTING)
         if vamp is not None and not bool(vamp.started):
-            every = torch.randperm(len(source), generator=make_generator(draw.initial_seed()))
+            every = torch.randperm(len(source), generator=draw, device=draw.device).cpu()
             index = every.repeat(-(-vamp.n_components // len(every)))[: vamp.n_components]
             x = source.take(index, model.dtype, model.device)
             # Equal rows would stay equal for ever.
