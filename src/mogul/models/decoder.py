@@ -110,7 +110,7 @@ class LatentVariableModel(nn.Module):
     def n_parameters(self) -> int:
         """Number of parameters of decoder, likelihood and prior that a fit learns."""
         count = sum(p.numel() for p in self.decoder.parameters())
-        count += sum(p.numel() for p in self.likelihood.parameters() if p.requires_grad)
+        count += self.likelihood.n_parameters
         if self.prior_learning != "fixed" and self.prior_model is not None:
             count += self.prior_model.n_parameters
         return count

@@ -19,6 +19,11 @@ class Likelihood(nn.Module):
 
     name = ""
 
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters that a fit learns."""
+        return sum(p.numel() for p in self.parameters())
+
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """Return log p(x | output) in nats, (n,), of rows (n, D); missing features do not count.
 
@@ -79,6 +84,11 @@ class GaussianLikelihood(Likelihood):
         self.learn = learn
         first = torch.full(() if n_features is None else (n_features,), math.log(scale))
         self.log_scale = nn.Parameter(first, requires_grad=learn)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of scales, if they are learned."""
+        return self.log_scale.numel() if self.learn else 0
 
     @property
     def scale(self) -> Tensor:
