@@ -148,7 +148,7 @@ def table(chosen: Any) -> None:
             print("| " + " | ".join(cells) + " |", flush=True)
             if chosen.curves is not None:
                 write_curve(chosen.curves, prior, seed, history)
-    spread(reached)
+    means(reached)
 
 
 def write_curve(path: Path, prior: str, seed: int, history: list[dict[str, Any]]) -> None:
@@ -161,15 +161,15 @@ def write_curve(path: Path, prior: str, seed: int, history: list[dict[str, Any]]
         )
 
 
-def spread(reached: dict[str, list[list[float]]]) -> None:
+def means(reached: dict[str, list[list[float]]]) -> None:
     """Print means over seeds, and standard deviations."""
     print("\n| prior | seeds | −ELBO | NLL, 500 | NLL, 5,000 | active | used | accuracy | purity | "
           "NMI |\n|" + "---|" * 10)  # fmt: skip
     for prior, runs in reached.items():
         cells = [prior, str(len(runs))]
         for values in zip(*runs, strict=True):
-            deviation = statistics.stdev(values) if len(values) > 1 else math.nan
-            cells.append(f"{statistics.mean(values):.2f} ± {deviation:.2f}")
+            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.2f}{spread}")
         print("| " + " | ".join(cells + ["–"] * (10 - len(cells))) + " |")
 
 
