@@ -14,6 +14,7 @@ from mogul.distributions.full import Full
 from mogul.distributions.kernel import Kernel
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.mixture import Mixture
+from mogul.distributions.modes import Modes, modes
 from mogul.distributions.moments import Moments
 from mogul.distributions.posterior import Posterior
 from mogul.distributions.prior import Prior
@@ -30,6 +31,7 @@ __all__ = [
     "Kernel",
     "MaskedMoments",
     "Mixture",
+    "Modes",
     "Moments",
     "Posterior",
     "Prior",
@@ -37,6 +39,7 @@ __all__ = [
     "families",
     "family",
     "marginal_divergence",
+    "modes",
     "product_bound",
     "sampled_divergence",
     "variational_bound",

@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from mogul.distributions.kernel import DirectKernel, Kernel
 from mogul.distributions.masked import MaskedMoments
@@ -30,6 +31,7 @@ class Covariance(ABC):
     aliases: ClassVar[tuple[str, ...]] = ()
     low_rank: ClassVar[bool] = False
     independent: ClassVar[bool] = False  # whether features of a component are
+    isotropic_noise: ClassVar[bool] = False  # one noise variance for all features
     in_data_units: ClassVar[tuple[str, ...]] = ()  # unconstrained tensors that grow with the data
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -116,6 +118,32 @@ class Covariance(ABC):
     def log_prob(self, x: Tensor, centres: Tensor) -> Tensor:
         """Return the log-density of every row under every component, (..., n, K), in nats."""
 
+    @abstractmethod
+    def log_prob_each(self, deviation: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Return log-densities (..., K) of deviations (..., K, D), one row to each mixture.
+
+        For mixtures of a batch, each of which has parameters of its own.
+
+        Args:
+            deviation: rows less the centres of the components.
+            seen: which features to score, (..., D) boolean; the others are marginalised. Default
+                all.
+        """
+
+    @abstractmethod
+    def rescaled(self, scale: Tensor) -> Self:
+        """Return the covariances of x ⊙ scale, (D,); one value for all with isotropic noise."""
+
+    @classmethod
+    @abstractmethod
+    def soft_raw(
+        cls, raw: dict[str, Tensor], bounds: tuple[float, float], inverse: bool = False
+    ) -> dict[str, Tensor]:
+        """Return unconstrained tensors with variances smoothly kept between two bounds.
+
+        With `inverse`, the tensors of which this makes the given ones.
+        """
+
     def kernel(self, centres: Tensor, offsets: Tensor, origin: Tensor) -> Kernel:
         """Return the fastest way to score many rows and sum their moments that keeps its digits.
 
@@ -132,6 +160,14 @@ class Covariance(ABC):
 
         Without `noise`, only the part explained by factors is drawn (zero if there are none).
         """
+
+    @abstractmethod
+    def chosen(self, index: Tensor) -> Self:
+        """Return one covariance (..., 1, …) of each mixture of a batch, by its index (...)."""
+
+    @abstractmethod
+    def draw(self, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw one deviation of every covariance, (..., C, D), noise included or not."""
 
     def reconstruct(self, x: Tensor, resp: Tensor, centres: Tensor) -> Tensor:
         """Return the expected noise-free part of rows x (n, D) with resp (n, K), as (n, D).
@@ -206,12 +242,12 @@ class Covariance(ABC):
         Args:
             observed: indices of the observed features, (a,).
             hidden: indices of the others, (m,).
-            x: observed values, (n, a).
-            centres: component centres, (K, D).
+            x: observed values, (..., n, a).
+            centres: component centres, (..., K, D).
 
         Returns:
-            log-densities of x under each component (n, K), conditional centres of the hidden
-            features (n, K, m), and their conditional covariance, the same for all rows.
+            log-densities of x under each component (..., n, K), conditional centres of the hidden
+            features (..., n, K, m), and their conditional covariance, the same for all n rows.
         """
 
     @classmethod
@@ -225,6 +261,30 @@ def raise_to(raw: Tensor, least: Tensor) -> Tensor:
     low = (raw < least).any(-1)
     raw.clamp_min_(least)
     return low
+
+
+def picked(tensor: Tensor, index: Tensor, n_trailing: int) -> Tensor:
+    """Return the entries (..., 1, *trailing) of a tensor (..., C, *trailing) at indices (...)."""
+    axis = -1 - n_trailing
+    shape = tensor.shape[axis + 1 :]
+    if tensor.shape[axis] == 1:
+        index = torch.zeros_like(index)
+    every = tensor.expand(*index.shape, tensor.shape[axis], *shape)
+    where = index.reshape(*index.shape, *[1] * (n_trailing + 1))
+    return every.gather(axis, where.expand(*index.shape, 1, *shape))
+
+
+def softly_between(raw: Tensor, low: float, high: float, inverse: bool) -> Tensor:
+    """Map the real line onto (low, high), almost unchanged well inside; or undo it."""
+    if not inverse:
+        return high - softplus(high - (low + softplus(raw - low)))
+    inside = raw.clamp(low + 1e-3, high - 1e-3)  # a bound itself has no finite preimage
+    above = high - _softplus_inverse(high - inside)
+    return low + _softplus_inverse((above - low).clamp_min(1e-3))
+
+
+def _softplus_inverse(y: Tensor) -> Tensor:
+    return y + (-(-y).expm1()).log()
 
 
 def families() -> dict[str, type[Covariance]]:

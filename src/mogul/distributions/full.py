@@ -9,7 +9,13 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from mogul.distributions.covariance import Covariance, matched, raise_to
+from mogul.distributions.covariance import (
+    Covariance,
+    matched,
+    picked,
+    raise_to,
+    softly_between,
+)
 from mogul.distributions.full_kernel import PrunedKernel
 from mogul.distributions.kernel import DirectKernel, Kernel
 from mogul.distributions.linear_algebra import in_blocks
@@ -121,6 +127,39 @@ class Full(Covariance):
             columns.append(-0.5 * y.square().sum(-1) - log_det[..., c : c + 1] - const)
         return torch.stack(columns, dim=-1)
 
+    def log_prob_each(self, deviation: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Whiten each deviation; a feature that is not seen becomes independent and zero."""
+        L, d = self.scale_tril, self.n_features
+        n_seen: Tensor | int = d
+        if seen is not None:
+            some = seen.to(deviation).unsqueeze(-2)  # (..., 1, D)
+            hidden = torch.diag_embed(1 - some)
+            L = torch.linalg.cholesky(
+                self.dense() * some.unsqueeze(-1) * some.unsqueeze(-2) + hidden
+            )
+            deviation, n_seen = deviation * some, some.sum(-1)
+        if d == 1:
+            white = deviation / L[..., 0]
+        else:
+            L = L.expand(*deviation.shape, d)
+            white = torch.linalg.solve_triangular(L, deviation.unsqueeze(-1), upper=False).squeeze(
+                -1
+            )
+        log_det = L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return -0.5 * (white.square().sum(-1) + n_seen * math.log(2 * math.pi)) - log_det
+
+    def rescaled(self, scale: Tensor) -> Self:
+        """Scale the rows of L."""
+        return type(self)(scale.unsqueeze(-1) * self.scale_tril)
+
+    @classmethod
+    def soft_raw(
+        cls, raw: dict[str, Tensor], bounds: tuple[float, float], inverse: bool = False
+    ) -> dict[str, Tensor]:
+        """Keep the conditional variances L_dd² between the bounds."""
+        low, high = (0.5 * math.log(bound) for bound in bounds)
+        return raw | {"log_diagonal": softly_between(raw["log_diagonal"], low, high, inverse)}
+
     def kernel(self, centres: Tensor, offsets: Tensor, origin: Tensor) -> Kernel:
         """Share what is shared; features of all pairs for small D; else prune and whiten."""
         d = self.n_features
@@ -148,6 +187,17 @@ class Full(Covariance):
             rows = (which == c).nonzero().squeeze(-1)
             out[rows] = out[rows] @ L[c].mT
         return out
+
+    def chosen(self, index: Tensor) -> Self:
+        """Pick factors."""
+        return type(self)(picked(self.scale_tril, index, 2))
+
+    def draw(self, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw L ε."""
+        drawn = torch.zeros_like(self.variances)
+        if not noise:
+            return drawn
+        return (self.scale_tril @ drawn.normal_(generator=generator).unsqueeze(-1)).squeeze(-1)
 
     def statistics(self, x: Tensor, resp: Tensor, centres: Tensor) -> Moments:
         """Dense second moments about each centre, one symmetric product per component."""
@@ -228,15 +278,14 @@ class Full(Covariance):
     ) -> tuple[Tensor, Tensor, Full]:
         """Order features (observed, hidden): the joint factor's blocks give the conditional."""
         joint = self.marginal(torch.cat([observed, hidden])).scale_tril
-        a = observed.shape[0]
-        L_aa, L_ha, L_hh = joint[:, :a, :a], joint[:, a:, :a], joint[:, a:, a:]
-        centres_a = centres[:, observed]
+        a, k = observed.shape[0], centres.shape[-2]
+        L_aa, L_ha, L_hh = joint[..., :a, :a], joint[..., a:, :a], joint[..., a:, a:]
+        centres_a = centres[..., observed]
         log_prob = Full(L_aa).log_prob(x, centres_a)
-        deviation = (x[:, None, :] - centres_a).movedim(0, -1)  # (K, a, n)
-        white = torch.linalg.solve_triangular(
-            L_aa.expand(len(centres), -1, -1), deviation, upper=False
-        )
-        means = centres[:, hidden] + (L_ha @ white).movedim(-1, 0)
+        deviation = (x.unsqueeze(-2) - centres_a.unsqueeze(-3)).movedim(-3, -1)  # (..., K, a, n)
+        L_aa = L_aa.expand(*deviation.shape[:-3], k, a, a)
+        white = torch.linalg.solve_triangular(L_aa, deviation, upper=False)
+        means = centres[..., hidden].unsqueeze(-3) + (L_ha @ white).movedim(-1, -3)
         return log_prob, means, Full(L_hh)
 
     @classmethod

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from mogul.compute.backend import full_precision
+from mogul.compute.threads import n_workers, spread
 from mogul.distributions.moments import Moments
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _CACHED = 2**15  # values that are widened at a time
+_BATCH_VALUES = 2**22  # rows × features scored at a time, 16 MB in float32
 
 
 class Kernel(ABC):
@@ -278,3 +282,18 @@ def near_zero(centres: Tensor, origin: Tensor, noise: Tensor) -> bool:
     """Return whether zero serves as well as the origin, in units of the noise (K, D) or (K, 1)."""
     about, zero = ((c.double().square() / noise).sum(-1).max() for c in (centres, centres + origin))
     return bool(zero <= 4 * about)
+
+
+def in_batches(kernel: Kernel, rows: Tensor, what: Callable[[Kernel, Tensor], Tensor]) -> Tensor:
+    """Apply a method of a kernel to rows (n, D), a batch at a time, one batch a core."""
+    size = max(256, min(16_384, _BATCH_VALUES // rows.shape[-1]))
+    batches = list(enumerate(rows.split(size)))
+    number = max(1, min(n_workers(kernel.centres.device), len(batches)))
+    kernels = [kernel, *(kernel.fork() for _ in range(number - 1))]
+    found: dict[int, Tensor] = {}
+
+    def work(own: Kernel, item: tuple[int, Tensor]) -> None:
+        found[item[0]] = what(own, item[1])
+
+    spread(batches, [partial(work, own) for own in kernels])
+    return torch.cat([found[i] for i in range(len(batches))])

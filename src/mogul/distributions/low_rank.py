@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from mogul.distributions.covariance import Covariance, matched, raise_to
+from mogul.distributions.covariance import (
+    Covariance,
+    matched,
+    picked,
+    raise_to,
+    softly_between,
+)
 from mogul.distributions.kernel import DirectKernel, Kernel, near_zero
 from mogul.distributions.linear_algebra import principal_components
 from mogul.distributions.low_rank_kernel import LowRankKernel
@@ -61,6 +68,19 @@ class DiagonalPlusLowRank(WoodburyCovariance):
     def clamp_raw(cls, raw: dict[str, Tensor], floor: Tensor) -> Tensor:
         """Keep the noise at the floor or above."""
         return raise_to(raw["log_noise"], cls._least(floor).log())
+
+    @classmethod
+    def soft_raw(
+        cls, raw: dict[str, Tensor], bounds: tuple[float, float], inverse: bool = False
+    ) -> dict[str, Tensor]:
+        """Keep the noise between the bounds."""
+        low, high = (math.log(bound) for bound in bounds)
+        return raw | {"log_noise": softly_between(raw["log_noise"], low, high, inverse)}
+
+    def rescaled(self, scale: Tensor) -> Self:
+        """Scale the rows of W, and the noise by the square."""
+        noise = scale[:1] if self.isotropic_noise else scale
+        return type(self)(scale.unsqueeze(-1) * self._loadings, noise.square() * self.noise)
 
     @classmethod
     def _least(cls, floor: Tensor) -> Tensor:
@@ -132,6 +152,19 @@ class DiagonalPlusLowRank(WoodburyCovariance):
             rows = (which == c).nonzero().squeeze(-1)
             out[rows] = out[rows] * scale[c] + z[rows] @ W[c].mT
         return out
+
+    def chosen(self, index: Tensor) -> Self:
+        """Pick loadings and noise."""
+        return type(self)(picked(self._loadings, index, 2), picked(self.noise, index, 1))
+
+    def draw(self, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw W z + √ψ ε."""
+        W = self._loadings
+        z = W.new_empty(*W.shape[:-2], self.rank, 1).normal_(generator=generator)
+        drawn = (W @ z).squeeze(-1)
+        if noise:
+            drawn = drawn + self.noise.sqrt() * torch.empty_like(drawn).normal_(generator=generator)
+        return drawn
 
     def reconstruct(self, x: Tensor, resp: Tensor, centres: Tensor) -> Tensor:
         """Return Σ_k r_k (μ_k + W_k R_k⁻ᵀ Vᵀ(x − μ_k)), by one product over all components."""
@@ -308,14 +341,14 @@ class DiagonalPlusLowRank(WoodburyCovariance):
     ) -> tuple[Tensor, Tensor, Covariance]:
         """Infer the factors from what is observed; their posterior spreads the hidden features."""
         seen, unseen = self.marginal(observed), self.marginal(hidden)
-        centres_a = centres[:, observed]
+        centres_a = centres[..., observed]
         V, R = (t.to(x.dtype) for t in seen.whitener())
-        z = seen._project(x, centres_a, V)  # (n, K, H), whitened: E[z|x] = R⁻ᵀ z
+        z = seen._project(x, centres_a, V)  # (..., n, K, H), whitened: E[z|x] = R⁻ᵀ z
         spread = torch.linalg.solve_triangular(R, unseen._loadings.mT, upper=False).mT
         # R⁻¹ W_hᵀ has rows in the basis in which the posterior of the factors is N(z, I).
-        means = centres[:, hidden] + torch.einsum(
-            "nkh,kdh->nkd", z, spread.expand(len(centres), -1, -1)
-        )
+        every = spread.expand(*spread.shape[:-3], centres.shape[-2], -1, -1)
+        means = centres[..., hidden].unsqueeze(-3)
+        means = means + torch.einsum("...nkh,...kdh->...nkd", z, every)
         return seen.log_prob(x, centres_a), means, type(self)(spread, unseen.noise)
 
     @classmethod

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,14 +10,13 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from mogul.compute.backend import make_generator
-from mogul.compute.threads import n_workers, spread
+from mogul.distributions.checks import check_width, feature_indices
 from mogul.distributions.completion import Completion, complete
 from mogul.distributions.covariance import Covariance
-from mogul.distributions.kernel import Kernel
+from mogul.distributions.kernel import Kernel, in_batches
+from mogul.distributions.marginals import marginal_cdf, marginal_quantiles
 from mogul.distributions.reparameterise import attach
 from mogul.errors import InputError
-
-_BATCH_VALUES = 2**22  # rows × features scored at a time, 16 MB in float32
 
 
 class Mixture(Distribution):
@@ -149,22 +146,28 @@ class Mixture(Distribution):
     def component_log_prob(self, value: Tensor) -> Tensor:
         """Return log π_k + log N(x; k) for rows (..., D), as (..., K), in nats.
 
-        Features that are NaN are marginalised, unless the mixture has a batch shape.
+        Features that are NaN are marginalised.
 
         Raises:
             InputError: if the rows have the wrong number of features.
         """
-        self._check_width(value)
-        if not self.batch_shape and bool(value.isnan().any()):
+        check_width(value, self.n_features)
+        if self.batch_shape:
+            return self._each_log_prob(value)
+        if bool(value.isnan().any()):
             log_prob = self.complete(value.reshape(-1, self.n_features)).log_prob
             return log_prob.reshape(*value.shape[:-1], self.n_components)
         x = (value - self.origin).to(self.dtype)
-        if self.batch_shape:
-            log_prob = self.covariance.log_prob(x.unsqueeze(-2), self.centres).squeeze(-2)
-        else:
-            rows = x.reshape(-1, self.n_features)
-            log_prob = self.covariance.log_prob(rows, self.centres)
-            log_prob = log_prob.reshape(*x.shape[:-1], self.n_components)
+        log_prob = self.covariance.log_prob(x.reshape(-1, self.n_features), self.centres)
+        return log_prob.reshape(*x.shape[:-1], self.n_components) + self.log_weights
+
+    def _each_log_prob(self, value: Tensor) -> Tensor:
+        """Score each row (..., D) under the mixture of the batch that it belongs to, (..., K)."""
+        x, seen = (value - self.origin).to(self.dtype), None
+        if bool(value.isnan().any()):
+            seen = ~value.isnan()
+            x = torch.where(seen, x, 0.0)
+        log_prob = self.covariance.log_prob_each(x.unsqueeze(-2) - self.centres, seen)
         return log_prob + self.log_weights
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -175,38 +178,23 @@ class Mixture(Distribution):
         """
         if self._needs_graph(value):
             return self.component_log_prob(value).logsumexp(-1)
-        scored = self._in_batches(value, Kernel.score)
-        return scored.reshape(value.shape[:-1])
+        rows = value.detach().reshape(-1, self.n_features)
+        return in_batches(self.kernel(), rows, Kernel.score).reshape(value.shape[:-1])
 
     def responsibilities(self, value: Tensor) -> Tensor:
         """Return p(k | x) for rows (..., D), as (..., K); rows sum to one."""
         if self._needs_graph(value):
             return self.component_log_prob(value).softmax(-1)
-        found = self._in_batches(value, Kernel.responsibilities)
+        rows = value.detach().reshape(-1, self.n_features)
+        found = in_batches(self.kernel(), rows, Kernel.responsibilities)
         return found.reshape(*value.shape[:-1], self.n_components)
 
     def _needs_graph(self, value: Tensor) -> bool:
         """Whether rows must be scored by the form that has gradients, batch shapes and gaps."""
-        self._check_width(value)
+        check_width(value, self.n_features)
         own = (value, self.logits, self.centres, self.covariance.variances)
         differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in own)
         return differentiated or bool(self.batch_shape) or bool(value.isnan().any())
-
-    def _in_batches(self, value: Tensor, what: Callable[[Kernel, Tensor], Tensor]) -> Tensor:
-        """Apply a method of the kernel to rows (..., D), a batch at a time, one batch a core."""
-        rows = value.detach().reshape(-1, self.n_features)
-        size = max(256, min(16_384, _BATCH_VALUES // self.n_features))
-        batches = list(enumerate(rows.split(size)))
-        kernel = self.kernel()
-        number = max(1, min(n_workers(self.device), len(batches)))
-        kernels = [kernel, *(kernel.fork() for _ in range(number - 1))]
-        found: dict[int, Tensor] = {}
-
-        def work(own: Kernel, item: tuple[int, Tensor]) -> None:
-            found[item[0]] = what(own, item[1])
-
-        spread(batches, [partial(work, own) for own in kernels])
-        return torch.cat([found[i] for i in range(len(batches))])
 
     def reconstruct(self, value: Tensor) -> Tensor:
         r"""Return the posterior mean of the noise-free part of rows (n, D), as (n, D).
@@ -247,7 +235,11 @@ class Mixture(Distribution):
             per = torch.Size(sample_shape).numel()
             index = torch.multinomial(flat, per, replacement=True, generator=generator).mT
             index = index.reshape(shape)
-            draws = self.covariance.sample(index.flatten(), noise, generator).reshape(*shape, -1)
+            if self.covariance.variances.dim() > 2:
+                draws = self.covariance.chosen(index).draw(noise, generator).squeeze(-2)
+            else:
+                draws = self.covariance.sample(index.flatten(), noise, generator)
+                draws = draws.reshape(*shape, -1)
             centres = self.centres.expand(*self.batch_shape, -1, -1)
             if not self.batch_shape:
                 return self.origin + centres[index] + draws
@@ -282,13 +274,64 @@ class Mixture(Distribution):
         )
         return self.origin + x.to(self.dtype).reshape(drawn.shape)
 
+    def cdf(self, value: Tensor) -> Tensor:
+        """Return P(X_d ≤ x_d) of every feature by itself for rows (..., D), as (..., D).
+
+        Raises:
+            InputError: if the rows have the wrong number of features.
+        """
+        check_width(value, self.n_features)
+        x = (value - self.origin).to(self.dtype)
+        return marginal_cdf(x, self.weights, self.centres, self.variances.sqrt())
+
+    def icdf(self, value: Tensor | float) -> Tensor:
+        """Return quantiles of every feature by itself, found by bisection; without gradients.
+
+        Args:
+            value: probabilities (q,), or one, each between 0 and 1.
+
+        Returns:
+            quantiles in the units of the data, (q, *batch_shape, D), or (*batch_shape, D) of one.
+
+        Raises:
+            InputError: if a probability does not lie between 0 and 1.
+        """
+        p = torch.as_tensor(value, dtype=torch.float64, device=self.device)
+        if p.dim() > 1 or not bool(((p > 0) & (p < 1)).all()):
+            raise InputError(
+                f"Probabilities {p.tolist()} came; give one, or a list of them, each above 0 and "
+                "below 1."
+            )
+        weights, centres = self.weights, self.centres
+        shape = (*self.batch_shape, self.n_components, self.n_features)
+        found = marginal_quantiles(p, weights, centres.expand(shape), self.variances.sqrt())
+        return (self.origin + found.to(self.dtype)).reshape(*p.shape, *shape[:-2], shape[-1])
+
+    def rescaled(self, shift: Tensor, scale: Tensor) -> Mixture:
+        """Return the mixture of shift + scale ⊙ X.
+
+        Args:
+            shift: (D,).
+            scale: (D,), positive; one value for all features where a component has one noise
+                variance for all.
+
+        Returns:
+            the mixture, about the shifted origin.
+        """
+        return Mixture(
+            self.logits,
+            self.centres * scale,
+            self.covariance.rescaled(scale),
+            shift + scale * self.origin,
+        )
+
     def marginal(self, features: Tensor) -> Mixture:
         """Return the mixture of some features, given by their indices (m,).
 
         Raises:
             InputError: if the indices are none, repeated or out of range.
         """
-        features = self._indices(features)
+        features = feature_indices(features, self.n_features, self.device)
         return Mixture(
             self.logits,
             self.centres[..., features],
@@ -301,18 +344,18 @@ class Mixture(Distribution):
 
         Args:
             features: indices of the observed features, (a,).
-            values: what was observed, (a,) or (n, a).
+            values: what was observed, (a,) or (n, a); for a mixture of a batch, (..., a), one row
+                for each.
 
         Returns:
             a mixture of the remaining D − a features in increasing order, with batch shape (n,),
-            or () for a single row.
+            or () for a single row, or that of the batch.
 
         Raises:
             InputError: if the number of values differs from the number of features, a value is
                 NaN, or the features are none, repeated or out of range.
         """
-        self._refuse_batch("condition")
-        features = self._indices(features)
+        features = feature_indices(features, self.n_features, self.device)
         if values.shape[-1] != len(features):
             raise InputError(
                 f"{values.shape[-1]} values came for {len(features)} observed features; "
@@ -326,12 +369,15 @@ class Mixture(Distribution):
         keep = torch.ones(self.n_features, dtype=torch.bool, device=self.centres.device)
         keep[features] = False
         hidden = keep.nonzero().squeeze(-1)
-        rows = (values - self.origin[features]).to(self.dtype).reshape(-1, len(features))
+        rows = (values - self.origin[features]).to(self.dtype)
+        rows = rows.unsqueeze(-2) if self.batch_shape else rows.reshape(-1, len(features))
         log_prob, centres, covariance = self.covariance.condition(
             features, hidden, rows, self.centres
         )
+        if self.batch_shape:
+            log_prob, centres = log_prob.squeeze(-2), centres.squeeze(-3)
         logits = (log_prob + self.log_weights).log_softmax(-1)
-        if values.dim() == 1:
+        if values.dim() == 1 and not self.batch_shape:
             logits, centres = logits[0], centres[0]
         return Mixture(logits, centres, covariance, self.origin[hidden])
 
@@ -349,8 +395,12 @@ class Mixture(Distribution):
         Raises:
             InputError: if shapes disagree, or a NaN is marked as observed.
         """
-        self._check_width(x)
-        self._refuse_batch("complete")
+        check_width(x, self.n_features)
+        if self.batch_shape:
+            raise InputError(
+                f"A mixture of batch shape {tuple(self.batch_shape)} cannot complete rows; take "
+                "one mixture of the batch, or condition it."
+            )
         if x.dim() != 2:
             raise InputError(
                 f"Rows (n, D) are expected to be completed; got shape {tuple(x.shape)}."
@@ -366,42 +416,6 @@ class Mixture(Distribution):
             self.covariance,
             self.origin,
         )
-
-    def _indices(self, features: Any) -> Tensor:
-        """Return feature indices as a tensor.
-
-        Raises:
-            InputError: if they are none, repeated or out of range.
-        """
-        found = torch.as_tensor(features, dtype=torch.long, device=self.device)
-        good = found.dim() == 1 and len(found) and len(found.unique()) == len(found)
-        if not good or not bool(((found >= 0) & (found < self.n_features)).all()):
-            raise InputError(
-                f"The features are {found.tolist()}; give at least one, each once, from 0 to "
-                f"{self.n_features - 1}."
-            )
-        return found
-
-    def _refuse_batch(self, what: str) -> None:
-        if self.batch_shape:
-            raise InputError(
-                f"A mixture of batch shape {tuple(self.batch_shape)} cannot {what}; take one "
-                "mixture of the batch."
-            )
-
-    def _check_width(self, x: Tensor) -> None:
-        """Refuse anything but rows of D features.
-
-        Raises:
-            InputError: for another type or width.
-        """
-        if not isinstance(x, Tensor):
-            raise InputError(f"A {type(x).__name__} came; give a tensor: torch.as_tensor(rows).")
-        if x.dim() == 0 or x.shape[-1] != self.n_features:
-            raise InputError(
-                f"Rows of {self.n_features} features are expected in the last dimension; "
-                f"got shape {tuple(x.shape)}."
-            )
 
     def __repr__(self) -> str:
         """Say what kind of mixture this is."""

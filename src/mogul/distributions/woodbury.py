@@ -32,8 +32,6 @@ _FLOAT32_ERROR = 2e-5  # nats per feature that rounding may cost a row
 class WoodburyCovariance(Covariance):
     """W Wᵀ + diag(ψ) as a density, in the precision each row and component needs."""
 
-    isotropic_noise: bool
-
     def __init__(self, loadings: Tensor, noise: Tensor) -> None:
         """Hold loadings (..., C, D, H) and noise variances (..., C, D) or (..., C, 1)."""
         self._loadings = loadings
@@ -167,6 +165,31 @@ class WoodburyCovariance(Covariance):
             scored, risk = part._log_prob(x.to(part.noise), centres[..., which, :].to(part.noise))
             out[..., which], risks[..., which] = scored.to(x.dtype), risk.to(x.dtype)
         return self._rescored(x, centres, out, risks)
+
+    def log_prob_each(self, deviation: Tensor, seen: Tensor | None = None) -> Tensor:
+        r"""Score residuals $e = \delta - W\hat z$ by $e^\top\Psi^{-1}e + \|\hat z\|^2$.
+
+        Equal to the difference of squares above, and without its cancellation. A feature that is
+        not seen loses its loadings.
+        """
+        part, n_seen = self, self.n_features
+        if seen is not None:
+            some = seen.unsqueeze(-2)
+            W, psi = self._loadings * some.unsqueeze(-1), self.noise_variances
+            part = type(self)(W, torch.where(some, psi, 1.0))
+            deviation, n_seen = deviation * some, some.sum(-1).to(deviation)
+        psi = part.noise_variances
+        quad, log_det = 0.0, psi.log().sum(-1)
+        if self.rank:
+            V, R = part.whitener()
+            z = torch.linalg.solve_triangular(
+                R.mT, V.mT @ deviation.to(V).unsqueeze(-1), upper=True
+            ).to(deviation)
+            deviation = deviation - (part._loadings @ z).squeeze(-1)
+            quad = z.square().sum((-1, -2))
+            log_det = log_det + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(psi)
+        quad = quad + (deviation.square() / psi).sum(-1)
+        return -0.5 * (quad + log_det + n_seen * math.log(2 * math.pi))
 
     def _rescored(self, x: Tensor, centres: Tensor, scored: Tensor, risk: Tensor) -> Tensor:
         """Score rows again in float64 where the error at risk (n, K) could be seen in their sum.

@@ -1,0 +1,41 @@
+"""What mixtures ask of rows and of indices of features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mogul.errors import InputError
+
+
+def check_width(x: Tensor, n_features: int) -> None:
+    """Refuse anything but rows of so many features.
+
+    Raises:
+        InputError: for another type or width.
+    """
+    if not isinstance(x, Tensor):
+        raise InputError(f"A {type(x).__name__} came; give a tensor: torch.as_tensor(rows).")
+    if x.dim() == 0 or x.shape[-1] != n_features:
+        raise InputError(
+            f"Rows of {n_features} features are expected in the last dimension; got shape "
+            f"{tuple(x.shape)}."
+        )
+
+
+def feature_indices(features: Any, n_features: int, device: torch.device) -> Tensor:
+    """Return indices of features as a tensor (m,).
+
+    Raises:
+        InputError: if they are none, repeated or out of range.
+    """
+    found = torch.as_tensor(features, dtype=torch.long, device=device)
+    good = found.dim() == 1 and len(found) and len(found.unique()) == len(found)
+    if not good or not bool(((found >= 0) & (found < n_features)).all()):
+        raise InputError(
+            f"The features are {found.tolist()}; give at least one, each once, from 0 to "
+            f"{n_features - 1}."
+        )
+    return found
