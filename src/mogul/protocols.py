@@ -307,3 +307,61 @@ class HasPosterior(HasLogJoint, Protocol):
     def clamp_prior(self) -> list[str]:
         """Put a prior back in its bounds; return what to tell."""
         ...
+
+
+class HasConditional(Protocol):
+    """A network that makes a density of targets from inputs; rows hold both, inputs first."""
+
+    head: Any
+    spread: Tensor
+    started: Tensor
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the parameters."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        ...
+
+    def __call__(self, x: Tensor) -> Density:
+        """Return the densities of targets given inputs (n, n_inputs)."""
+        ...
+
+    def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets of rows."""
+        ...
+
+    def set_units(self, rows: Tensor) -> None:
+        """Take means and deviations of rows as units."""
+        ...
+
+    def without_inputs(self) -> Any:
+        """Return an untrained mixture of the targets alone."""
+        ...
+
+    def start(self, mixture: Any) -> None:
+        """Make the density nearly a mixture of standardised targets, whatever the inputs."""
+        ...
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Yield the parameters."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return parameters and buffers by name."""
+        ...
+
+    def load_state_dict(self, state_dict: Any) -> Any:
+        """Take over parameters and buffers."""
+        ...
+
+    def train(self, mode: bool = True) -> Any:
+        """Use what a network does in training alone, such as dropout."""
+        ...
+
+    def eval(self) -> Any:
+        """Leave it out."""
+        ...

@@ -22,6 +22,7 @@ from mogul.algorithms.particle_algorithms import (
 from mogul.algorithms.particles import Chain, Particles, estimated_seconds
 from mogul.algorithms.scoring import default_batch_size, log_likelihoods, mean_log_likelihood
 from mogul.algorithms.split_merge import Move, split_and_merge
+from mogul.algorithms.supervised import Supervised
 from mogul.algorithms.variational import Variational
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Particles",
     "Preset",
     "StopReason",
+    "Supervised",
     "Variational",
     "abp",
     "coin",

@@ -19,6 +19,7 @@ class StopReason(enum.Enum):
     CONVERGED = "converged"
     PASS_LIMIT = "pass limit"
     FELL = "fell"
+    HELD_OUT = "held-out"
 
     @property
     def advice(self) -> str:
@@ -29,6 +30,8 @@ class StopReason(enum.Enum):
             "matters.",
             StopReason.FELL: "The log-likelihood ended lower than it began; fit again from the "
             "start with a smaller learning rate.",
+            StopReason.HELD_OUT: "The log-likelihood of held-out rows no longer rises; the best "
+            "parameters are kept, nothing to do.",
         }[self]
 
 
@@ -39,7 +42,7 @@ class Pass:
     `log_likelihood` is the mean per row in nats, None where it is not tractable; `objective` what
     the algorithm raises, the same plus any penalty per row; `disturbed` says that the objective may
     fall, because parameters were set by other means or what is raised changed; `figures` what else
-    to keep in the history.
+    to keep in the history; `finished` that the algorithm itself saw the end on held-out rows.
     """
 
     log_likelihood: float | None
@@ -47,12 +50,14 @@ class Pass:
     objective: float
     disturbed: bool
     figures: dict[str, float] = field(default_factory=dict)
+    finished: bool = False
 
 
 class Algorithm(Protocol):
     """How to improve a model; `fit` owns the loop.
 
     `monotone` says that every pass raises the log-likelihood, so that a small gain means the end.
+    One that has a `finish(model, state)` is called with it after the last pass.
     """
 
     monotone: bool
@@ -144,7 +149,13 @@ def fit(
         if settled and _converged(history, tolerance * source.n_features):
             reason = StopReason.CONVERGED
             break
+        if done.finished:
+            reason = StopReason.HELD_OUT
+            break
         disturbed = done.disturbed
+    finish = getattr(algorithm, "finish", None)
+    if finish is not None:
+        finish(model, state)
     fell = history[-1]["objective"] < history[0]["objective"]
     if reason is StopReason.PASS_LIMIT and fell and not disturbed and not algorithm.monotone:
         reason = StopReason.FELL

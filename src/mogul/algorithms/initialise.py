@@ -110,7 +110,7 @@ def _subsample(model: Any, source: Source, sample_size: int, seed: int) -> Tenso
     rows = min(len(source), sample_size, max(_MOST_VALUES // source.n_features, 1))
     rows = min(len(source), max(rows, model.n_components))
     generator = make_generator(seed)
-    weight = _weights(source)
+    weight = row_weights(source)
     if weight is None:
         index = torch.randperm(len(source), generator=generator)[:rows].sort().values
     else:
@@ -118,7 +118,7 @@ def _subsample(model: Any, source: Source, sample_size: int, seed: int) -> Tenso
     return source.take(index, model.dtype, model.device)
 
 
-def _weights(source: Source) -> Tensor | None:
+def row_weights(source: Source) -> Tensor | None:
     """Return the weights of all rows, (n,), or None if they are equal."""
     parts: list[Tensor] = []
     for batch in source.batches():

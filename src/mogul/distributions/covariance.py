@@ -33,6 +33,7 @@ class Covariance(ABC):
     independent: ClassVar[bool] = False  # whether features of a component are
     isotropic_noise: ClassVar[bool] = False  # one noise variance for all features
     in_data_units: ClassVar[tuple[str, ...]] = ()  # unconstrained tensors that grow with the data
+    below_diagonal: ClassVar[tuple[str, ...]] = ()  # those that count below their diagonal alone
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         """Register every family that has a name."""

@@ -37,6 +37,7 @@ class Full(Covariance):
 
     name = "full"
     aliases = ("gmm", "full-covariance")
+    below_diagonal = ("lower",)
 
     def __init__(self, scale_tril: Tensor) -> None:
         """Hold the Cholesky factors (..., C, D, D)."""

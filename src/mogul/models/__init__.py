@@ -12,9 +12,12 @@ from mogul.models.likelihoods import (
     GaussianLikelihood,
     Likelihood,
 )
+from mogul.models.mixture_density import MixtureDensityNetwork, MixtureHead
 from mogul.models.networks import (
+    BACKBONES,
     DECODERS,
     ENCODERS,
+    MLP,
     ConvDecoder,
     ConvEncoder,
     LinearDecoder,
@@ -23,9 +26,11 @@ from mogul.models.networks import (
 )
 
 __all__ = [
+    "BACKBONES",
     "DECODERS",
     "ENCODERS",
     "LIKELIHOODS",
+    "MLP",
     "BayesianGaussianMixture",
     "BernoulliLikelihood",
     "ConvDecoder",
@@ -38,6 +43,8 @@ __all__ = [
     "LinearDecoder",
     "MLPDecoder",
     "MLPEncoder",
+    "MixtureDensityNetwork",
+    "MixtureHead",
     "PosteriorFamily",
     "VampPrior",
     "VariationalAutoencoder",

@@ -14,6 +14,7 @@ from mogul.errors import InputError
 from mogul.models.autoencoder import VariationalAutoencoder
 from mogul.models.decoder import LatentVariableModel
 from mogul.models.gaussian_mixture import GaussianMixture
+from mogul.models.mixture_density import MixtureDensityNetwork
 
 _TRAINING = "training/"  # before the names of what a fit needs to go on
 _FORMAT = 1
@@ -21,12 +22,14 @@ _KINDS: dict[type, str] = {
     GaussianMixture: "gaussian-mixture",
     LatentVariableModel: "decoder",
     VariationalAutoencoder: "autoencoder",
+    MixtureDensityNetwork: "mixture-density",
 }
+Model = GaussianMixture | LatentVariableModel | MixtureDensityNetwork
 
 
 def save_model(
     path: str | Path,
-    model: GaussianMixture | LatentVariableModel,
+    model: Model,
     extra: dict[str, Any] | None = None,
 ) -> None:
     """Write a model atomically; an interrupted save leaves the old file as it was.
@@ -61,7 +64,7 @@ def save_model(
 
 def load_model(
     path: str | Path, device: torch.device | str = "cpu"
-) -> tuple[GaussianMixture | LatentVariableModel, dict[str, Any]]:
+) -> tuple[Model, dict[str, Any]]:
     """Read a model written by `save_model`; no code in the file is run.
 
     Args:
@@ -85,6 +88,10 @@ def load_model(
         arguments = dict(config["arguments"])
         if cls is GaussianMixture:
             model = _mixture(arguments, tensors)
+        elif cls is MixtureDensityNetwork:
+            model = MixtureDensityNetwork.from_config(arguments)
+            model.load_state_dict(tensors)
+            model.eval()
         else:
             model = _latent(cls, arguments, tensors)
     except InputError:

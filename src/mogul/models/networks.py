@@ -293,6 +293,44 @@ class MLPDecoder(nn.Module):
         return made if self.units is None else made * self.units.spread + self.units.centre
 
 
+class MLP(nn.Module):
+    """Rows to hidden features by fully connected layers with SiLU after each.
+
+    Args:
+        n_inputs: features of a row.
+        hidden: widths of the layers.
+
+    Raises:
+        InputError: for numbers that are not positive, or without layers.
+    """
+
+    def __init__(self, n_inputs: int, hidden: Sequence[int] = (64, 64)) -> None:
+        """Build the layers.
+
+        Raises:
+            InputError: as the class says.
+        """
+        super().__init__()
+        _check_sizes(
+            n_inputs=n_inputs, layers=len(hidden),
+            **{f"hidden {i}": n for i, n in enumerate(hidden)},
+        )  # fmt: skip
+        self.n_inputs, self.n_outputs = n_inputs, hidden[-1]
+        layers: list[nn.Module] = []
+        for before, after in pairwise([n_inputs, *hidden]):
+            layers += [nn.Linear(before, after), nn.SiLU()]
+        self.body = nn.Sequential(*layers)
+        self._config = {"n_inputs": n_inputs, "hidden": list(hidden)}
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor arguments, as JSON types."""
+        return self._config
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return hidden features (n, hidden[-1]) of rows (n, n_inputs)."""
+        return self.body(x)
+
+
 def _layers(widths: Sequence[int], n_out: int) -> nn.Sequential:
     """Return gated layers of these widths, and a linear one to n_out."""
     gated = [_Gated(before, after) for before, after in pairwise(widths)]
@@ -324,3 +362,4 @@ DECODERS: dict[str, type[nn.Module]] = {
     "conv": ConvDecoder, "linear": LinearDecoder, "mlp": MLPDecoder,
 }  # fmt: skip
 ENCODERS: dict[str, type[nn.Module]] = {"conv": ConvEncoder, "mlp": MLPEncoder}
+BACKBONES: dict[str, type[nn.Module]] = {"mlp": MLP}

@@ -1,0 +1,241 @@
+"""Networks that make a density of targets from inputs, by minibatch gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mogul.algorithms.base import Pass
+from mogul.algorithms.initialise import Rows, initialise, row_weights
+from mogul.compute.backend import make_generator
+from mogul.errors import InputError
+from mogul.protocols import HasConditional, Source
+
+_MEASURED = 100_000  # rows that units and the start are taken from
+_SCORED = 8192  # rows scored at a time
+_LEAST_HELD_OUT = 5  # rows, below which none are held out
+_CUTS = 2  # times the learning rate falls
+_CUT = 0.3  # by what factor
+
+
+@dataclass
+class _State:
+    optimiser: torch.optim.Optimizer
+    weight: Tensor | None
+    training: Tensor
+    held_out: Tensor
+    best: float = -math.inf
+    parameters: dict[str, Tensor] = field(default_factory=dict)
+    waited: int = 0
+    cuts: int = 0
+    done: int = 0
+
+
+class Supervised:
+    r"""Raise the mean of $\log p(y \mid x)$, all constants included, by AdamW.
+
+    Rows are inputs and then targets; targets may be missing (NaN), and are then marginalised.
+    Before the first pass the network is told the units of the data, and its last layer starts from
+    a mixture of the targets alone, by k-means++.
+
+    A share of the rows is held out. When their log-likelihood has not risen for `patience` passes,
+    the best parameters are taken up again and the learning rate falls to 0.3 of itself; the third
+    time the fit ends, with the best parameters.
+
+    Gaussian noise on inputs and targets in training smooths the density (Rothfuss et al. 2019).
+
+    Args:
+        learning_rate: of AdamW (Loshchilov & Hutter 2019).
+        batch_size: rows per step.
+        weight_decay: of all weights, not of biases.
+        held_out: share of rows that say when to stop; zero makes all passes with all rows.
+        patience: passes without a rise.
+        input_noise: standard deviation of noise on inputs, in theirs.
+        target_noise: standard deviation of noise on targets, in theirs.
+        clip: largest norm of a gradient.
+        seed: seed of what is held out, the order of rows, and the noise.
+
+    Raises:
+        InputError: for numbers out of range.
+    """
+
+    monotone = False
+
+    def __init__(
+        self,
+        learning_rate: float = 2e-3,
+        batch_size: int = 64,
+        weight_decay: float = 1e-4,
+        held_out: float = 0.1,
+        patience: int = 20,
+        input_noise: float = 0.0,
+        target_noise: float = 0.0,
+        clip: float = 10.0,
+        seed: int = 0,
+    ) -> None:
+        """Check the settings.
+
+        Raises:
+            InputError: as the class says.
+        """
+        positive = {
+            "learning_rate": learning_rate, "batch_size": batch_size, "patience": patience,
+            "clip": clip,
+        }  # fmt: skip
+        least_zero = {
+            "weight_decay": weight_decay, "input_noise": input_noise, "target_noise": target_noise,
+        }  # fmt: skip
+        wrong = {k: v for k, v in positive.items() if not 0 < v < math.inf}
+        wrong |= {k: v for k, v in least_zero.items() if not 0 <= v < math.inf}
+        wrong |= {} if 0 <= held_out < 1 else {"held_out": held_out}
+        if wrong:
+            came = ", ".join(f"{name} = {value}" for name, value in wrong.items())
+            raise InputError(
+                f"{came} came; rates, sizes, patience and clip must be positive, decay and noise "
+                "zero or more, and the share held out from 0 to less than 1."
+            )
+        self.learning_rate, self.batch_size, self.weight_decay = (
+            learning_rate, batch_size, weight_decay,
+        )  # fmt: skip
+        self.held_out, self.patience, self.clip = held_out, patience, clip
+        self.input_noise, self.target_noise, self.seed = input_noise, target_noise, seed
+
+    def init(self, model: HasConditional, source: Source, passes: int) -> _State:
+        """Hold rows out, tell the network of units, and build the optimiser.
+
+        Raises:
+            InputError: if data and model do not fit each other.
+        """
+        weight = row_weights(source)
+        draw = make_generator(self.seed)
+        order = torch.randperm(len(source), generator=draw)
+        if weight is not None:
+            order = order[weight[order] > 0]
+        n_held = round(self.held_out * len(order))
+        n_held = n_held if n_held >= _LEAST_HELD_OUT else 0
+        held_out, training = order[:n_held], order[n_held:]
+        if not bool(model.started):
+            self._start(model, source, training)
+        decayed = [p for p in model.parameters() if p.dim() > 1]
+        others = [p for p in model.parameters() if p.dim() <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        optimiser = torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
+        return _State(optimiser, weight, training, held_out)
+
+    def _start(self, model: HasConditional, source: Source, training: Tensor) -> None:
+        """Set units and the last layer from training rows."""
+        rows = source.take(training[:_MEASURED].sort().values, torch.float64, model.device)
+        model.set_units(rows)
+        y = model.head.standardised(model.split(rows.to(model.dtype))[1])
+        mixture = model.without_inputs()
+        some = ~y.isnan().all(-1)
+        if int(some.sum()) and float(y[some].nan_to_num(0.0).var(0, correction=0).sum()) > 0:
+            initialise(mixture, Rows(y[some]), "k-means++", seed=self.seed)
+        model.start(mixture())
+
+    def step(
+        self, model: HasConditional, source: Source, state: _State, seen: Callable[[int], None]
+    ) -> tuple[_State, Pass]:
+        """Take one step per minibatch over the rows that are not held out, in a random order.
+
+        Raises:
+            InputError: if an input has gaps, or the log-likelihood stops being finite.
+        """
+        draw = make_generator(self.seed * 1_000_003 + state.done + 1, model.device)
+        order = torch.randperm(len(state.training), generator=draw, device=model.device).cpu()
+        total, mass = 0.0, 0.0
+        parameters = list(model.parameters())
+        model.train()
+        try:
+            for index in state.training[order].split(self.batch_size):
+                x, y = model.split(source.take(index, model.dtype, model.device))
+                log_prob = model(self._noisy(x, self.input_noise * model.spread, draw)).log_prob(
+                    self._noisy(y, self.target_noise * model.head.scale, draw)
+                )
+                weight = None if state.weight is None else state.weight[index].to(log_prob)
+                loss = -_mean(log_prob, weight)
+                _check_finite(loss)
+                state.optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(parameters, self.clip)
+                state.optimiser.step()
+                n = float(len(index) if weight is None else weight.sum())
+                total, mass = total - float(loss.detach()) * n, mass + n
+                seen(len(index))
+        finally:
+            model.eval()
+        state.done += 1
+        reached = total / mass
+        if not len(state.held_out):
+            return state, Pass(reached, [], reached, disturbed=False)
+        held_out = self._score(model, source, state.held_out, state.weight)
+        events, finished = self._judged(model, state, held_out)
+        figures = {"held_out": held_out}
+        return state, Pass(reached, events, reached, False, figures, finished)
+
+    def _judged(
+        self, model: HasConditional, state: _State, held_out: float
+    ) -> tuple[list[str], bool]:
+        """Keep the best parameters; return what to tell, and whether the fit is at its end."""
+        if held_out > state.best:
+            state.best, state.waited = held_out, 0
+            state.parameters = {k: v.clone() for k, v in model.state_dict().items()}
+            return [], False
+        state.waited += 1
+        if state.waited < self.patience:
+            return [], False
+        if state.cuts == _CUTS:
+            return [], True
+        state.cuts, state.waited = state.cuts + 1, 0
+        self.finish(model, state)
+        for group in state.optimiser.param_groups:
+            group["lr"] *= _CUT
+        return [f"learning rate fell to {self.learning_rate * _CUT**state.cuts:.2g}"], False
+
+    def finish(self, model: HasConditional, state: _State) -> None:
+        """Take up the parameters with the best held-out log-likelihood."""
+        if state.parameters:
+            model.load_state_dict(state.parameters)
+
+    @torch.no_grad()
+    def score(self, model: HasConditional, source: Source) -> float:
+        """Return the weighted mean of log p(y | x) of all rows, in nats."""
+        return self._score(model, source, torch.arange(len(source)), row_weights(source))
+
+    @torch.no_grad()
+    def _score(
+        self, model: HasConditional, source: Source, rows: Tensor, weight: Tensor | None
+    ) -> float:
+        model.eval()
+        total, mass = 0.0, 0.0
+        for index in rows.split(_SCORED):
+            x, y = model.split(source.take(index, model.dtype, model.device))
+            log_prob = model(x).log_prob(y).double().cpu()
+            w = torch.ones_like(log_prob) if weight is None else weight[index]
+            total, mass = total + float((w * log_prob).sum()), mass + float(w.sum())
+        return total / mass
+
+    def _noisy(self, values: Tensor, deviation: Tensor, draw: torch.Generator) -> Tensor:
+        """Add noise of a standard deviation, if there is any."""
+        if not bool(deviation.any()):
+            return values
+        return values + deviation * torch.empty_like(values).normal_(generator=draw)
+
+
+def _mean(log_prob: Tensor, weight: Tensor | None) -> Tensor:
+    return log_prob.mean() if weight is None else (weight * log_prob).sum() / weight.sum()
+
+
+def _check_finite(loss: Tensor) -> None:
+    if not bool(loss.isfinite()):
+        raise InputError(
+            "The log-likelihood stopped being finite; choose a smaller learning_rate, or look for "
+            "inputs far from all others."
+        )
