@@ -104,6 +104,11 @@ class Supervised:
         self.held_out, self.patience, self.clip = held_out, patience, clip
         self.input_noise, self.target_noise, self.seed = input_noise, target_noise, seed
 
+    def n_held_out(self, n_rows: int) -> int:
+        """Return how many of so many rows are held out: none where they would be very few."""
+        held = round(self.held_out * n_rows)
+        return held if held >= _LEAST_HELD_OUT else 0
+
     def init(self, model: HasConditional, source: Source, passes: int) -> _State:
         """Hold rows out, tell the network of units, and build the optimiser.
 
@@ -115,8 +120,7 @@ class Supervised:
         order = torch.randperm(len(source), generator=draw)
         if weight is not None:
             order = order[weight[order] > 0]
-        n_held = round(self.held_out * len(order))
-        n_held = n_held if n_held >= _LEAST_HELD_OUT else 0
+        n_held = self.n_held_out(len(order))
         held_out, training = order[:n_held], order[n_held:]
         if not bool(model.started):
             self._start(model, source, training)

@@ -6,6 +6,12 @@ from mogul.evaluation.annealed import (
     annealed_likelihood,
     bidirectional_gap,
 )
+from mogul.evaluation.conditional import (
+    ConditionalEvaluation,
+    crps,
+    energy_score,
+    evaluate_conditional,
+)
 from mogul.evaluation.errors import inpainting_error, reconstruction_error
 from mogul.evaluation.features import (
     Classifier,
@@ -43,6 +49,7 @@ __all__ = [
     "BinModel",
     "Candidate",
     "Classifier",
+    "ConditionalEvaluation",
     "Criteria",
     "Evaluation",
     "ImportanceEstimate",
@@ -52,7 +59,10 @@ __all__ = [
     "bidirectional_gap",
     "bits_per_dim",
     "cluster_accuracy",
+    "crps",
+    "energy_score",
     "evaluate",
+    "evaluate_conditional",
     "frechet_distance",
     "importance_log_likelihood",
     "information_criteria",

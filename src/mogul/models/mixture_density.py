@@ -134,10 +134,17 @@ class MixtureHead(nn.Module):
         """Take mean and standard deviation of targets (n, D) as units; NaN is left out.
 
         Where the family has one noise variance for all targets, they share one scale.
+
+        Raises:
+            InputError: if a target has no value, or is infinite.
         """
         y = y.double()
-        mean = y.nanmean(0).nan_to_num(0.0)
-        variance = (y - mean).square().nanmean(0).nan_to_num(0.0)
+        empty = y.isnan().all(0).nonzero().flatten().tolist()
+        if empty or bool(y.isinf().any()):
+            what = f"target(s) {empty} have no value" if empty else "a target is infinite"
+            raise InputError(f"Of {len(y)} rows, {what}; drop such columns and rows.")
+        mean = y.nanmean(0)
+        variance = (y - mean).square().nanmean(0)
         rounding = 8 * torch.finfo(self.scale.dtype).eps * mean.abs()
         variance = torch.where(variance.sqrt() > rounding, variance, 0.0)
         if self.family.isotropic_noise:
@@ -316,7 +323,8 @@ class MixtureDensityNetwork(nn.Module):
         """Take means and standard deviations of joint rows (n, n_inputs + D) as units.
 
         Raises:
-            InputError: if rows have another width, or an input is not finite.
+            InputError: if rows have another width, an input is not finite, or a target has no
+                value.
         """
         x, y = self.split(rows)
         x = self.inputs(x).double()

@@ -3,5 +3,6 @@
 from mogul.sklearn.bayesian import BayesianGaussianMixture
 from mogul.sklearn.factors import MFA, MPPCA
 from mogul.sklearn.gaussian import GaussianMixture
+from mogul.sklearn.regressor import MixtureDensityRegressor
 
-__all__ = ["MFA", "MPPCA", "BayesianGaussianMixture", "GaussianMixture"]
+__all__ = ["MFA", "MPPCA", "BayesianGaussianMixture", "GaussianMixture", "MixtureDensityRegressor"]
