@@ -12,12 +12,14 @@ from torch import Tensor
 from mogul.algorithms.base import Pass
 from mogul.algorithms.initialise import Rows, initialise, row_weights
 from mogul.compute.backend import make_generator
+from mogul.compute.threads import threads_for
 from mogul.errors import InputError
 from mogul.protocols import HasConditional, Source
 
 _MEASURED = 100_000  # rows that units and the start are taken from
 _SCORED = 8192  # rows scored at a time
 _LEAST_HELD_OUT = 5  # rows, below which none are held out
+_LEAST_STEPS = 400  # without progress before patience ends, where passes have few
 _CUTS = 2  # times the learning rate falls
 _CUT = 0.3  # by what factor
 
@@ -42,11 +44,12 @@ class Supervised:
     Before the first pass the network is told the units of the data, and its last layer starts from
     a mixture of the targets alone, by k-means++.
 
-    A share of the rows is held out. When their log-likelihood has not risen for `patience` passes,
-    the best parameters are taken up again and the learning rate falls to 0.3 of itself; the third
-    time the fit ends, with the best parameters.
+    A share of the rows is held out. When their log-likelihood has not risen for `patience` passes
+    and 400 steps, the best parameters are taken up again, and the learning rate and the noise fall
+    to 0.3 of themselves; the third time the fit ends, with the best parameters.
 
-    Gaussian noise on inputs and targets in training smooths the density (Rothfuss et al. 2019).
+    Gaussian noise on inputs and targets in training smooths the density (Rothfuss et al. 2019):
+    falling, it lets the data say how smooth it should be.
 
     Args:
         learning_rate: of AdamW (Loshchilov & Hutter 2019).
@@ -54,8 +57,8 @@ class Supervised:
         weight_decay: of all weights, not of biases.
         held_out: share of rows that say when to stop; zero makes all passes with all rows.
         patience: passes without a rise.
-        input_noise: standard deviation of noise on inputs, in theirs.
-        target_noise: standard deviation of noise on targets, in theirs.
+        input_noise: first standard deviation of noise on inputs, in theirs.
+        target_noise: first standard deviation of noise on targets, in theirs.
         clip: largest norm of a gradient.
         seed: seed of what is held out, the order of rows, and the noise.
 
@@ -73,7 +76,7 @@ class Supervised:
         held_out: float = 0.1,
         patience: int = 20,
         input_noise: float = 0.0,
-        target_noise: float = 0.0,
+        target_noise: float = 0.1,
         clip: float = 10.0,
         seed: int = 0,
     ) -> None:
@@ -152,16 +155,24 @@ class Supervised:
         Raises:
             InputError: if an input has gaps, or the log-likelihood stops being finite.
         """
+        with threads_for(self.batch_size * sum(p.numel() for p in model.parameters())):
+            return self._step(model, source, state, seen)
+
+    def _step(
+        self, model: HasConditional, source: Source, state: _State, seen: Callable[[int], None]
+    ) -> tuple[_State, Pass]:
         draw = make_generator(self.seed * 1_000_003 + state.done + 1, model.device)
         order = torch.randperm(len(state.training), generator=draw, device=model.device).cpu()
         total, mass = 0.0, 0.0
+        share = _CUT**state.cuts
+        input_noise, target_noise = share * self.input_noise, share * self.target_noise
         parameters = list(model.parameters())
         model.train()
         try:
             for index in state.training[order].split(self.batch_size):
                 x, y = model.split(source.take(index, model.dtype, model.device))
-                log_prob = model(self._noisy(x, self.input_noise * model.spread, draw)).log_prob(
-                    self._noisy(y, self.target_noise * model.head.scale, draw)
+                log_prob = model(self._noisy(x, input_noise * model.spread, draw)).log_prob(
+                    self._noisy(y, target_noise * model.head.scale, draw)
                 )
                 weight = None if state.weight is None else state.weight[index].to(log_prob)
                 loss = -_mean(log_prob, weight)
@@ -193,7 +204,8 @@ class Supervised:
             state.parameters = {k: v.clone() for k, v in model.state_dict().items()}
             return [], False
         state.waited += 1
-        if state.waited < self.patience:
+        steps = state.waited * math.ceil(len(state.training) / self.batch_size)
+        if state.waited < self.patience or steps < _LEAST_STEPS:
             return [], False
         if state.cuts == _CUTS:
             return [], True

@@ -10,6 +10,7 @@ import typer
 
 from mogul.cli import options
 from mogul.cli.console import check_output, command_line, show
+from mogul.cli.fit_network import evaluated, figures_of
 
 if TYPE_CHECKING:
     from mogul.cli.opened import OpenedAutoencoder
@@ -41,11 +42,16 @@ def evaluate(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Measure a model on held-out data: log-likelihood, bits per dimension, NDB, errors."""
-    from mogul.cli.opened import OpenedAutoencoder, open_scored
+    """Measure a model on held-out data: log-likelihood, NDB, errors, coverage and others."""
+    from mogul.cli.opened import OpenedAutoencoder, OpenedNetwork, open_scored
     from mogul.evaluation import evaluate as measure
 
     opened = open_scored(model, device)
+    if isinstance(opened, OpenedNetwork):
+        found = evaluated(opened.model, opened.test(test), seed)
+        figures = figures_of(found, opened.extra["targets"])
+        show(f"{model} on held-out data", figures, json)
+        return
     if isinstance(opened, OpenedAutoencoder):
         show(f"{model} on held-out data", _of_autoencoder(opened, test, labels, seed), json)
         return
@@ -97,12 +103,14 @@ def report(
     json: options.Json = False,
 ) -> None:
     """Write one self-contained page about a model: pictures, curves, figures, the command."""
-    from mogul.cli.opened import OpenedAutoencoder, OpenedDecoder, open_any
+    from mogul.cli.opened import OpenedAutoencoder, OpenedDecoder, OpenedNetwork, open_any
     from mogul.evaluation import evaluate as measure
     from mogul.report import (
+        ConditionalReport,
         DecoderReport,
         ReportData,
         write_autoencoder_report,
+        write_conditional_report,
         write_decoder_report,
         write_report,
     )
@@ -112,6 +120,13 @@ def report(
     check_output(output, (".html",), model, test, train)
     opened = open_any(model, device)
     training, held_out = opened.train(train), opened.test(test)
+    if isinstance(opened, OpenedNetwork):
+        about = ConditionalReport(
+            opened.model, training, held_out, opened.extra, command_line(), seed
+        )
+        write_conditional_report(output, about)
+        show("Report", {"report": str(output), "seconds": time.perf_counter() - since}, json)
+        return
     if isinstance(opened, OpenedDecoder):
         about = DecoderReport(opened.model, training, held_out, opened.extra, command_line(), seed)
         write = write_decoder_report

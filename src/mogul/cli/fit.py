@@ -11,6 +11,7 @@ from mogul.cli import options
 from mogul.cli.console import FitProgress, check_output, command_line, err, show
 from mogul.cli.fit_autoencoder import fit_autoencoder
 from mogul.cli.fit_decoder import Choices, fit_decoder, settings
+from mogul.cli.fit_network import fit_network
 from mogul.cli.neural import open_images
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ _OF = {
     "a vae": (
         *_BOTH, "test", "posterior_components", "objective", "divergence", "samples", "free_bits",
         "learning_rate", "binarise",
+    ),
+    "an mdn": (
+        "components", "rank", "sharing", "test", "variance_floor", "learning_rate", "batch_size",
+        "target", "covariance", "hidden", "held_out", "patience", "input_noise", "target_noise",
+        "weight_decay",
     ),
 }  # fmt: skip
 
@@ -59,11 +65,13 @@ def fit(
         str,
         typer.Option(
             help="Covariance family: full (gmm), diagonal, isotropic, ppca (mppca) or "
-            "factor-analysis (mfa); or decoder, a neural network, or vae, one with an encoder."
+            "factor-analysis (mfa); or decoder, a neural network, vae, one with an encoder, or "
+            "mdn, one that predicts the densities of --target columns from the others."
         ),
     ] = "ppca",
     components: Annotated[
-        int, typer.Option(help="Number of Gaussians; of a vae, those of the prior.")
+        int,
+        typer.Option(help="Number of Gaussians; of a vae, of its prior; of an mdn, default 5."),
     ] = 10,
     rank: Annotated[
         int | None,
@@ -134,12 +142,20 @@ def fit(
     learning_rate: options.LearningRate = None,
     batch_size: options.BatchSize = None,
     binarise: options.Binarise = None,
+    target: options.Target = None,
+    covariance: options.CovarianceName = None,
+    hidden: options.Hidden = None,
+    held_out: options.HeldOut = None,
+    patience: options.Patience = None,
+    input_noise: options.InputNoise = None,
+    target_noise: options.TargetNoise = None,
+    weight_decay: options.WeightDecay = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     json: options.Json = False,
 ) -> None:
-    """Fit a mixture of Gaussians, a decoder or an autoencoder to DATA and write it to a file."""
+    """Fit a mixture of Gaussians or a network that is made with one to DATA; write it to a file."""
     import mogul
     from mogul.algorithms import mean_log_likelihood
     from mogul.compute.backend import resolve_device, resolve_dtype
@@ -169,6 +185,10 @@ def fit(
                    "columns": options.listed(columns), "seed": seed}  # fmt: skip
         fit_autoencoder(data, output, given, reading, device, dtype, json)
         return
+    if model == "mdn":
+        _refuse(context, "an mdn")
+        fit_network(data, output, given_options(context), test, device, dtype, json)
+        return
     _refuse(context, "a mixture")
     family(model)  # an unknown name is told before the data are read
     reading: dict[str, Any] = {
@@ -178,7 +198,7 @@ def fit(
     }  # fmt: skip
     source = mogul.open_source(data, limit=limit, **reading)
     held_out_name = test or counterpart(data)
-    held_out = mogul.open_source(held_out_name, **reading) if held_out_name else None
+    held_out_rows = mogul.open_source(held_out_name, **reading) if held_out_name else None
     mixture = mogul.GaussianMixture(
         components, source.n_features, model, rank, sharing, variance_floor,
         dtype=resolve_dtype(dtype), device=resolve_device(device),
@@ -189,15 +209,15 @@ def fit(
     most = 30 if passes is None else passes
     with FitProgress(most, len(source), quiet=json) as progress:
         fitted = mogul.fit(
-            mixture, source, mogul.EM(), passes=most, tolerance=tolerance, validation=held_out,
+            mixture, source, mogul.EM(), passes=most, tolerance=tolerance, validation=held_out_rows,
             callback=progress.passed, seen=progress.seen,
         )  # fmt: skip
     mixture.requires_grad_(False)
     figures: dict[str, Any] = {}
-    if held_out is not None:
-        reached = mean_log_likelihood(mixture(), held_out)
+    if held_out_rows is not None:
+        reached = mean_log_likelihood(mixture(), held_out_rows)
         figures["test_log_likelihood"] = reached
-        figures["test_bits_per_dim"] = bits_per_dim(held_out, reached)
+        figures["test_bits_per_dim"] = bits_per_dim(held_out_rows, reached)
     figures |= {
         "n_parameters": mixture.n_parameters, "passes": len(fitted.history),
         "seconds": fitted.seconds, "stopped": fitted.reason.value,

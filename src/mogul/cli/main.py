@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 import mogul
-from mogul.cli import compare, console, demo, demo_mixture, fit, select, use
+from mogul.cli import compare, console, demo, demo_mixture, fit, predict, select, use
 
 app = typer.Typer(
-    help="Density modelling with mixtures of Gaussians: fit, score, sample, find outliers, "
-    "in-paint, compare, report.",
+    help="Density modelling with mixtures of Gaussians: fit, predict, score, sample, find "
+    "outliers, in-paint, compare, report.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,6 +35,7 @@ def _root(
 
 app.command()(fit.fit)
 app.command()(select.select)
+app.command()(predict.predict)
 app.command()(use.sample)
 app.command()(use.score)
 app.command()(use.outliers)

@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mogul.compute.backend import resolve_device
 from mogul.data import ArraySource, PixelScale, counterpart, open_labels, open_source
 from mogul.distributions import Mixture
 from mogul.errors import InputError
-from mogul.models import LatentVariableModel, VariationalAutoencoder, load_model
+from mogul.models import (
+    LatentVariableModel,
+    MixtureDensityNetwork,
+    VariationalAutoencoder,
+    load_model,
+)
 from mogul.tasks import decode_rows, encode
 
 
@@ -149,6 +155,37 @@ class OpenedAutoencoder(OpenedDecoder):
             return None
 
 
+@dataclass(frozen=True)
+class OpenedNetwork(_OpenedFile):
+    """A fitted mixture density network, with what was kept beside it."""
+
+    model: MixtureDensityNetwork
+
+    def open(self, data: str) -> ArraySource:
+        """Open rows of inputs and targets, by the columns of the training data.
+
+        Raises:
+            InputError: if the data have no such columns.
+        """
+        return open_source(data, columns=[*self.extra["inputs"], *self.extra["targets"]])
+
+    def open_inputs(self, data: str) -> ArraySource:
+        """Open the inputs of rows, which need not hold targets.
+
+        Raises:
+            InputError: if the data have no such columns.
+        """
+        return open_source(data, columns=self.extra["inputs"])
+
+    def scores(self, source: ArraySource) -> Tensor:
+        """Return log p(targets | inputs) of every row, (n,), in nats."""
+        found = []
+        for batch in source.batches(dtype=self.model.dtype, device=self.model.device):
+            x, y = self.model.split(batch.x)
+            found.append(self.model(x).log_prob(y).cpu())
+        return torch.cat(found)
+
+
 def _first(source: ArraySource, n: int | None, like: Mixture | LatentVariableModel) -> Tensor:
     n = len(source) if n is None else min(n, len(source))
     return source.take(range(n), like.dtype, like.device)
@@ -168,16 +205,50 @@ def open_model(path: Path, device: str = "auto") -> Opened:
         InputError: if the file is not the model of a mixture, or holds values that are not finite.
     """
     opened = open_any(path, device)
-    if isinstance(opened, OpenedDecoder):
+    if not isinstance(opened, Opened):
         raise InputError(
             f"{path} holds a neural network, and this command is for mixtures; use sample, "
             "inpaint, reconstruct, report, or, of an autoencoder, score."
+            if isinstance(opened, OpenedDecoder)
+            else f"{path} holds a network that predicts {', '.join(opened.extra['targets'])}; use "
+            "predict, score, evaluate or report."
         )
     return opened
 
 
-def open_scored(path: Path, device: str = "auto") -> Opened | OpenedAutoencoder:
-    """Open the file of a mixture or an autoencoder, which can score rows.
+def open_network(path: Path, device: str = "auto") -> OpenedNetwork:
+    """Open the file of a mixture density network.
+
+    Raises:
+        InputError: if the file is of another model, or holds values that are not finite.
+    """
+    opened = open_any(path, device)
+    if not isinstance(opened, OpenedNetwork):
+        raise InputError(
+            f"{path} does not predict columns from others; fit a network that does with `mogul fit "
+            "--model mdn --target COLUMN`."
+        )
+    return opened
+
+
+def open_density(path: Path, device: str = "auto") -> Opened | OpenedDecoder:
+    """Open the file of a model of rows as a whole, which predicts no columns from others.
+
+    Raises:
+        InputError: if the file is of a mixture density network, or holds values that are not
+            finite.
+    """
+    opened = open_any(path, device)
+    if isinstance(opened, OpenedNetwork):
+        raise InputError(
+            f"{path} predicts {', '.join(opened.extra['targets'])} from other columns, and models "
+            "no rows as a whole; use predict, score, evaluate or report."
+        )
+    return opened
+
+
+def open_scored(path: Path, device: str = "auto") -> Opened | OpenedAutoencoder | OpenedNetwork:
+    """Open the file of a model that can score rows.
 
     Raises:
         InputError: if the file is of another model, or holds values that are not finite.
@@ -191,7 +262,7 @@ def open_scored(path: Path, device: str = "auto") -> Opened | OpenedAutoencoder:
     return opened
 
 
-def open_any(path: Path, device: str = "auto") -> Opened | OpenedDecoder:
+def open_any(path: Path, device: str = "auto") -> Opened | OpenedDecoder | OpenedNetwork:
     """Open a model file for use, whatever the model.
 
     Args:
@@ -213,6 +284,8 @@ def open_any(path: Path, device: str = "auto") -> Opened | OpenedDecoder:
         )
     if not all(bool(t.isfinite().all()) for t in model.state_dict().values()):
         raise InputError(f"{path} holds parameters that are not finite; fit the model again.")
+    if isinstance(model, MixtureDensityNetwork):
+        return OpenedNetwork(model.config(), extra, path, model)
     if isinstance(model, VariationalAutoencoder):
         return OpenedAutoencoder(model.config(), extra, path, model)
     if isinstance(model, LatentVariableModel):
@@ -225,5 +298,6 @@ def _applicable(data: str, options: dict[str, Any]) -> dict[str, Any]:
     is_table = data.endswith((".csv", ".csv.gz"))
     is_array = is_table or Path(data).suffix in (".npy", ".npz", ".gz") or "ubyte" in data
     drop = ("crop", "size", "colour") if is_table else ("colour",) if is_array else ()
-    drop += () if is_table else ("columns",)
+    numbered = all(column.isdecimal() for column in options.get("columns", []))
+    drop += () if is_table or (is_array and numbered) else ("columns",)
     return {k: v for k, v in options.items() if k not in drop}

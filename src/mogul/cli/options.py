@@ -44,6 +44,7 @@ Picture = Annotated[
 
 
 _DECODERS, _AUTOENCODERS = "Decoders", "Autoencoders (vae)"
+_NETWORKS = "Mixture density networks (mdn)"
 
 
 def _text(help_: str, panel: str = _DECODERS, *names: str) -> Any:
@@ -123,11 +124,43 @@ WarmUp = Annotated[
         "divergence gets its full weight."
     ),
 ]
-LearningRate = Annotated[float | None, _of_vae("Of Adam; default 5e-4.")]
-BatchSize = Annotated[int | None, _text("Rows per step; default that of the preset, or 100.")]
+LearningRate = Annotated[
+    float | None, _of_vae("Of Adam; default 5e-4, of an mdn 2e-3, where it falls by itself.")
+]
+BatchSize = Annotated[
+    int | None, _text("Rows per step; default that of the preset, or 100; of an mdn 64.")
+]
 Binarise = Annotated[
     str | None, _of_vae("Make pixels 0 or 1: static (once) or dynamic (anew in every pass).")
 ]
+
+
+def _of_mdn(help_: str) -> Any:
+    return _text(help_, _NETWORKS)
+
+
+Target = Annotated[
+    str | None,
+    _of_mdn("Columns to predict, with commas: names of a CSV file, numbers of an array."),
+]
+CovarianceName = Annotated[
+    str | None,
+    _of_mdn("full (default), diagonal, isotropic, ppca or factor-analysis; of several targets."),
+]
+Hidden = Annotated[str | None, _of_mdn("Widths of the layers, with commas; default 64,64.")]
+HeldOut = Annotated[
+    float | None, _of_mdn("Share of the rows that say when to stop; default 0.1; 0 never does.")
+]
+Patience = Annotated[
+    int | None,
+    _of_mdn("Passes without progress on them before the learning rate falls; default 20."),
+]
+InputNoise = Annotated[
+    float | None,
+    _of_mdn("First noise on inputs while training, as a share of their deviation; default 0."),
+]
+TargetNoise = Annotated[float | None, _of_mdn("The same of targets; default 0.1.")]
+WeightDecay = Annotated[float | None, _of_mdn("Default 1e-4.")]
 
 
 def listed(text: str | None) -> list[str] | None:

@@ -52,12 +52,12 @@ def sample(
     json: options.Json = False,
 ) -> None:
     """Draw new rows or images from a model."""
-    from mogul.cli.opened import OpenedDecoder, open_any
+    from mogul.cli.opened import OpenedDecoder, open_density
     from mogul.tasks import SUMMARIES, summarise
 
     since = time.perf_counter()
     check_output(output, (".png", ".npy"), model)
-    opened = open_any(model, device)
+    opened = open_density(model, device)
     if isinstance(opened, OpenedDecoder):
         kind = latents or ("prior" if opened.model.particles is None else "mixture")
         _refuse(kind not in SUMMARIES, f"Unknown latents '{kind}'; see `mogul sample --help`.")
@@ -101,7 +101,7 @@ def score(
 ) -> None:
     """Score every row of DATA: log-likelihood in nats; of mixtures, its percentile in training."""
     from mogul.algorithms import log_likelihoods
-    from mogul.cli.opened import OpenedAutoencoder, open_scored
+    from mogul.cli.opened import OpenedAutoencoder, OpenedNetwork, open_scored
     from mogul.evaluation import bits_per_dim, importance_log_likelihood
     from mogul.tasks import percentile_of
 
@@ -121,6 +121,9 @@ def score(
             "standard_error": found.error(most),
             "effective_samples": float(found.effective.median()),
         }
+    elif isinstance(opened, OpenedNetwork):
+        _refuse(samples is not None, f"{model} is scored exactly; leave --samples out.")
+        values, bits = opened.scores(source).numpy(), None
     else:
         _refuse(samples is not None, f"{model} is a mixture, scored exactly; leave --samples out.")
         values = log_likelihoods(opened.mixture, source).numpy()
@@ -208,13 +211,13 @@ def reconstruct(
     json: options.Json = False,
 ) -> None:
     """Reconstruct the rows of DATA from the factors or latents of a model."""
-    from mogul.cli.opened import OpenedDecoder, open_any
+    from mogul.cli.opened import OpenedDecoder, open_density
     from mogul.report import stack_rows
     from mogul.tasks import reconstruct as rebuild
 
     since = time.perf_counter()
     check_output(output, (".png", ".npy"), model, data)
-    opened = open_any(model, device)
+    opened = open_density(model, device)
     x = opened.rows(opened.open(data), _limit(n, output))
     neural = isinstance(opened, OpenedDecoder)
     rebuilt = opened.rebuild(x) if neural else rebuild(opened.mixture, x)
@@ -257,14 +260,14 @@ def inpaint(
     json: options.Json = False,
 ) -> None:
     """Fill hidden parts of the rows of DATA: by the exact conditional, or a decoder's posterior."""
-    from mogul.cli.opened import OpenedDecoder, open_any
+    from mogul.cli.opened import OpenedDecoder, open_density
     from mogul.data import parse_mask
     from mogul.tasks import inpaint as fill
     from mogul.tasks import inpaint_latent
 
     since = time.perf_counter()
     check_output(output, (".png", ".npy", ".npz"), model, data)
-    opened = open_any(model, device)
+    opened = open_density(model, device)
     x = opened.rows(opened.open(data), _limit(n, output))
     given = parse_mask(mask, len(x), opened.feature_shape, seed).to(x.device)
     observed = ~x.isnan() & given
@@ -310,12 +313,19 @@ def show_model(
     json: options.Json = False,
 ) -> None:
     """Describe a model: what it is, what it reached, and its components by weight."""
-    from mogul.cli.opened import OpenedDecoder, open_any
+    from mogul.cli.opened import OpenedDecoder, OpenedNetwork, open_any
     from mogul.tasks import characteristic
 
     if output is not None:
         check_output(output, (".png",), model)
     opened = open_any(model, "cpu")
+    if isinstance(opened, OpenedNetwork):
+        _refuse(output is not None, f"{model} is a network; use report for its pictures.")
+        kept = {key: opened.extra[key] for key in ("inputs", "targets", "settings", "figures")}
+        figures = opened.config | kept.pop("settings") | kept.pop("figures") | kept
+        figures |= {"command": opened.extra["command"], "history": opened.extra["history"]}
+        show(str(model), figures, json)
+        return
     if isinstance(opened, OpenedDecoder):
         _refuse(output is not None, f"{model} is a neural network; use report for its pictures.")
         parts = {key: opened.config[key] for key in ("decoder", "likelihood")}

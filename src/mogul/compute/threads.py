@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,8 @@ from typing import TypeVar
 import torch
 
 Item = TypeVar("Item")
+
+_SHARED = 2**23  # multiply-adds, above which a step is worth sharing
 
 
 def usable_cores() -> int:
@@ -37,6 +40,21 @@ def limit_threads() -> None:
     cores = usable_cores()
     if torch.get_num_threads() > cores:
         torch.set_num_threads(cores)
+
+
+@contextmanager
+def threads_for(work: int) -> Generator[None]:
+    """Keep torch to one thread where a step has too little work to share, in multiply-adds.
+
+    Threads that wait for each other cost more than they save then, most of all beside other jobs.
+    """
+    before = torch.get_num_threads()
+    if work < _SHARED:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def n_workers(device: torch.device) -> int:

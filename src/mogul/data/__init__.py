@@ -1,6 +1,6 @@
 """Where batches come from."""
 
-from mogul.data.datasets import counterpart, open_labels, open_source
+from mogul.data.datasets import column_names, counterpart, open_labels, open_source
 from mogul.data.masks import hide_half, hide_random, hide_rectangle, parse_mask, read_mask
 from mogul.data.pixels import PixelScale
 from mogul.data.sources import ArraySource
@@ -8,6 +8,7 @@ from mogul.data.sources import ArraySource
 __all__ = [
     "ArraySource",
     "PixelScale",
+    "column_names",
     "counterpart",
     "hide_half",
     "hide_random",

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mogul.data.files import read_csv, read_idx, read_npy, read_npz
+from mogul.data.files import csv_header, read_csv, read_idx, read_npy, read_npz
 from mogul.data.images import Size, read_images, reshaped
 from mogul.data.pixels import PixelScale
 from mogul.data.sources import ArraySource
@@ -44,7 +44,8 @@ def open_source(
             digits are read from the folder that the environment variable MOGUL_DATA names.
         crop: height and width of a central crop of images, in files or arrays of 8-bit pixels.
         size: height and width to resize them to, after the crop.
-        columns: names of the columns of a CSV file to read; default all.
+        columns: names of the columns of a CSV file to read, in this order, or their numbers, from
+            zero, in an array (n, D) of a file; default all.
         colour: decode image files in colour or grey; None does as the first image is.
         dequantise: add uniform noise to integer pixels, so that densities bound probabilities;
             data that are not integer pixels pass as they are either way.
@@ -161,15 +162,46 @@ def _read(
         if any(value is not None for value in picture_options.values()):
             raise InputError(f"{name}: crop, size and colour apply to images, not to tables.")
         return read_csv(path, columns), 256
-    if columns is not None:
-        raise InputError(f"{name}: columns are chosen in CSV files only.")
     array = _array_reader(path)(path)
+    if columns is not None:
+        array = array[:, _numbers(name, array, columns)]
     if picture_options["colour"] is not None or (any(sizes.values()) and not _holds_pixels(array)):
         raise InputError(
             f"{name}: crop and size apply to arrays of 8-bit images (n, height, width[, 3]), and "
             "colour to image files only."
         )
     return reshaped(array, **sizes), 256
+
+
+def column_names(data: str) -> list[str]:
+    """Return the names of the columns of a CSV file, or the numbers of those of another array.
+
+    Raises:
+        InputError: if there is no such table.
+    """
+    path = Path(data)
+    if path.name.lower().endswith((".csv", ".csv.gz")) and path.exists():
+        return csv_header(path)
+    shape = open_source(data).feature_shape
+    if len(shape) != 1:
+        raise InputError(f"{data} has rows of shape {shape}; give a table, (n, D), with columns.")
+    return [str(i) for i in range(shape[0])]
+
+
+def _numbers(name: str, array: np.ndarray, columns: Sequence[str]) -> list[int]:
+    """Return numbers of columns.
+
+    Raises:
+        InputError: if they are none of this array's.
+    """
+    known = [str(i) for i in range(array.shape[1])] if array.ndim == 2 else []
+    if not set(columns) <= set(known):
+        what = f"0 to {len(known) - 1}" if known else "none: its rows are not of columns"
+        raise InputError(
+            f"{name} has no column {', '.join(set(columns) - set(known))}; the columns of an "
+            f"array go by number, here {what}."
+        )
+    return [int(column) for column in columns]
 
 
 def _array_reader(path: Path) -> Callable[[Path], np.ndarray]:

@@ -122,16 +122,7 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> np.ndarray:
         InputError: if the file is damaged, lines differ in length, a column does not exist, or a
             cell is text.
     """
-    try:
-        content = _gunzip(path) if path.suffix == ".gz" else path.read_bytes()
-        header, *lines = list(csv.reader(io.StringIO(content.decode("utf-8-sig"))))
-    except (UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise InputError(_damaged(path, "a CSV file with a header line")) from error
-    if header and all(_is_number(cell) for cell in header):
-        raise InputError(
-            f"{path} begins with a line of numbers, {', '.join(header[:4])} …, where the names of "
-            "the columns are expected; add a header line."
-        )
+    header, *lines = _lines(path)
     wanted = list(header if columns is None else columns)
     unknown = [name for name in wanted if name not in header]
     if unknown:
@@ -148,6 +139,36 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> np.ndarray:
             )
         out[i] = [_number(line[j], path, i, header[j]) for j in at]
     return out
+
+
+def csv_header(path: Path) -> list[str]:
+    """Return the names of the columns of a CSV file.
+
+    Raises:
+        InputError: if the file is damaged or has no header.
+    """
+    return _lines(path)[0]
+
+
+def _lines(path: Path) -> list[list[str]]:
+    """Return the cells of a CSV file, the header first.
+
+    Raises:
+        InputError: if the file is damaged or has no header.
+    """
+    try:
+        content = _gunzip(path) if path.suffix == ".gz" else path.read_bytes()
+        lines = list(csv.reader(io.StringIO(content.decode("utf-8-sig"))))
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise InputError(_damaged(path, "a CSV file with a header line")) from error
+    if not lines:
+        raise InputError(_damaged(path, "a CSV file with a header line"))
+    if lines[0] and all(_is_number(cell) for cell in lines[0]):
+        raise InputError(
+            f"{path} begins with a line of numbers, {', '.join(lines[0][:4])} …, where the names "
+            "of the columns are expected; add a header line."
+        )
+    return lines
 
 
 def _is_number(cell: str) -> bool:

@@ -2,6 +2,7 @@
 
 from mogul.report.animation import contour_picture, to_animation
 from mogul.report.autoencoder import write_autoencoder_report
+from mogul.report.conditional import ConditionalReport, write_conditional_report
 from mogul.report.decoder import DecoderReport, write_decoder_report
 from mogul.report.figures import selection_lines
 from mogul.report.html import ReportData, write_report
@@ -9,6 +10,7 @@ from mogul.report.layouts import components_picture, inpainting_picture
 from mogul.report.pictures import stack_rows, tile, to_png
 
 __all__ = [
+    "ConditionalReport",
     "DecoderReport",
     "ReportData",
     "components_picture",
@@ -20,6 +22,7 @@ __all__ = [
     "to_animation",
     "to_png",
     "write_autoencoder_report",
+    "write_conditional_report",
     "write_decoder_report",
     "write_report",
 ]

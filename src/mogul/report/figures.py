@@ -13,17 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 # matplotlib cannot write currentColor; this stand-in is replaced by it afterwards.
-_INK = "#010203"
-_BLUE, _ORANGE, _GREY = "#3b7dd8", "#e07b39", "#8a8f98"
+INK = "#010203"
+BLUE, ORANGE, GREY = "#3b7dd8", "#e07b39", "#8a8f98"
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mogul",
     "font.size": 10,
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
@@ -35,16 +35,16 @@ def training_curve(history: list[dict[str, Any]]) -> str:
 
     def draw(axes: Axes) -> None:
         passes = [row["pass"] for row in history]
-        axes.plot(passes, [r["log_likelihood"] for r in history], color=_BLUE, label="training")
+        axes.plot(passes, [r["log_likelihood"] for r in history], color=BLUE, label="training")
         if history[0]["validation"] is not None:
             held_out = [r["validation"] for r in history]
-            axes.plot(passes, held_out, color=_ORANGE, linestyle="--", label="held out")
+            axes.plot(passes, held_out, color=ORANGE, linestyle="--", label="held out")
         axes.set_xlabel("pass over the data")
         axes.set_ylabel("log-likelihood (nats per row)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
 
-    return _svg(draw, 6.4, 3.2)
+    return as_svg(draw, 6.4, 3.2)
 
 
 def particle_curves(history: list[dict[str, Any]]) -> str:
@@ -52,16 +52,16 @@ def particle_curves(history: list[dict[str, Any]]) -> str:
 
     def draw(axes: Axes) -> None:
         passes = [row["pass"] for row in history]
-        axes.plot(passes, [r["objective"] for r in history], color=_BLUE)
+        axes.plot(passes, [r["objective"] for r in history], color=BLUE)
         axes.set_xlabel("pass over the data")
-        axes.set_ylabel("mean log p(x, z) (nats per row)", color=_BLUE)
+        axes.set_ylabel("mean log p(x, z) (nats per row)", color=BLUE)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if "movement" in history[0]:
             other = axes.twinx()
-            other.plot(passes, [r["movement"] for r in history], color=_ORANGE, linestyle="--")
-            other.set_ylabel("movement per latent (root mean square)", color=_ORANGE)
+            other.plot(passes, [r["movement"] for r in history], color=ORANGE, linestyle="--")
+            other.set_ylabel("movement per latent (root mean square)", color=ORANGE)
 
-    return _svg(draw, 6.4, 3.2)
+    return as_svg(draw, 6.4, 3.2)
 
 
 def bound_curves(history: list[dict[str, Any]]) -> str:
@@ -69,23 +69,23 @@ def bound_curves(history: list[dict[str, Any]]) -> str:
 
     def draw(axes: Axes) -> None:
         passes = [row["pass"] for row in history]
-        axes.plot(passes, [r["evidence_bound"] for r in history], color=_BLUE, label="training")
+        axes.plot(passes, [r["evidence_bound"] for r in history], color=BLUE, label="training")
         if history[0]["validation"] is not None:
             # What a row holds was scored before its pass.
             held_out = [r["validation"] for r in history]
-            axes.plot([p - 1 for p in passes[1:]], held_out[1:], color=_GREY, label="held out")
+            axes.plot([p - 1 for p in passes[1:]], held_out[1:], color=GREY, label="held out")
         axes.set_xlabel("pass over the data")
-        axes.set_ylabel("bound of log p(x) (nats per row)", color=_BLUE)
+        axes.set_ylabel("bound of log p(x) (nats per row)", color=BLUE)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         low = [r["evidence_bound"] for r in history[2:]]
         if len(low) > 10:  # the first passes would flatten all the others
             axes.set_ylim(min(low) - 0.05 * (max(low) - min(low)), None)
         axes.legend(loc="lower right")
         other = axes.twinx()
-        other.plot(passes, [r["divergence"] for r in history], color=_ORANGE, linestyle="--")
-        other.set_ylabel("divergence to the prior (nats)", color=_ORANGE)
+        other.plot(passes, [r["divergence"] for r in history], color=ORANGE, linestyle="--")
+        other.set_ylabel("divergence to the prior (nats)", color=ORANGE)
 
-    return _svg(draw, 6.4, 3.2)
+    return as_svg(draw, 6.4, 3.2)
 
 
 def latent_map(
@@ -95,9 +95,9 @@ def latent_map(
 
     def draw(axes: Axes) -> None:
         for outline in ellipses:
-            axes.plot(*outline.T, color=_INK, linewidth=0.7, alpha=0.5)
+            axes.plot(*outline.T, color=INK, linewidth=0.7, alpha=0.5)
         if labels is None:
-            axes.scatter(*points.T, s=4, color=_BLUE, linewidths=0)
+            axes.scatter(*points.T, s=4, color=BLUE, linewidths=0)
         else:
             for i, label in enumerate(np.unique(labels)):
                 own = points[labels == label]
@@ -107,7 +107,7 @@ def latent_map(
         axes.set_ylabel(f"second {axes_are}")
         axes.set_aspect("equal")
 
-    return _svg(draw, 6.4, 5.2)
+    return as_svg(draw, 6.4, 5.2)
 
 
 def bin_bars(
@@ -118,15 +118,15 @@ def bin_bars(
     def draw(axes: Axes) -> None:
         order = np.argsort(-reference, kind="stable")
         at = np.arange(len(order))
-        axes.bar(at, 100 * reference[order], color=_GREY, alpha=0.45, width=1.0, label="training")
-        axes.plot(at, 100 * held_out[order], ".", color=_BLUE, markersize=4, label="held out")
-        axes.plot(at, 100 * samples[order], "_", color=_ORANGE, markersize=6, label="samples")
+        axes.bar(at, 100 * reference[order], color=GREY, alpha=0.45, width=1.0, label="training")
+        axes.plot(at, 100 * held_out[order], ".", color=BLUE, markersize=4, label="held out")
+        axes.plot(at, 100 * samples[order], "_", color=ORANGE, markersize=6, label="samples")
         marked = at[different[order]]
         axes.plot(
             marked,
             np.full(len(marked), -0.02 * 100 * reference.max()),
             "^",
-            color=_ORANGE,
+            color=ORANGE,
             markersize=4,
             label="significantly different",
         )
@@ -134,7 +134,7 @@ def bin_bars(
         axes.set_ylabel("share of rows (%)")
         axes.legend(ncols=2)
 
-    return _svg(draw, 7.4, 3.2)
+    return as_svg(draw, 7.4, 3.2)
 
 
 def likelihood_histogram(log_likelihood: np.ndarray, threshold: float) -> str:
@@ -143,13 +143,13 @@ def likelihood_histogram(log_likelihood: np.ndarray, threshold: float) -> str:
     def draw(axes: Axes) -> None:
         low, high = np.quantile(log_likelihood, [0.002, 1.0])
         low = min(low, threshold)
-        axes.hist(np.clip(log_likelihood, low, high), bins=60, color=_BLUE, alpha=0.7)
-        axes.axvline(threshold, color=_ORANGE, linestyle="--", label="threshold")
+        axes.hist(np.clip(log_likelihood, low, high), bins=60, color=BLUE, alpha=0.7)
+        axes.axvline(threshold, color=ORANGE, linestyle="--", label="threshold")
         axes.set_xlabel("log-likelihood (nats); the lowest are gathered at the left edge")
         axes.set_ylabel("held-out rows")
         axes.legend()
 
-    return _svg(draw, 6.4, 2.8)
+    return as_svg(draw, 6.4, 2.8)
 
 
 def selection_lines(candidates: list[dict[str, Any]], criterion: str) -> str:
@@ -170,24 +170,25 @@ def selection_lines(candidates: list[dict[str, Any]], criterion: str) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize=8)
 
-    return _svg(draw, 7.4, 4.4)
+    return as_svg(draw, 7.4, 4.4)
 
 
 def scatter(data: np.ndarray, samples: np.ndarray, columns: tuple[int, int]) -> str:
     """Draw two columns of data and of model samples over each other."""
 
     def draw(axes: Axes) -> None:
-        for rows, colour, name in ((data, _BLUE, "data"), (samples, _ORANGE, "samples")):
+        for rows, colour, name in ((data, BLUE, "data"), (samples, ORANGE, "samples")):
             x, y = rows[:, columns[0]], rows[:, columns[1]]
             axes.plot(x, y, ".", color=colour, markersize=2.5, alpha=0.5, label=name)
         axes.set_xlabel(f"column {columns[0]}")
         axes.set_ylabel(f"column {columns[1]}")
         axes.legend(markerscale=3)
 
-    return _svg(draw, 5.6, 4.2)
+    return as_svg(draw, 5.6, 4.2)
 
 
-def _svg(draw: Callable[[Axes], None], width: float, height: float) -> str:
+def as_svg(draw: Callable[[Axes], None], width: float, height: float) -> str:
+    """Return what `draw` draws as inline SVG of a size in inches."""
     with rc_context(_STYLE):  # pyright: ignore[reportArgumentType]
         figure = Figure(figsize=(width, height), layout="constrained")
         figure.patch.set_alpha(0)
@@ -197,4 +198,4 @@ def _svg(draw: Callable[[Axes], None], width: float, height: float) -> str:
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")
+    return text[text.index("<svg") :].replace(INK, "currentColor")

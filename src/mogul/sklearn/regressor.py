@@ -46,7 +46,7 @@ class MixtureDensityRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         validation_fraction: share of the rows that say when to stop.
         n_iter_no_change: passes without progress on them after which the learning rate falls, and
             at last the fit ends.
-        input_noise: deviation of noise on inputs while training, in theirs.
+        input_noise: first deviation of noise on inputs while training, in theirs.
         target_noise: the same of targets.
         random_state: seed.
 
@@ -87,12 +87,12 @@ class MixtureDensityRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         hidden_layer_sizes: Sequence[int] = (64, 64),
         learning_rate: float = 2e-3,
         batch_size: int = 64,
-        max_iter: int = 500,
+        max_iter: int = 1000,
         alpha: float = 1e-4,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 20,
         input_noise: float = 0.0,
-        target_noise: float = 0.0,
+        target_noise: float = 0.1,
         random_state: Any = None,
     ) -> None:
         """Keep the parameters; they are checked by `fit`."""
