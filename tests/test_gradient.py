@@ -184,3 +184,16 @@ def test_bad_settings_are_refused():
         Gradient(optimiser="newton")
     with pytest.raises(InputError, match="positive"):
         Gradient(learning_rate=0.0)
+
+
+def test_integer_weights_are_repeated_rows():
+    x = random_mixture("full", 2, 3, 2).sample((60,), seed=0)
+    weight = torch.randint(0, 3, (60,), generator=torch.Generator().manual_seed(0))
+    found = []
+    for source in (ArraySource(x, weight.double()), ArraySource(x.repeat_interleave(weight, 0))):
+        model = _model("full", "own", 2, 3)
+        initialise(model, ArraySource(x))
+        fitted = fit(model, source, Gradient(batch_size=1000), passes=10)
+        found.append((model().log_prob(x), fitted.history[-1]["log_likelihood"]))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-6, atol=1e-6)
+    assert found[0][1] == pytest.approx(found[1][1], abs=1e-9)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mogul.algorithms.base import Pass
+from mogul.algorithms.initialise import row_weights
 from mogul.compute.backend import make_generator
 from mogul.errors import InputError
 from mogul.protocols import HasGradient, Source
@@ -24,7 +25,8 @@ class _State:
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     generator: torch.Generator
-    events: list[str] = field(default_factory=list)
+    weight: Tensor | None  # of all rows, with a mean of one
+    mass: float  # the sum of weights
 
 
 class Gradient:
@@ -96,7 +98,10 @@ class Gradient:
             optimiser = torch.optim.SGD(groups, momentum=0.9)
         steps = passes * math.ceil(len(source) / self.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        return _State(optimiser, schedule, make_generator(self.seed))
+        weight, mass = row_weights(source), float(len(source))
+        if weight is not None:
+            weight, mass = weight / weight.mean(), float(weight.sum())
+        return _State(optimiser, schedule, make_generator(self.seed), weight, mass)
 
     def step(
         self, model: HasGradient, source: Source, state: _State, seen: Callable[[int], None]
@@ -112,7 +117,9 @@ class Gradient:
             x = source.take(index, model.dtype, model.device)
             state.optimiser.zero_grad(set_to_none=True)
             log_prob = model().log_prob(x)
-            loss = -log_prob.mean() - model.log_prior() / len(source)
+            if state.weight is not None:
+                log_prob = log_prob * state.weight[index].to(log_prob)
+            loss = -log_prob.mean() - model.log_prior() / state.mass
             _check_finite(loss)
             loss.backward()
             model.hold_frozen()
@@ -122,7 +129,7 @@ class Gradient:
             total += float(log_prob.detach().double().sum())
             seen(len(index))
         mean = total / len(source)
-        objective = mean + float(model.log_prior().detach()) / len(source)
+        objective = mean + float(model.log_prior().detach()) / state.mass
         return state, Pass(mean, sorted(events), objective, disturbed=False)
 
 
