@@ -15,7 +15,7 @@ from mogul.cli.fit_network import fit_network
 from mogul.cli.neural import open_images
 
 if TYPE_CHECKING:
-    from mogul.data import ArraySource
+    from mogul.data import DataSource
     from mogul.models import GaussianMixture
 
 _BOTH = (
@@ -252,7 +252,7 @@ def _refuse(context: typer.Context, model: str) -> None:
 def keep(
     output: Path,
     model: GaussianMixture,
-    source: ArraySource,
+    source: DataSource,
     history: list[dict[str, Any]],
     figures: dict[str, Any],
 ) -> dict[str, Any]:

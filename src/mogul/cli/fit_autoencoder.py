@@ -20,7 +20,7 @@ from mogul.errors import InputError
 
 if TYPE_CHECKING:
     from mogul.algorithms import Variational
-    from mogul.data import ArraySource
+    from mogul.data import DataSource
     from mogul.models import VariationalAutoencoder
 
 _SAMPLES = (1, 50, 500)  # of the importance-sampled likelihood at the end
@@ -136,7 +136,7 @@ def fit_autoencoder(
 
 def scored(
     model: VariationalAutoencoder,
-    held_out: ArraySource,
+    held_out: DataSource,
     samples: tuple[int, ...],
     most_rows: int,
     seed: int,
@@ -230,7 +230,7 @@ def _chosen(base: Settings | None, given: dict[str, Any]) -> Settings:
     return new
 
 
-def _model(settings: Settings, source: ArraySource) -> VariationalAutoencoder:
+def _model(settings: Settings, source: DataSource) -> VariationalAutoencoder:
     """Return a new model.
 
     Raises:
@@ -258,7 +258,7 @@ def _model(settings: Settings, source: ArraySource) -> VariationalAutoencoder:
     return VariationalAutoencoder(encoder, decoder, q, shape, noise, prior, learning)
 
 
-def _standardise(source: ArraySource, encoder: Any, decoder: Any, noise: Any) -> None:
+def _standardise(source: DataSource, encoder: Any, decoder: Any, noise: Any) -> None:
     """Tell networks and noise of the units of a table's columns.
 
     Raises:
@@ -305,7 +305,7 @@ def _networks(settings: Settings, n_outputs: int, shape: tuple[int, ...]) -> tup
     return chosen("decoder", settings.decoder, made)
 
 
-def _likelihood(settings: Settings, source: ArraySource) -> Any:
+def _likelihood(settings: Settings, source: DataSource) -> Any:
     """Return the noise, its scale learned.
 
     Raises:

@@ -14,7 +14,7 @@ from mogul.errors import InputError
 
 if TYPE_CHECKING:
     from mogul.algorithms import Preset
-    from mogul.data import ArraySource
+    from mogul.data import DataSource
     from mogul.models import LatentVariableModel
 
 # What algorithms have no use for, and would ignore.
@@ -118,7 +118,7 @@ def _refuse_unused(algorithm: str, choices: Choices) -> None:
 
 
 def fit_decoder(
-    source: ArraySource,
+    source: DataSource,
     output: Path,
     choices: Choices,
     preset: Preset,
@@ -159,7 +159,7 @@ def fit_decoder(
 
 
 def _model(
-    source: ArraySource, output: Path, choices: Choices, preset: Preset, seed: int
+    source: DataSource, output: Path, choices: Choices, preset: Preset, seed: int
 ) -> tuple[LatentVariableModel, list[dict[str, Any]], str | None]:
     """Return a new model, or the one in the output file with its history and command so far.
 

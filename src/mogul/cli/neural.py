@@ -13,7 +13,7 @@ from mogul.cli.console import FitProgress, command_line, err, write_picture
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
-    from mogul.data import ArraySource
+    from mogul.data import DataSource
     from mogul.models import LatentVariableModel
 
 _PICTURES = 10  # per run
@@ -30,7 +30,7 @@ class Run:
     """
 
     model: LatentVariableModel
-    source: ArraySource
+    source: DataSource
     output: Path
     settings: dict[str, Any]
     algorithm: str
@@ -40,7 +40,7 @@ class Run:
     command: str
 
     def fit(
-        self, algorithm: Any, quiet: bool, validation: ArraySource | None = None
+        self, algorithm: Any, quiet: bool, validation: DataSource | None = None
     ) -> dict[str, Any]:
         """Fit, and return figures of the run.
 
@@ -98,7 +98,7 @@ class Run:
             write_picture(self.output.with_suffix(".png"), picture)
 
 
-def progress_picture(model: LatentVariableModel, source: ArraySource, seed: int) -> Any:
+def progress_picture(model: LatentVariableModel, source: DataSource, seed: int) -> Any:
     """Return images, what their latents make of them, and samples from the prior, in rows."""
     import torch
 
@@ -117,7 +117,7 @@ def progress_picture(model: LatentVariableModel, source: ArraySource, seed: int)
     return stack_rows([source.to_pixels(row) for row in rows])
 
 
-def open_images(data: str, decoder: str | None, reading: Any) -> ArraySource:
+def open_images(data: str, decoder: str | None, reading: Any) -> DataSource:
     """Open data; images are brought to the size that the convolutional decoder makes."""
     import mogul
 

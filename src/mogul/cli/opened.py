@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mogul.compute.backend import resolve_device
-from mogul.data import ArraySource, PixelScale, counterpart, open_labels, open_source
+from mogul.data import DataSource, PixelScale, counterpart, open_labels, open_source
 from mogul.distributions import Mixture
 from mogul.errors import InputError
 from mogul.models import (
@@ -62,7 +62,7 @@ class _OpenedFile:
         pixels = PixelScale(self.extra["levels"] or 256).to_pixels(x.cpu().numpy())
         return pixels.reshape(-1, *self.feature_shape)
 
-    def open(self, data: str) -> ArraySource:
+    def open(self, data: str) -> DataSource:
         """Open data with the crop, size, colour and dequantisation of the training data.
 
         Raises:
@@ -79,13 +79,13 @@ class _OpenedFile:
             )
         return source
 
-    def train(self, data: str | None = None) -> ArraySource:
+    def train(self, data: str | None = None) -> DataSource:
         """Open the training data again, or `data` in their place."""
         if data is not None:
             return self.open(data)
         return open_source(**self.extra["options"])
 
-    def test(self, data: str | None) -> ArraySource:
+    def test(self, data: str | None) -> DataSource:
         """Open held-out data; by default the test split that belongs to the training data.
 
         Raises:
@@ -106,7 +106,7 @@ class Opened(_OpenedFile):
 
     mixture: Mixture
 
-    def rows(self, source: ArraySource, n: int | None = None) -> Tensor:
+    def rows(self, source: DataSource, n: int | None = None) -> Tensor:
         """Return the first n rows of a source as the mixture wants them."""
         return _first(source, n, self.mixture)
 
@@ -117,7 +117,7 @@ class OpenedDecoder(_OpenedFile):
 
     model: LatentVariableModel
 
-    def rows(self, source: ArraySource, n: int | None = None) -> Tensor:
+    def rows(self, source: DataSource, n: int | None = None) -> Tensor:
         """Return the first n rows of a source as the model wants them."""
         return _first(source, n, self.model)
 
@@ -141,7 +141,7 @@ class OpenedAutoencoder(OpenedDecoder):
         """Return rows decoded from the means that the encoder gives."""
         return decode_rows(self.model, self.model.posterior(x).mean)
 
-    def classes(self, source: ArraySource, labels: str | None) -> Tensor | None:
+    def classes(self, source: DataSource, labels: str | None) -> Tensor | None:
         """Return the classes of rows, from a file or those of their data set, if it has any.
 
         Raises:
@@ -161,7 +161,7 @@ class OpenedNetwork(_OpenedFile):
 
     model: MixtureDensityNetwork
 
-    def open(self, data: str) -> ArraySource:
+    def open(self, data: str) -> DataSource:
         """Open rows of inputs and targets, by the columns of the training data.
 
         Raises:
@@ -169,7 +169,7 @@ class OpenedNetwork(_OpenedFile):
         """
         return open_source(data, columns=[*self.extra["inputs"], *self.extra["targets"]])
 
-    def open_inputs(self, data: str) -> ArraySource:
+    def open_inputs(self, data: str) -> DataSource:
         """Open the inputs of rows, which need not hold targets.
 
         Raises:
@@ -177,7 +177,7 @@ class OpenedNetwork(_OpenedFile):
         """
         return open_source(data, columns=self.extra["inputs"])
 
-    def scores(self, source: ArraySource) -> Tensor:
+    def scores(self, source: DataSource) -> Tensor:
         """Return log p(targets | inputs) of every row, (n,), in nats."""
         found = []
         for batch in source.batches(dtype=self.model.dtype, device=self.model.device):
@@ -186,7 +186,7 @@ class OpenedNetwork(_OpenedFile):
         return torch.cat(found)
 
 
-def _first(source: ArraySource, n: int | None, like: Mixture | LatentVariableModel) -> Tensor:
+def _first(source: DataSource, n: int | None, like: Mixture | LatentVariableModel) -> Tensor:
     n = len(source) if n is None else min(n, len(source))
     return source.take(range(n), like.dtype, like.device)
 

@@ -3,10 +3,13 @@
 from mogul.data.datasets import column_names, counterpart, open_labels, open_source
 from mogul.data.masks import hide_half, hide_random, hide_rectangle, parse_mask, read_mask
 from mogul.data.pixels import PixelScale
-from mogul.data.sources import ArraySource
+from mogul.data.sources import ArraySource, DataSource
+from mogul.data.streams import ColumnarSource
 
 __all__ = [
     "ArraySource",
+    "ColumnarSource",
+    "DataSource",
     "PixelScale",
     "column_names",
     "counterpart",

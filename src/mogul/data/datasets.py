@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mogul.data.columnar import columnar_files, is_columnar
 from mogul.data.files import csv_header, read_csv, read_idx, read_npy, read_npz
 from mogul.data.images import Size, read_images, reshaped
 from mogul.data.pixels import PixelScale
-from mogul.data.sources import ArraySource
+from mogul.data.sources import ArraySource, DataSource
+from mogul.data.streams import ColumnarSource
 from mogul.errors import InputError
 
 SPLITS = ("train", "test")
@@ -32,14 +34,15 @@ def open_source(
     binarise: str | None = None,
     limit: int | None = None,
     seed: int = 0,
-) -> ArraySource:
+) -> DataSource:
     """Open data as a source of batches.
 
     Integer pixels become numbers in (0, 1); see `PixelScale`. Everything else passes as it is.
 
     Args:
         data: an array (n, D) or of images (n, height, width[, 3]); the path of a .npy, .npz, CSV,
-            idx or zip file or a folder of images; or a known data set, `digits`, `mnist`,
+            Parquet, Arrow, idx or zip file, or a folder of images or of Parquet files; or a known
+            data set, `digits`, `mnist`,
             `fashion-mnist` or `celeba`, with `:train` (the default) or `:test` after it. All but
             digits are read from the folder that the environment variable MOGUL_DATA names.
         crop: height and width of a central crop of images, in files or arrays of 8-bit pixels.
@@ -67,6 +70,9 @@ def open_source(
     if isinstance(data, str | Path):
         name = str(data)
         picture_options = {"crop": crop, "size": size, "colour": colour}
+        if _is_columnar(Path(name)):
+            path = Path(name)
+            return _columnar(path, columns, picture_options, binarise, dequantise, limit, seed)
         array, levels = _read(name, picture_options, columns)
         options = {"data": _lasting(name), "dequantise": dequantise, "limit": limit, "seed": seed}
         if columns is not None:
@@ -102,6 +108,39 @@ def _binary(
     if how == "dynamic":
         return ArraySource(array, scale=scale, name=name, options=options)
     return ArraySource(scale.binarised(array), name=name, options=options)
+
+
+def _is_columnar(path: Path) -> bool:
+    """Tell whether a path is a Parquet or Arrow file, or a folder of them."""
+    if path.is_dir():
+        return any(is_columnar(p) for p in path.iterdir())
+    return path.exists() and is_columnar(path)
+
+
+def _columnar(
+    path: Path,
+    columns: Sequence[str] | None,
+    picture_options: dict[str, Any],
+    binarise: str | None,
+    dequantise: bool,
+    limit: int | None,
+    seed: int,
+) -> ColumnarSource:
+    """Open Parquet or Arrow files.
+
+    Raises:
+        InputError: for options that apply to pictures in files.
+    """
+    given = [name for name, value in picture_options.items() if value is not None]
+    given += ["binarise"] if binarise is not None else []
+    if given:
+        raise InputError(
+            f"{path}: {', '.join(given)} apply to images before they are converted; give these "
+            "options to `mogul convert`, or leave them out."
+        )
+    options = {"data": str(path.resolve()), "dequantise": dequantise, "limit": limit, "seed": seed}
+    options |= {} if columns is None else {"columns": list(columns)}
+    return ColumnarSource(path, columns, None, dequantise, seed, limit, options)
 
 
 def open_labels(data: str | Path, limit: int | None = None) -> Tensor:
@@ -182,6 +221,8 @@ def column_names(data: str) -> list[str]:
     path = Path(data)
     if path.name.lower().endswith((".csv", ".csv.gz")) and path.exists():
         return csv_header(path)
+    if _is_columnar(path):
+        return columnar_files(path)[0].schema().names
     shape = open_source(data).feature_shape
     if len(shape) != 1:
         raise InputError(f"{data} has rows of shape {shape}; give a table, (n, D), with columns.")

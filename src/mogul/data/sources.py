@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -16,7 +17,87 @@ from mogul.errors import InputError
 from mogul.protocols import Batch
 
 
-class ArraySource:
+class DataSource(ABC):
+    """Rows that can be read again and again: what all sources of this library share.
+
+    Subclasses set `name`, what to call the data in tables; `options`, JSON-like facts with which
+    `open_source` opens the same data again; and `scale`, how integer pixels become numbers, or
+    None.
+    """
+
+    name: str
+    options: dict[str, Any]
+    scale: PixelScale | None
+
+    @property
+    @abstractmethod
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of one row, for example (28, 28) for an image."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    @abstractmethod
+    def parts(
+        self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = "cpu"
+    ) -> Iterator[Callable[[], Batch]]:
+        """Yield what `batches` yields, each still to be made by calling it, on any thread.
+
+        Raises:
+            InputError: if a value is infinite, when the batch is made.
+        """
+
+    @abstractmethod
+    def take(
+        self,
+        index: Tensor | np.ndarray | Sequence[int],
+        dtype: torch.dtype = torch.float32,
+        device: Any = "cpu",
+    ) -> Tensor:
+        """Return the rows with these numbers, (m, D).
+
+        Raises:
+            InputError: if a value is infinite.
+        """
+
+    @property
+    def n_features(self) -> int:
+        """Number of features D, the product of `feature_shape`."""
+        return math.prod(self.feature_shape)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether rows are pictures: (height, width) or (height, width, 3)."""
+        shape = self.feature_shape
+        return len(shape) == 2 or (len(shape) == 3 and shape[-1] == 3)
+
+    def batches(
+        self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = "cpu"
+    ) -> Iterator[Batch]:
+        """Yield all rows in order, at most `size` at a time.
+
+        Args:
+            size: rows per batch.
+            dtype: floating-point type of the rows.
+            device: where to put them.
+
+        Yields:
+            batches of x (b, D), weight (b,) or None, and row numbers (b,).
+
+        Raises:
+            InputError: if a value is infinite.
+        """
+        for part in self.parts(size, dtype, device):
+            yield part()
+
+    def to_pixels(self, x: Tensor | np.ndarray) -> np.ndarray:
+        """Return rows (n, D) as 8-bit pictures (n, *feature_shape)."""
+        scale = self.scale or PixelScale(256)
+        return scale.to_pixels(torch.as_tensor(x).cpu().numpy()).reshape(-1, *self.feature_shape)
+
+
+class ArraySource(DataSource):
     """Rows of an array, memory map or tensor, streamed in batches; NaN means missing.
 
     Args:
@@ -62,39 +143,9 @@ class ArraySource:
         """Shape of one row, for example (28, 28) for an image."""
         return tuple(self._array.shape[1:])
 
-    @property
-    def n_features(self) -> int:
-        """Number of features D, the product of `feature_shape`."""
-        return math.prod(self.feature_shape)
-
-    @property
-    def is_image(self) -> bool:
-        """Whether rows are pictures: (height, width) or (height, width, 3)."""
-        shape = self.feature_shape
-        return len(shape) == 2 or (len(shape) == 3 and shape[-1] == 3)
-
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self._array)
-
-    def batches(
-        self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = "cpu"
-    ) -> Iterator[Batch]:
-        """Yield all rows in order, `size` at a time.
-
-        Args:
-            size: rows per batch; the last may be smaller.
-            dtype: floating-point type of the rows.
-            device: where to put them.
-
-        Yields:
-            batches of x (b, D), weight (b,) or None, and row numbers (b,).
-
-        Raises:
-            InputError: if a value is infinite.
-        """
-        for part in self.parts(size, dtype, device):
-            yield part()
 
     def parts(
         self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = "cpu"
@@ -142,27 +193,30 @@ class ArraySource:
             part._weight = self._weight[low:high]  # a part may have weights of zero only
         return part
 
-    def to_pixels(self, x: Tensor | np.ndarray) -> np.ndarray:
-        """Return rows (n, D) as 8-bit pictures (n, *feature_shape)."""
-        scale = self.scale or PixelScale(256)
-        return scale.to_pixels(torch.as_tensor(x).cpu().numpy()).reshape(-1, *self.feature_shape)
-
     def _rows(self, key: Any, index: Tensor, dtype: torch.dtype) -> Tensor:
         part = self._array[key]
         rows = part if isinstance(part, Tensor) else torch.from_numpy(_native(part))
         rows = rows.reshape(len(rows), -1)
         if self.scale is not None:
             return self.scale.forward(rows, index, dtype)
-        rows = rows.to(dtype)
-        # A finite sum, one read, clears nearly all data of the slower search.
-        infinite = None if bool(rows.sum().isfinite()) else rows.isinf()
-        if infinite is not None and bool(infinite.any()):
-            row, column = infinite.nonzero()[0].tolist()
-            raise InputError(
-                f"{self.name}: row {int(index[row])}, column {column} is infinite in {dtype}; "
-                "replace it by a number, or by NaN if it is missing."
-            )
-        return rows
+        return finite_rows(rows.to(dtype), index, self.name)
+
+
+def finite_rows(rows: Tensor, index: Tensor, name: str) -> Tensor:
+    """Return rows (n, D) of these numbers as they are; NaN may be among them.
+
+    Raises:
+        InputError: if a value is infinite, naming its place.
+    """
+    # A finite sum, one read, clears nearly all data of the slower search.
+    infinite = None if bool(rows.sum().isfinite()) else rows.isinf()
+    if infinite is not None and bool(infinite.any()):
+        row, column = infinite.nonzero()[0].tolist()
+        raise InputError(
+            f"{name}: row {int(index[row])}, column {column} is infinite in {rows.dtype}; "
+            "replace it by a number, or by NaN if it is missing."
+        )
+    return rows
 
 
 def _native(array: np.ndarray) -> np.ndarray:

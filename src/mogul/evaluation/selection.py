@@ -12,7 +12,7 @@ import torch
 from joblib import Parallel, delayed
 
 from mogul.algorithms import EM, default_batch_size, fit, initialise, mean_log_likelihood
-from mogul.data import ArraySource
+from mogul.data import DataSource
 from mogul.distributions import Prior, family
 from mogul.errors import InputError
 from mogul.models import GaussianMixture
@@ -38,7 +38,7 @@ class Criteria:
 
 
 @torch.no_grad()
-def information_criteria(model: GaussianMixture, source: ArraySource) -> Criteria:
+def information_criteria(model: GaussianMixture, source: DataSource) -> Criteria:
     """Return the criteria of a fitted model on the rows it was fitted to."""
     mixture, total, entropy, n = model(), 0.0, 0.0, 0.0
     for x, weight, _ in source.batches(
@@ -96,13 +96,13 @@ class Selection:
 
 
 def select(
-    source: ArraySource,
+    source: DataSource,
     families: Sequence[str] = ("full", "diagonal", "isotropic"),
     components: Sequence[int] = tuple(range(1, 10)),
     ranks: Sequence[int] = (1, 2),
     sharings: Sequence[str] = ("own", "shared"),
     criterion: str = "bic",
-    validation: ArraySource | None = None,
+    validation: DataSource | None = None,
     prior: Prior | None = None,
     passes: int = 200,
     n_init: int = 3,
@@ -155,7 +155,7 @@ def select(
 
 
 def prune_factors(
-    model: GaussianMixture, source: ArraySource, criterion: str = "bic", passes: int = 20
+    model: GaussianMixture, source: DataSource, criterion: str = "bic", passes: int = 20
 ) -> list[int]:
     """Give every component its own number of factors, in place.
 
@@ -220,8 +220,8 @@ def _drop_weakest(model: GaussianMixture, c: int) -> None:
 
 
 def _fit_one(
-    source: ArraySource,
-    validation: ArraySource | None,
+    source: DataSource,
+    validation: DataSource | None,
     name: str,
     sharing: str,
     k: int,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mogul.algorithms import default_batch_size, mean_log_likelihood
-from mogul.data import ArraySource, hide_half
+from mogul.data import DataSource, hide_half
 from mogul.distributions import Mixture
 from mogul.evaluation.errors import inpainting_error, reconstruction_error
 from mogul.evaluation.ndb import BinComparison, BinModel
@@ -58,8 +58,8 @@ class Evaluation:
 @torch.no_grad()
 def evaluate(
     mixture: Mixture,
-    train: ArraySource,
-    test: ArraySource,
+    train: DataSource,
+    test: DataSource,
     n_bins: int = 100,
     whiten: bool = False,
     seed: int = 0,
@@ -101,14 +101,14 @@ def evaluate(
     )
 
 
-def bits_per_dim(source: ArraySource, log_likelihood: float) -> float | None:
+def bits_per_dim(source: DataSource, log_likelihood: float) -> float | None:
     """Return bits per dimension of a log-likelihood in nats; None but for dequantised pixels."""
     if source.scale is None or not source.scale.dequantise:
         return None
     return source.scale.bits_per_dim(log_likelihood, source.n_features)
 
 
-def _rows(source: ArraySource, seed: int) -> np.ndarray:
+def _rows(source: DataSource, seed: int) -> np.ndarray:
     most = max(1, _MOST_VALUES // source.n_features)
     if len(source) > most:
         chosen = np.random.default_rng(seed).choice(len(source), most, replace=False)
@@ -120,7 +120,7 @@ def _rows(source: ArraySource, seed: int) -> np.ndarray:
     return out
 
 
-def _inpainting(mixture: Mixture, source: ArraySource, x: torch.Tensor) -> float | None:
+def _inpainting(mixture: Mixture, source: DataSource, x: torch.Tensor) -> float | None:
     if not source.is_image:
         return None
     observed = hide_half(len(x), source.feature_shape, "right").to(x.device)

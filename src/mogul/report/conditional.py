@@ -11,7 +11,7 @@ import torch
 from markupsafe import Markup
 from torch import Tensor
 
-from mogul.data import ArraySource
+from mogul.data import DataSource
 from mogul.distributions import modes
 from mogul.evaluation import ConditionalEvaluation, evaluate_conditional
 from mogul.models import MixtureDensityNetwork
@@ -31,8 +31,8 @@ class ConditionalReport:
     """What a report shows; `extra` is what `mogul fit` kept beside the network."""
 
     model: MixtureDensityNetwork
-    train: ArraySource
-    test: ArraySource
+    train: DataSource
+    test: DataSource
     extra: dict[str, Any]
     report_command: str
     seed: int = 0

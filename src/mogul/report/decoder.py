@@ -10,7 +10,7 @@ import torch
 from markupsafe import Markup
 from torch import Tensor
 
-from mogul.data import ArraySource, parse_mask
+from mogul.data import DataSource, parse_mask
 from mogul.distributions import Mixture
 from mogul.models import LatentVariableModel
 from mogul.report import figures
@@ -35,8 +35,8 @@ class DecoderReport:
     """What a page shows: the model, the data, and the facts kept with the model."""
 
     model: LatentVariableModel
-    train: ArraySource
-    test: ArraySource
+    train: DataSource
+    test: DataSource
     extra: dict[str, Any]
     report_command: str
     seed: int = 0

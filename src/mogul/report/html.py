@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from markupsafe import Markup
 
-from mogul.data import ArraySource, parse_mask
+from mogul.data import DataSource, parse_mask
 from mogul.distributions import Mixture
 from mogul.evaluation import BinComparison, Evaluation
 from mogul.report import figures
@@ -35,8 +35,8 @@ class ReportData:
 
     mixture: Mixture
     model: dict[str, Any]
-    train: ArraySource
-    test: ArraySource
+    train: DataSource
+    test: DataSource
     evaluation: Evaluation
     outliers: Outliers
     history: list[dict[str, Any]]
