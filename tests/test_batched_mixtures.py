@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from families import random_covariance, random_mixture
 from mogul import InputError, Mixture
-from mogul.distributions import Covariance, Isotropic, families, modes
+from mogul.distributions import Covariance, Full, Isotropic, families, modes
 from mogul.distributions.covariance import softly_between
 
 FAMILIES = list(families())
@@ -176,6 +176,84 @@ def test_modes_of_known_mixtures():
     )
     grid = torch.linspace(-6, 6, 20_001).double().reshape(-1, 1, 1).expand(-1, 3, 1)
     assert bool((mixture.log_prob(grid).amax(0) <= found.log_density[:, 0] + 1e-9).all())
+
+
+def one_dimensional(weights, means, deviations):
+    kind = {"dtype": torch.float64}
+    scales = torch.tensor(deviations, **kind).square()
+    means = torch.tensor(means, **kind).unsqueeze(-1)
+    return Mixture(torch.tensor(weights, **kind).log(), means, Isotropic.of(scales, 1))
+
+
+@pytest.mark.parametrize(
+    ("weights", "means", "deviations", "count"),
+    [
+        # Far components, which make the mixture wide, hide nothing.
+        ([0.25, 0.25, 0.5], [0.0, 1.0, 1e4], [0.1, 0.1, 1.0], 3),
+        ([0.4995, 0.4995, 0.001], [0.0, 1.0, 1e5], [0.1, 0.1, 1.0], 3),
+        ([1 - 1e-9, 1e-9], [0.0, 1e6], [1.0, 1e5], 2),
+        # Equal Gaussians part at two deviations.
+        ([0.5, 0.5], [0.0, 1.999], [1.0, 1.0], 1),
+        ([0.5, 0.5], [0.0, 2.0], [1.0, 1.0], 1),
+        ([0.5, 0.5], [0.0, 2.01], [1.0, 1.0], 2),
+        ([0.5, 0.5, 0.0], [3.0, 3.0, 8.0], [1.0, 1.0, 1.0], 1),
+    ],
+)
+def test_modes_are_counted(weights, means, deviations, count):
+    assert int(modes(one_dimensional(weights, means, deviations)).count) == count
+
+
+def test_tails_keep_their_digits():
+    mixture = one_dimensional([0.5, 0.5], [0.0, 1.0], [1.0, 1.0])
+    q = mixture.icdf(torch.tensor([1e-30, 1e-18, 1 - 1e-12], dtype=torch.float64))
+    expected = [norm.ppf(2e-30), norm.ppf(2e-18), 1 + norm.isf(2e-12)]
+    assert q.flatten().tolist() == pytest.approx(expected, rel=1e-3)
+    single = Mixture(torch.zeros(1), torch.zeros(1, 1), Isotropic.of(torch.ones(1), 1))
+    tail = single.cdf(torch.tensor([[-6.0]]))
+    assert float(tail) == pytest.approx(norm.cdf(-6), rel=1e-5)
+    # A component without weight is no part of a quantile, however far up it is asked for.
+    logits = torch.tensor([0.0, 0.0, -math.inf])
+    far = Mixture(logits, torch.tensor([[0.0], [0.0], [1e3]]), Isotropic.of(torch.ones(3), 1))
+    high = float(far.icdf(torch.tensor(1 - 1e-9, dtype=torch.float64)))
+    assert high == pytest.approx(norm.isf(1e-9), rel=1e-4)
+
+
+@pytest.mark.parametrize("e", [1e-3, 1e-4, 1e-5])
+def test_gaps_do_not_square_the_condition_number(e):
+    tril = torch.tensor([[1.0, 0, 0], [1, e, 0], [1, 1, e]])
+    x = torch.tensor([[0.5, 0.5 + e, math.nan]])
+    batch = Mixture(torch.zeros(1, 1), torch.zeros(1, 1, 3), Full(tril.expand(1, 1, 3, 3)))
+    twin = Mixture(torch.zeros(1), torch.zeros(1, 3), Full(tril[None]))
+    alone = twin.marginal(torch.tensor([0, 1])).log_prob(x[:, :2])
+    # x itself is rounded: e is a difference of numbers near one.
+    torch.testing.assert_close(batch.log_prob(x), alone, rtol=0, atol=1e-2)
+
+
+def test_covariances_alone_may_have_the_batch():
+    covariance = Isotropic.of(torch.tensor([[1.0, 4.0], [9.0, 1.0]]), 2)
+    mixture = Mixture(torch.zeros(2), torch.zeros(2, 2), covariance)
+    assert mixture.batch_shape == (2,)
+    assert mixture.log_prob(torch.zeros(2, 2)).shape == (2,)
+    assert mixture.sample((5,), seed=0).shape == (5, 2, 2)
+    torch.testing.assert_close(mixture.variance, torch.tensor([[2.5, 2.5], [5.0, 5.0]]))
+    assert mixture.icdf(0.3).shape == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["ppca", "factor-analysis"])
+def test_strong_loadings_keep_their_digits_in_float32(name):
+    W = 30 * torch.randn(1, 2, 8, 2, generator=torch.Generator().manual_seed(0)).double()
+    raw = {"loadings": W, "log_noise": torch.full((1, 2, 8), 1e-4).double().log()}
+    if name == "ppca":
+        raw["log_noise"] = raw["log_noise"][..., :1]
+    centres = torch.zeros(1, 2, 8).double()
+    raw = {k: v.float().double() for k, v in raw.items()}
+    double = Mixture(torch.zeros(1, 2).double(), centres, families()[name].from_raw(raw, 8))
+    x = double.sample((200,), seed=0).float()
+    floats = {k: v.float() for k, v in raw.items()}
+    single = Mixture(torch.zeros(1, 2), centres.float(), families()[name].from_raw(floats, 8))
+    error = (single.log_prob(x).double() - double.log_prob(x.double())).abs().max()
+    assert float(error) < 1e-2
+    assert bool((modes(single).count == 1).all())
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -83,5 +83,5 @@ def test_errors_name_what_is_wrong(fitted):
         regressor.predict_interval(X, coverage=1.0)
     with pytest.raises(ValueError, match="covariance_type"):
         MixtureDensityRegressor(covariance_type="round").fit(X, y)
-    with pytest.raises(ValueError, match="no value"):
+    with pytest.raises(ValueError, match="No row has a target"):
         MixtureDensityRegressor().fit(X, np.full(300, np.nan))

@@ -313,8 +313,12 @@ class HasConditional(Protocol):
     """A network that makes a density of targets from inputs; rows hold both, inputs first."""
 
     head: Any
-    spread: Tensor
     started: Tensor
+
+    @property
+    def noise_scale(self) -> Tensor:
+        """Standard deviations of the inputs, (n_inputs,); zero of those that are constant."""
+        ...
 
     @property
     def dtype(self) -> torch.dtype:

@@ -121,7 +121,7 @@ def _subsample(model: Any, source: Source, sample_size: int, seed: int) -> Tenso
 def row_weights(source: Source) -> Tensor | None:
     """Return the weights of all rows, (n,), or None if they are equal."""
     parts: list[Tensor] = []
-    for batch in source.batches():
+    for batch in source.batches(dtype=torch.float64):
         if batch.weight is None:
             return None
         parts.append(batch.weight.cpu().double())

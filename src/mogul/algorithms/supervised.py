@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,11 +27,12 @@ _CUT = 0.3  # by what factor
 @dataclass
 class _State:
     optimiser: torch.optim.Optimizer
-    weight: Tensor | None
+    weight: Tensor | None  # of every row
+    share: Tensor | None  # of every copy of a row in training, one on average
     training: Tensor
     held_out: Tensor
+    parameters: dict[str, Tensor]  # the best so far, at first those of the start
     best: float = -math.inf
-    parameters: dict[str, Tensor] = field(default_factory=dict)
     waited: int = 0
     cuts: int = 0
     done: int = 0
@@ -109,7 +110,7 @@ class Supervised:
 
     def n_held_out(self, n_rows: int) -> int:
         """Return how many of so many rows are held out: none where they would be very few."""
-        held = round(self.held_out * n_rows)
+        held = min(round(self.held_out * n_rows), n_rows - 1)
         return held if held >= _LEAST_HELD_OUT else 0
 
     def init(self, model: HasConditional, source: Source, passes: int) -> _State:
@@ -118,15 +119,22 @@ class Supervised:
         Raises:
             InputError: if data and model do not fit each other.
         """
-        weight = row_weights(source)
-        draw = make_generator(self.seed)
-        order = torch.randperm(len(source), generator=draw)
-        if weight is not None:
-            order = order[weight[order] > 0]
+        weight, useful = row_weights(source), _with_targets(model, source)
+        order = torch.randperm(len(source), generator=make_generator(self.seed))
+        order = order[useful[order] if weight is None else (useful & (weight > 0))[order]]
+        if not len(order):
+            raise InputError("No row has a target and a weight; give at least one.")
         n_held = self.n_held_out(len(order))
         held_out, training = order[:n_held], order[n_held:]
         if not bool(model.started):
-            self._start(model, source, training)
+            self._start(model, source, training, weight)
+        share = None
+        if weight is not None:
+            # Copies of heavy rows: one large gradient among small ones would move Adam too little.
+            copies = (weight / weight[training].mean()).ceil().clamp_min(1)
+            training = training.repeat_interleave(copies[training].long())
+            share = weight / copies
+            share = share / share[training].mean()
         decayed = [p for p in model.parameters() if p.dim() > 1]
         others = [p for p in model.parameters() if p.dim() <= 1]
         groups = [
@@ -134,17 +142,26 @@ class Supervised:
             {"params": others, "weight_decay": 0.0},
         ]
         optimiser = torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
-        return _State(optimiser, weight, training, held_out)
+        start = {k: v.clone() for k, v in model.state_dict().items()}
+        state = _State(optimiser, weight, share, training, held_out, start)
+        if len(held_out):
+            state.best = self._score(model, source, held_out, weight)
+        return state
 
-    def _start(self, model: HasConditional, source: Source, training: Tensor) -> None:
-        """Set units and the last layer from training rows."""
-        rows = source.take(training[:_MEASURED].sort().values, torch.float64, model.device)
+    def _start(
+        self, model: HasConditional, source: Source, training: Tensor, weight: Tensor | None
+    ) -> None:
+        """Set units and the last layer from training rows, drawn by their weights."""
+        some = training[:_MEASURED]
+        if weight is not None:
+            draw = make_generator(self.seed)
+            some = some[torch.multinomial(weight[some], len(some), True, generator=draw)]
+        rows = source.take(some.sort().values, torch.float64, model.device)
         model.set_units(rows)
         y = model.head.standardised(model.split(rows.to(model.dtype))[1])
         mixture = model.without_inputs()
-        some = ~y.isnan().all(-1)
-        if int(some.sum()) and float(y[some].nan_to_num(0.0).var(0, correction=0).sum()) > 0:
-            initialise(mixture, Rows(y[some]), "k-means++", seed=self.seed)
+        if bool(model.head.varies.any()):
+            initialise(mixture, Rows(y), "k-means++", seed=self.seed)
         model.start(mixture())
 
     def step(
@@ -163,36 +180,42 @@ class Supervised:
     ) -> tuple[_State, Pass]:
         draw = make_generator(self.seed * 1_000_003 + state.done + 1, model.device)
         order = torch.randperm(len(state.training), generator=draw, device=model.device).cpu()
-        total, mass = 0.0, 0.0
-        share = _CUT**state.cuts
-        input_noise, target_noise = share * self.input_noise, share * self.target_noise
+        total = 0.0
+        left = _CUT**state.cuts
+        input_noise, target_noise = left * self.input_noise, left * self.target_noise
         parameters = list(model.parameters())
         model.train()
         try:
             for index in state.training[order].split(self.batch_size):
                 x, y = model.split(source.take(index, model.dtype, model.device))
-                log_prob = model(self._noisy(x, input_noise * model.spread, draw)).log_prob(
-                    self._noisy(y, target_noise * model.head.scale, draw)
+                log_prob = model(self._noisy(x, input_noise * model.noise_scale, draw)).log_prob(
+                    self._noisy(y, target_noise * model.head.noise_scale, draw)
                 )
-                weight = None if state.weight is None else state.weight[index].to(log_prob)
-                loss = -_mean(log_prob, weight)
-                _check_finite(loss)
+                if state.share is not None:
+                    log_prob = state.share[index].to(log_prob) * log_prob
+                loss = -log_prob.mean()
+                if not bool(loss.isfinite()):
+                    model.load_state_dict(state.parameters)
+                    raise InputError(
+                        "The log-likelihood stopped being finite; the best parameters so far are "
+                        "kept. Choose a smaller learning_rate, or look for inputs far from all "
+                        "others."
+                    )
                 state.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(parameters, self.clip)
                 state.optimiser.step()
-                n = float(len(index) if weight is None else weight.sum())
-                total, mass = total - float(loss.detach()) * n, mass + n
+                total -= float(loss.detach()) * len(index)
                 seen(len(index))
         finally:
             model.eval()
         state.done += 1
-        reached = total / mass
+        reached = total / len(state.training)
         if not len(state.held_out):
             return state, Pass(reached, [], reached, disturbed=False)
         held_out = self._score(model, source, state.held_out, state.weight)
         events, finished = self._judged(model, state, held_out)
-        figures = {"held_out": held_out}
+        figures = {"held_out": held_out, "best_held_out": state.best}
         return state, Pass(reached, events, reached, False, figures, finished)
 
     def _judged(
@@ -217,7 +240,7 @@ class Supervised:
 
     def finish(self, model: HasConditional, state: _State) -> None:
         """Take up the parameters with the best held-out log-likelihood."""
-        if state.parameters:
+        if len(state.held_out):
             model.load_state_dict(state.parameters)
 
     @torch.no_grad()
@@ -245,13 +268,9 @@ class Supervised:
         return values + deviation * torch.empty_like(values).normal_(generator=draw)
 
 
-def _mean(log_prob: Tensor, weight: Tensor | None) -> Tensor:
-    return log_prob.mean() if weight is None else (weight * log_prob).sum() / weight.sum()
-
-
-def _check_finite(loss: Tensor) -> None:
-    if not bool(loss.isfinite()):
-        raise InputError(
-            "The log-likelihood stopped being finite; choose a smaller learning_rate, or look for "
-            "inputs far from all others."
-        )
+def _with_targets(model: HasConditional, source: Source) -> Tensor:
+    """Mark rows that have a target, (n,); the others have nothing to teach."""
+    seen = [
+        ~model.split(batch.x)[1].isnan().all(-1) for batch in source.batches(dtype=torch.float64)
+    ]
+    return torch.cat(seen)

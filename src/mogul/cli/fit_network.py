@@ -87,8 +87,8 @@ def fit_network(
         )  # fmt: skip
     network.requires_grad_(False)
     figures: dict[str, Any] = {"log_likelihood": algorithm.score(network, source)}
-    scores = [row["held_out"] for row in fitted.history if "held_out" in row]
-    figures |= {"held_out_log_likelihood": max(scores)} if scores else {}
+    last = fitted.history[-1]
+    figures |= {"held_out_log_likelihood": last["best_held_out"]} if "held_out" in last else {}
     if test is not None:
         found = evaluated(network, mogul.open_source(test, columns=columns))
         figures |= {f"test_{k}": v for k, v in figures_of(found, targets).items()}

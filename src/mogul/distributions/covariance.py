@@ -84,6 +84,11 @@ class Covariance(ABC):
 
     @property
     @abstractmethod
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the dimensions before C."""
+
+    @property
+    @abstractmethod
     def n_features(self) -> int:
         """Number of features D."""
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,6 +88,11 @@ class Full(Covariance):
         return type(self)(function(self.scale_tril))
 
     @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the dimensions before C."""
+        return tuple(self.scale_tril.shape[:-3])
+
+    @property
     def n_features(self) -> int:
         """Number of features D."""
         return self.scale_tril.shape[-1]
@@ -130,24 +136,19 @@ class Full(Covariance):
 
     def log_prob_each(self, deviation: Tensor, seen: Tensor | None = None) -> Tensor:
         """Whiten each deviation; a feature that is not seen becomes independent and zero."""
-        L, d = self.scale_tril, self.n_features
-        n_seen: Tensor | int = d
+        L, n_seen = self.scale_tril, self.n_features
         if seen is not None:
             some = seen.to(deviation).unsqueeze(-2)  # (..., 1, D)
-            hidden = torch.diag_embed(1 - some)
-            L = torch.linalg.cholesky(
-                self.dense() * some.unsqueeze(-1) * some.unsqueeze(-2) + hidden
-            )
+            rows = [
+                L * some.unsqueeze(-1),
+                torch.diag_embed(1 - some).expand_as(L * some[..., None]),
+            ]
+            # QR of the rows avoids squaring the condition number as L Lᵀ would.
+            L = torch.linalg.qr(torch.cat(rows, -1).mT).R.mT
             deviation, n_seen = deviation * some, some.sum(-1)
-        if d == 1:
-            white = deviation / L[..., 0]
-        else:
-            L = L.expand(*deviation.shape, d)
-            white = torch.linalg.solve_triangular(L, deviation.unsqueeze(-1), upper=False).squeeze(
-                -1
-            )
-        log_det = L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return -0.5 * (white.square().sum(-1) + n_seen * math.log(2 * math.pi)) - log_det
+        log_det = L.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+        squares = _whitened(L, deviation).square().sum(-1)
+        return -0.5 * (squares + n_seen * math.log(2 * math.pi)) - log_det
 
     def rescaled(self, scale: Tensor) -> Self:
         """Scale the rows of L."""
@@ -284,7 +285,8 @@ class Full(Covariance):
         centres_a = centres[..., observed]
         log_prob = Full(L_aa).log_prob(x, centres_a)
         deviation = (x.unsqueeze(-2) - centres_a.unsqueeze(-3)).movedim(-3, -1)  # (..., K, a, n)
-        L_aa = L_aa.expand(*deviation.shape[:-3], k, a, a)
+        batch = np.broadcast_shapes(L_aa.shape[:-3], deviation.shape[:-3])
+        L_aa = L_aa.expand(*batch, k, a, a)
         white = torch.linalg.solve_triangular(L_aa, deviation, upper=False)
         means = centres[..., hidden].unsqueeze(-3) + (L_ha @ white).movedim(-1, -3)
         return log_prob, means, Full(L_hh)
@@ -293,6 +295,18 @@ class Full(Covariance):
     def n_parameters(cls, n_features: int, rank: int) -> int:
         """D(D+1)/2."""
         return n_features * (n_features + 1) // 2
+
+
+def _whitened(L: Tensor, deviation: Tensor) -> Tensor:
+    """Return L⁻¹δ for factors (..., C, D, D) and deviations (s..., ..., K, D)."""
+    if L.shape[-1] == 1:
+        return deviation / L[..., 0]
+    n_more = max(0, deviation.dim() + 1 - L.dim())  # dimensions of samples, which share factors
+    columns = deviation.flatten(0, n_more - 1) if n_more else deviation.unsqueeze(0)
+    columns = columns.movedim(0, -1)  # (..., K, D, s)
+    shared = L.expand(*columns.shape[:-2], *L.shape[-2:])
+    white = torch.linalg.solve_triangular(shared, columns, upper=False)
+    return white.movedim(-1, 0).reshape(deviation.shape)
 
 
 def _eye_and_below(like: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ _HALVINGS = 200  # of a bracket, at most: float64 needs about sixty
 
 
 def marginal_cdf(x: Tensor, weights: Tensor, centres: Tensor, deviations: Tensor) -> Tensor:
-    """Return P(X_d ≤ x_d) for rows x (..., D), as (..., D).
+    """Return P(X_d ≤ x_d) for rows x (..., D), as (..., D) in float64.
 
     Args:
         x: rows, (..., D).
@@ -17,8 +19,9 @@ def marginal_cdf(x: Tensor, weights: Tensor, centres: Tensor, deviations: Tensor
         centres: (..., K, D).
         deviations: standard deviations of every feature under every component, (..., K, D).
     """
-    z = (x.unsqueeze(-2) - centres) / deviations
-    return (weights.unsqueeze(-1) * torch.special.ndtr(z)).sum(-2)
+    z = ((x.unsqueeze(-2) - centres) / deviations).double()
+    # erfc keeps the digits of the lower tail, where 1 + erf has none.
+    return (weights.unsqueeze(-1) * 0.5 * torch.erfc(-z / math.sqrt(2))).sum(-2)
 
 
 @torch.no_grad()
@@ -38,8 +41,9 @@ def marginal_quantiles(
     weights, centres, deviations = (t.double() for t in (weights, centres, deviations))
     p = probability.double().reshape(-1, *[1] * centres.dim())
     each = centres + deviations * torch.special.ndtri(p)  # (q, ..., K, D)
-    each = each.expand(*each.shape[:-2], weights.shape[-1], -1)
-    low, high = each.amin(-2), each.amax(-2)
+    there = weights.unsqueeze(-1) > 0
+    low = torch.where(there, each, torch.inf).amin(-2)
+    high = torch.where(there, each, -torch.inf).amax(-2)
     p = p.squeeze(-1)
     for _ in range(_HALVINGS):
         middle = low + 0.5 * (high - low)

@@ -75,7 +75,8 @@ class Mixture(Distribution):
         self.covariance = covariance
         self.origin = centres.new_zeros(d) if origin is None else origin
         # numpy's, because torch's own imports half a second of symbolic algebra
-        batch = np.broadcast_shapes(logits.shape[:-1], centres.shape[:-2])
+        shapes = (logits.shape[:-1], centres.shape[:-2], covariance.batch_shape)
+        batch = np.broadcast_shapes(*shapes)
         super().__init__(torch.Size(batch), torch.Size([d]), validate_args=validate_args)
 
     @property
@@ -87,6 +88,11 @@ class Mixture(Distribution):
     def n_features(self) -> int:
         """Number of features D."""
         return self.centres.shape[-1]
+
+    @property
+    def _expanded(self) -> tuple[int, ...]:
+        """Shape of what every component of every mixture has D of."""
+        return (*self.batch_shape, self.n_components, self.n_features)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -111,12 +117,12 @@ class Mixture(Distribution):
     @property
     def variances(self) -> Tensor:
         """Marginal variances of each component, (..., K, D)."""
-        return self.covariance.variances.expand_as(self.centres)
+        return self.covariance.variances.expand(self._expanded)
 
     @property
     def noise_variances(self) -> Tensor:
         """Variances no factor explains, (..., K, D)."""
-        return self.covariance.noise_variances.expand_as(self.centres)
+        return self.covariance.noise_variances.expand(self._expanded)
 
     @property
     def loadings(self) -> Tensor | None:
@@ -235,7 +241,7 @@ class Mixture(Distribution):
             per = torch.Size(sample_shape).numel()
             index = torch.multinomial(flat, per, replacement=True, generator=generator).mT
             index = index.reshape(shape)
-            if self.covariance.variances.dim() > 2:
+            if self.covariance.batch_shape:
                 draws = self.covariance.chosen(index).draw(noise, generator).squeeze(-2)
             else:
                 draws = self.covariance.sample(index.flatten(), noise, generator)
@@ -265,7 +271,13 @@ class Mixture(Distribution):
         drawn = self.sample(sample_shape, seed=seed)
         batch, k, d = self.batch_shape, self.n_components, self.n_features
         n_batch = batch.numel()
-        tril = self.covariance.tril().expand(*batch, k, d, d).reshape(n_batch, k, d, d)
+        tril = (
+            self.covariance
+            .map(torch.Tensor.double)
+            .tril()
+            .expand(*batch, k, d, d)
+            .reshape(n_batch, k, d, d)
+        )
         x = attach(
             (drawn - self.origin).reshape(-1, n_batch, d),
             self.log_weights.expand(*batch, k).reshape(n_batch, k),
@@ -282,7 +294,8 @@ class Mixture(Distribution):
         """
         check_width(value, self.n_features)
         x = (value - self.origin).to(self.dtype)
-        return marginal_cdf(x, self.weights, self.centres, self.variances.sqrt())
+        parts = (self._exact_weights, self.centres, self.variances.sqrt())
+        return marginal_cdf(x, *parts).to(self.dtype)
 
     def icdf(self, value: Tensor | float) -> Tensor:
         """Return quantiles of every feature by itself, found by bisection; without gradients.
@@ -302,10 +315,15 @@ class Mixture(Distribution):
                 f"Probabilities {p.tolist()} came; give one, or a list of them, each above 0 and "
                 "below 1."
             )
-        weights, centres = self.weights, self.centres
-        shape = (*self.batch_shape, self.n_components, self.n_features)
-        found = marginal_quantiles(p, weights, centres.expand(shape), self.variances.sqrt())
-        return (self.origin + found.to(self.dtype)).reshape(*p.shape, *shape[:-2], shape[-1])
+        centres, deviations = self.centres.expand(self._expanded), self.variances.sqrt()
+        found = marginal_quantiles(p, self._exact_weights, centres, deviations)
+        quantiles = self.origin + found.to(self.dtype)
+        return quantiles.reshape(*p.shape, *self.batch_shape, self.n_features)
+
+    @property
+    def _exact_weights(self) -> Tensor:
+        """Weights in float64, whose sum is one to as many digits as tails ask for."""
+        return self.logits.double().softmax(-1).expand(*self.batch_shape, -1)
 
     def rescaled(self, shift: Tensor, scale: Tensor) -> Mixture:
         """Return the mixture of shift + scale ⊙ X.

@@ -1,7 +1,8 @@
-"""Modes of mixtures of Gaussians, by fixed-point iteration from every component's mean."""
+"""Modes of mixtures of Gaussians, uphill from every component's mean."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +10,12 @@ from torch import Tensor
 
 from mogul.distributions.mixture import Mixture
 
-_ITERATIONS = 1000
-_TOLERANCE = 1e-9  # of a step, in deviations of the mixture
-_APART = 1e-3  # deviations within which two ends are one mode
-_FLAT = 1e-6  # curvature, in units of the deviations, below which a point is no maximum
+# Lengths and curvatures are measured in the precision A = Σ_k r_k Σ_k⁻¹ at the point itself, so
+# that neither units nor components far away matter.
+_FIXED, _NEWTON = 300, 60  # steps of each kind at most
+_SETTLED = 1e-9  # length of the last step
+_APART = 1e-2  # distance below which two ends are one mode
+_LEVEL = 1e-6  # curvature that still passes for none
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,37 @@ class Modes:
         return self.found.sum(-1)
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """b mixtures in float64: weights (b, K), centres (b, K, D), precisions (b, K, D, D)."""
+
+    log_scale: Tensor  # log π_k − ½ log |2πΣ_k|, (b, K)
+    centres: Tensor
+    precision: Tensor
+
+    def of(self, which: Tensor) -> _Parts:
+        """Return some of the mixtures."""
+        return _Parts(self.log_scale[which], self.centres[which], self.precision[which])
+
+    def at(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return log p, its gradient, A and Σ_k r_k g_k g_kᵀ at points x (b, S, D)."""
+        away = self.centres.unsqueeze(1) - x.unsqueeze(2)  # (b, S, K, D)
+        pull = torch.einsum("bkde,bske->bskd", self.precision, away)  # gradients of log N
+        joint = self.log_scale.unsqueeze(1) - 0.5 * (away * pull).sum(-1)
+        resp = joint.softmax(-1)
+        A = torch.einsum("bsk,bkde->bsde", resp, self.precision)
+        G = torch.einsum("bsk,bskd,bske->bsde", resp, pull, pull)
+        return joint.logsumexp(-1), (resp.unsqueeze(-1) * pull).sum(-2), A, G
+
+
 @torch.no_grad()
 def modes(mixture: Mixture) -> Modes:
     r"""Return the modes that are reached uphill from the means of the components.
 
-    $x \leftarrow (\sum_k r_k\Sigma_k^{-1})^{-1}\sum_k r_k\Sigma_k^{-1}\mu_k$ with responsibilities
-    $r_k(x)$ never lowers the density (Carreira-Perpiñán 2000). A mode that no mean leads to is not
-    found; of saddles and minima the curvature tells. Builds D×D matrices: for features by the
-    dozen.
+    $x \leftarrow x + A^{-1} \nabla\log p(x)$ with $A = \sum_k r_k(x)\,\Sigma_k^{-1}$ never lowers
+    the density (Carreira-Perpiñán 2000); Newton's steps settle the end. A mode that no mean leads
+    to is not found; of saddles and minima the curvature tells. Builds D×D matrices: for features
+    by the dozen.
 
     Args:
         mixture: any, with or without a batch shape.
@@ -49,70 +75,77 @@ def modes(mixture: Mixture) -> Modes:
         the modes, at most as many as components.
     """
     batch, k, d = mixture.batch_shape, mixture.n_components, mixture.n_features
-    tril = mixture.covariance.tril().double()
-    precision = torch.cholesky_inverse(tril).expand(*batch, k, d, d)
-    log_weights = mixture.log_weights.double().expand(*batch, k)
-    centres = mixture.centres.double().expand(*batch, k, d)
-    half_log_det = tril.diagonal(dim1=-2, dim2=-1).log().sum(-1).expand(*batch, k)
-    unit = _deviation(log_weights.exp(), centres, mixture.covariance.variances.double())
-    pulled = (precision @ centres.unsqueeze(-1)).squeeze(-1)  # Σ⁻¹μ, (..., K, D)
-
-    def responsibilities(x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the log-density (..., S) of points (..., S, D), and p(k | x), (..., S, K)."""
-        away = x.unsqueeze(-2) - centres.unsqueeze(-3)
-        quad = torch.einsum("...skd,...kde,...ske->...sk", away, precision, away)
-        joint = (log_weights - half_log_det).unsqueeze(-2) - 0.5 * quad
-        total = joint.logsumexp(-1)
-        return total - 0.5 * d * torch.log(torch.tensor(2 * torch.pi)), joint.softmax(-1)
-
-    x = centres
-    for _ in range(_ITERATIONS):
-        resp = responsibilities(x)[1]
-        A = torch.einsum("...sk,...kde->...sde", resp, precision)
-        moved = torch.linalg.solve(A, (resp @ pulled).unsqueeze(-1)).squeeze(-1)
-        step = ((moved - x) / unit.unsqueeze(-2)).abs().amax()
-        x = moved
-        if float(step) < _TOLERANCE:
+    n = batch.numel()
+    tril = mixture.covariance.map(torch.Tensor.double).tril().expand(*batch, k, d, d)
+    half_log_det = tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    log_weights = mixture.logits.double().log_softmax(-1).expand(*batch, k)
+    parts = _Parts(
+        (log_weights - half_log_det - 0.5 * d * math.log(2 * math.pi)).reshape(n, k),
+        mixture.centres.double().expand(*batch, k, d).reshape(n, k, d),
+        torch.cholesky_inverse(tril.reshape(n, k, d, d)),
+    )
+    x = parts.centres.clone()
+    active = torch.arange(n, device=x.device)
+    for step in range(_FIXED + _NEWTON):
+        if not len(active):
             break
-    log_density, resp = responsibilities(x)
-    peaks = _is_maximum(x, resp, centres, precision, unit)
-    return _distinct(x, log_density, peaks, unit, mixture)
+        x[active], length = _moved(parts.of(active), x[active], newton=step >= _FIXED)
+        active = active[(length > _SETTLED).any(-1)] if step != _FIXED - 1 else active
+    log_density, _, A, G = parts.at(x)
+    points, log_density, found = _distinct(x, log_density, A, G)
+    return Modes(
+        (mixture.origin + points.reshape(*batch, k, d)).to(mixture.dtype),
+        log_density.reshape(*batch, k).to(mixture.dtype),
+        found.reshape(*batch, k),
+    )
 
 
-def _deviation(weights: Tensor, centres: Tensor, variances: Tensor) -> Tensor:
-    """Return standard deviations of the mixture's features, (..., D)."""
-    w = weights.unsqueeze(-1)
-    mean = (w * centres).sum(-2, keepdim=True)
-    return (w * (variances + (centres - mean).square())).sum(-2).sqrt()
+def _moved(parts: _Parts, x: Tensor, newton: bool) -> tuple[Tensor, Tensor]:
+    """Return points (b, S, D) after one step uphill, and the lengths of the steps, (b, S)."""
+    before, gradient, A, G = parts.at(x)
+    step = torch.linalg.solve(A, gradient.unsqueeze(-1)).squeeze(-1)
+    if newton:
+        up = torch.linalg.eigvalsh(_relative(A, G)).amax(-1) < 1  # where −H = A − G is a metric
+        H = torch.where(up[..., None, None], A - G, A)
+        sharper = torch.linalg.solve(H, gradient.unsqueeze(-1)).squeeze(-1)
+        higher = parts.at(x + sharper)[0] >= before
+        step = torch.where((up & higher).unsqueeze(-1), sharper, step)
+    return x + step, _length(step, A)
 
 
-def _is_maximum(
-    x: Tensor, resp: Tensor, centres: Tensor, precision: Tensor, unit: Tensor
-) -> Tensor:
-    """Mark points (..., S, D) where the Hessian of log p is negative definite."""
-    away = x.unsqueeze(-2) - centres.unsqueeze(-3)
-    gradient = -torch.einsum("...kde,...ske->...skd", precision, away)
-    hessian = torch.einsum("...sk,...skd,...ske->...sde", resp, gradient, gradient)
-    hessian = hessian - torch.einsum("...sk,...kde->...sde", resp, precision)
-    scale = unit.unsqueeze(-2)
-    hessian = hessian * scale.unsqueeze(-1) * scale.unsqueeze(-2)
-    return torch.linalg.eigvalsh(0.5 * (hessian + hessian.mT)).amax(-1) < -_FLAT
+def _length(step: Tensor, A: Tensor) -> Tensor:
+    """Return lengths (b, S) of steps (b, S, D) in the metric A."""
+    return torch.einsum("bsd,bsde,bse->bs", step, A, step).clamp_min(0).sqrt()
+
+
+def _relative(A: Tensor, G: Tensor) -> Tensor:
+    """Return G in units in which A is the identity."""
+    root = torch.linalg.cholesky(A)
+    half = torch.linalg.solve_triangular(root, G, upper=False)
+    whitened = torch.linalg.solve_triangular(root, half.mT, upper=False)
+    return 0.5 * (whitened + whitened.mT)
 
 
 def _distinct(
-    x: Tensor, log_density: Tensor, peaks: Tensor, unit: Tensor, mixture: Mixture
-) -> Modes:
-    """Keep one of the points (..., K, D) that ended at the same mode."""
+    x: Tensor, log_density: Tensor, A: Tensor, G: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Keep one of the points (b, K, D) that ended at the same maximum, the highest first."""
+    peaks = torch.linalg.eigvalsh(_relative(A, G)).amax(-1) < 1 + _LEVEL
     order = torch.where(peaks, log_density, -torch.inf).argsort(-1, descending=True)
-    x = x.gather(-2, order.unsqueeze(-1).expand_as(x))
-    log_density, peaks = log_density.gather(-1, order), peaks.gather(-1, order)
-    away = (x.unsqueeze(-2) - x.unsqueeze(-3)) / unit.unsqueeze(-2).unsqueeze(-2)
-    same = away.abs().amax(-1) < _APART  # (..., K, K)
+    x, A = _ordered(x, order), _ordered(A, order)
+    log_density, peaks = _ordered(log_density, order), _ordered(peaks, order)
+    away = x.unsqueeze(2) - x.unsqueeze(1)  # (b, i, j, D)
+    same = torch.einsum("bijd,bide,bije->bij", away, A, away) < _APART**2
     earlier = torch.ones_like(same).tril(-1)
-    found = peaks & ~(same & earlier & peaks.unsqueeze(-2)).any(-1)
+    found = peaks & ~(same & earlier & peaks.unsqueeze(1)).any(-1)
     order = found.int().argsort(dim=-1, descending=True, stable=True)
-    x, found = x.gather(-2, order.unsqueeze(-1).expand_as(x)), found.gather(-1, order)
-    log_density = log_density.gather(-1, order)
-    x = torch.where(found.unsqueeze(-1), x, x[..., :1, :])
-    log_density = torch.where(found, log_density, log_density[..., :1])
-    return Modes((mixture.origin + x).to(mixture.dtype), log_density.to(mixture.dtype), found)
+    x, log_density, found = (_ordered(t, order) for t in (x, log_density, found))
+    x = torch.where(found.unsqueeze(-1), x, x[:, :1])
+    return x, torch.where(found, log_density, log_density[:, :1]), found
+
+
+def _ordered(values: Tensor, order: Tensor) -> Tensor:
+    """Return entries of values (b, K, …) in an order (b, K)."""
+    return values.gather(
+        1, order.reshape(*order.shape, *[1] * (values.dim() - 2)).expand_as(values)
+    )

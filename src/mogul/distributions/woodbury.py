@@ -42,6 +42,11 @@ class WoodburyCovariance(Covariance):
         return type(self)(function(self._loadings), function(self.noise))
 
     @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the dimensions before C."""
+        return tuple(self.noise.shape[:-2])
+
+    @property
     def n_features(self) -> int:
         """Number of features D."""
         return self._loadings.shape[-2]
@@ -178,18 +183,18 @@ class WoodburyCovariance(Covariance):
             W, psi = self._loadings * some.unsqueeze(-1), self.noise_variances
             part = type(self)(W, torch.where(some, psi, 1.0))
             deviation, n_seen = deviation * some, some.sum(-1).to(deviation)
-        psi = part.noise_variances
-        quad, log_det = 0.0, psi.log().sum(-1)
-        if self.rank:
+        psi, dtype = part.noise_variances, deviation.dtype
+        if self.rank:  # in float64, as loadings may dwarf the noise
             V, R = part.whitener()
-            z = torch.linalg.solve_triangular(
-                R.mT, V.mT @ deviation.to(V).unsqueeze(-1), upper=True
-            ).to(deviation)
-            deviation = deviation - (part._loadings @ z).squeeze(-1)
-            quad = z.square().sum((-1, -2))
-            log_det = log_det + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(psi)
-        quad = quad + (deviation.square() / psi).sum(-1)
-        return -0.5 * (quad + log_det + n_seen * math.log(2 * math.pi))
+            deviation, psi = deviation.double(), psi.double()
+            z = torch.linalg.solve_triangular(R.mT, V.mT @ deviation.unsqueeze(-1), upper=True)
+            deviation = deviation - (part._loadings.double() @ z).squeeze(-1)
+            factors = z.square().sum((-1, -2))
+            factors = factors + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        else:
+            factors = deviation.new_zeros(())
+        quad = (deviation.square() / psi).sum(-1) + psi.log().sum(-1) + factors
+        return (-0.5 * (quad + n_seen * math.log(2 * math.pi))).to(dtype)
 
     def _rescored(self, x: Tensor, centres: Tensor, scored: Tensor, risk: Tensor) -> Tensor:
         """Score rows again in float64 where the error at risk (n, K) could be seen in their sum.

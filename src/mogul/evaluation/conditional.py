@@ -75,16 +75,20 @@ def energy_score(
     """
     if n_samples < 2:
         raise InputError(f"{n_samples} draw(s) came; an energy score needs two or more.")
-    scale = torch.ones_like(mixture.origin) if units is None else units.to(mixture.origin)
-    x = mixture.sample((n_samples,), seed=seed) / scale
+    scale = torch.ones_like(mixture.origin) if units is None else units
+    # About the origin and in float64, because differences of far values have few digits.
+    x, at = (((t - mixture.origin).double() / scale.double()) for t in (
+        mixture.sample((n_samples,), seed=seed), y
+    ))  # fmt: skip
     drawn = x.movedim(0, -2)  # (..., m, D)
-    pairs = torch.cdist(drawn, drawn).sum((-1, -2)) / (n_samples * (n_samples - 1))
-    return (x - y / scale).norm(dim=-1).mean(0) - 0.5 * pairs
+    exact = "donot_use_mm_for_euclid_dist"
+    pairs = torch.cdist(drawn, drawn, compute_mode=exact).sum((-1, -2))
+    return (x - at).norm(dim=-1).mean(0) - 0.5 * pairs / (n_samples * (n_samples - 1))
 
 
 @dataclass(frozen=True)
 class ConditionalEvaluation:
-    """Figures of predictions p(y | x) for n rows, weights left aside.
+    """Figures of predictions p(y | x) for n rows that have a target, weights left aside.
 
     `log_likelihood` is the mean per row in nats, `error` its standard error; `rmse` and `crps` have
     one value per target, in its units; `energy_score` is that of targets in units of their own
@@ -164,7 +168,8 @@ def evaluate_conditional(
 
 def _summary(whole: dict[str, Tensor], levels: list[float]) -> ConditionalEvaluation:
     """Return means over rows."""
-    log_prob, pit = whole["log_prob"], whole["pit"]
+    pit = whole["pit"]
+    log_prob = whole["log_prob"][~pit.isnan().all(-1)]
     n = len(log_prob)
     inside = {c: _share((pit - 0.5).abs() <= c / 2, pit) for c in levels}
     squares = (whole["y"] - whole["mean"]).square()

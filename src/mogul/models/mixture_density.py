@@ -50,6 +50,7 @@ class MixtureHead(nn.Module):
         torch.Size([7])
     """
 
+    varies: Tensor
     shift: Tensor
     scale: Tensor
 
@@ -84,6 +85,7 @@ class MixtureHead(nn.Module):
         shapes = self.family.raw_shapes(self._n_covariances, n_features, self.rank)
         self._parts = {"logits": (n_components,), "centres": (n_components, n_features), **shapes}
         self.linear = nn.Linear(n_inputs, sum(map(self._size, self._parts)))
+        self.register_buffer("varies", torch.ones(n_features, dtype=torch.bool))
         self.register_buffer("shift", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
 
@@ -150,7 +152,14 @@ class MixtureHead(nn.Module):
         if self.family.isotropic_noise:
             variance = variance.mean().expand_as(variance)
         self.shift.copy_(mean)
-        self.scale.copy_(torch.where(variance > 0, variance.sqrt(), 1.0))
+        self.varies.copy_(variance > 0)
+        constant = torch.where(mean == 0, 1.0, mean.abs())  # such a target has no other unit
+        self.scale.copy_(torch.where(self.varies, variance.sqrt(), constant))
+
+    @property
+    def noise_scale(self) -> Tensor:
+        """Standard deviations of the targets, (D,); zero of those that are constant."""
+        return self.scale * self.varies
 
     def standardised(self, y: Tensor) -> Tensor:
         """Return targets in units of the layer."""
@@ -216,6 +225,7 @@ class MixtureDensityNetwork(nn.Module):
         torch.Size([1, 1])
     """
 
+    varies: Tensor
     centre: Tensor
     spread: Tensor
     started: Tensor
@@ -249,6 +259,7 @@ class MixtureDensityNetwork(nn.Module):
         )
         self.register_buffer("centre", torch.zeros(self.n_inputs))
         self.register_buffer("spread", torch.ones(self.n_inputs))
+        self.register_buffer("varies", torch.ones(self.n_inputs, dtype=torch.bool))
         self.register_buffer("started", torch.tensor(False))
         self.to(dtype)
 
@@ -271,6 +282,11 @@ class MixtureDensityNetwork(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters live."""
         return self.head.scale.device
+
+    @property
+    def noise_scale(self) -> Tensor:
+        """Standard deviations of the inputs, (n_inputs,); zero of those that are constant."""
+        return self.spread * self.varies
 
     @property
     def n_parameters(self) -> int:
@@ -331,7 +347,8 @@ class MixtureDensityNetwork(nn.Module):
         deviation = x.std(0, correction=0)
         rounding = 8 * torch.finfo(self.dtype).eps * x.mean(0).abs()
         self.centre.copy_(x.mean(0))
-        self.spread.copy_(torch.where(deviation > rounding, deviation, 1.0))
+        self.varies.copy_(deviation > rounding)
+        self.spread.copy_(torch.where(self.varies, deviation, 1.0))
         self.head.set_units(y)
 
     def without_inputs(self) -> GaussianMixture:

@@ -142,7 +142,8 @@ class MixtureDensityRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         source = ArraySource(np.hstack([X, targets]), weight)
-        n_useful = len(X) if weight is None else int((weight > 0).sum())
+        useful = ~np.isnan(targets).all(1)
+        n_useful = int((useful if weight is None else useful & (weight > 0)).sum())
         algorithm = Supervised(
             self.learning_rate, self.batch_size, self.alpha, self.validation_fraction,
             self.n_iter_no_change, self.input_noise, self.target_noise, seed=seed,
@@ -152,7 +153,7 @@ class MixtureDensityRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             torch.manual_seed(seed)
             self.model_ = MixtureDensityNetwork(
                 MLP(X.shape[1], tuple(self.hidden_layer_sizes)),
-                min(self.n_components, n_training), targets.shape[1], self.covariance_type,
+                max(1, min(self.n_components, n_training)), targets.shape[1], self.covariance_type,
                 dtype=torch.float64 if X.dtype == np.float64 else torch.float32,
             )  # fmt: skip
         fitted = fit(self.model_, source, algorithm, passes=self.max_iter)
