@@ -304,7 +304,7 @@ def test_a_model_is_calibrated_on_its_own_samples():
         assert found.rmse[d] == pytest.approx(
             float(model(x).variance[:, d].mean().sqrt().detach()), rel=0.05
         )
-    entropy = -model(x).log_prob(model(x).sample(seed=2)).mean()
+    entropy = -model(x).log_prob(model(x).sample(seed=2)).mean().detach()
     assert found.log_likelihood == pytest.approx(-float(entropy), abs=4 * found.error)
     assert found.energy_score is not None
     assert 0 < found.energy_score < 2
