@@ -352,7 +352,8 @@ def process(train: np.ndarray, test: np.ndarray, seed: int) -> Figures:
 
 
 METHODS: dict[str, Callable[[np.ndarray, np.ndarray, int], Figures]] = {
-    "mdn": network, "mdn-chosen": chosen_network, "homoscedastic": homoscedastic, "boosting": boosting, "gp": process,
+    "mdn": network, "mdn-chosen": chosen_network, "homoscedastic": homoscedastic,
+    "boosting": boosting, "gp": process,
 }  # fmt: skip
 
 
