@@ -95,7 +95,7 @@ def test_columns_of_arrays_go_by_number(run, table):
     ("line", "text"),
     [
         ("fit {data} -o {model} --model mdn", "name them by --target, from: low, a, b, high"),
-        ("fit {data} -o {model} --model mdn --target high,none", "inputs low, a, b came"),
+        ("fit {data} -o {model} --model mdn --target high,none", "has no column none; its columns"),
         ("fit {data} -o {model} --model mdn --target high --hidden wide", "whole numbers"),
         ("fit {data} -o {model} --model mdn --target high --rank 1", "no factors"),
         ("fit {data} -o {model} --model mdn --target high --latents 2", "an mdn has no use"),
@@ -114,12 +114,17 @@ def test_commands_say_what_is_wrong(run, table):
     model, other = folder / "m.mogul", folder / "o.mogul"
     assert run(f"fit {table} -o {model} {QUICK} --target high")[0] == 0
     assert run(f"fit {table} -o {other} --model full --components 1 --json")[0] == 0
+    empty = write(folder / "empty.csv", [[1, 2, 3, ""], [2, 1, 3, ""]], ["low", "a", "b", "high"])
     for line, text in (
         (f"sample {model} -o {folder / 's.npy'}", "use predict"),
         (f"outliers {model} {table}", "use predict"),
         (f"predict {other} {table} -o {folder / 'p.csv'}", "--model mdn"),
         (f"predict {model} {table} -o {folder / 'p.csv'} --quantiles 2", "between 0 and 1"),
         (f"evaluate {model}", "held-out data"),
+        (f"evaluate {model} {table} --bins 5", "--bins: an mdn has no use"),
+        (f"predict {model} {table} -o {folder / 'p.csv'} --samples 3", "for an .npz file"),
+        (f"report {model} {empty} -o {folder / 'r.html'}", "have no value"),
+        (f"score {model} {empty}", "No row of"),
     ):
         code, _, err = run(line)
         assert code == 2, line

@@ -8,7 +8,7 @@ import torch
 from scipy import integrate, stats
 
 from families import random_mixture
-from mogul import InputError, Mixture, fit, load_model, open_source, save_model
+from mogul import GaussianMixture, InputError, Mixture, fit, load_model, open_source, save_model
 from mogul.algorithms import StopReason, Supervised
 from mogul.data import ArraySource
 from mogul.distributions import Isotropic, families
@@ -133,6 +133,62 @@ def test_a_fit_that_fails_leaves_a_network_that_can_be_fitted():
     with pytest.raises(InputError, match="smaller learning_rate"):
         fit(model, source, Supervised(1e8, 8), passes=100)
     assert fit(model, source, Supervised(), passes=3).history[-1]["log_likelihood"] > -2
+
+
+def test_columns_that_float32_cannot_tell_apart_are_refused():
+    rows = folded(100) * [1, 100] + [0, 1.7e9]
+    with pytest.raises(InputError, match="cannot tell apart"):
+        fit(network(1, dtype=torch.float32), open_source(rows), Supervised(), passes=1)
+    model = network(1)
+    fit(model, open_source(rows), Supervised(1e-2, 16), passes=40)
+    found = evaluate_conditional(model, open_source(rows), 1, dtype=torch.float64)
+    assert found.rmse[0] < 25
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, 3e6, -1e-6])
+def test_a_constant_target_is_predicted(value):
+    rows = np.stack([np.linspace(0, 1, 60), np.full(60, value)], 1)
+    model = network(1)
+    fit(model, open_source(rows), Supervised(), passes=10)
+    with torch.no_grad():
+        mixture, unit = model(torch.as_tensor(rows[:, :1])), abs(value) or 1.0
+    assert float((mixture.mean - value).abs().max()) < 0.01 * unit
+    assert float(mixture.variance.sqrt().max()) < 0.01 * unit
+
+
+def test_a_constant_input_says_nothing_later():
+    rows = np.hstack([folded(80)[:, :1], np.full((80, 1), 7.0), folded(80)[:, 1:]])
+    model = network(2)
+    fit(model, open_source(rows), Supervised(), passes=3)
+    means = model(torch.tensor([[0.5, 7.0], [0.5, 1e4]])).mean
+    torch.testing.assert_close(means[0], means[1])
+
+
+def test_discrete_targets_start_well_and_are_told():
+    rows = folded(200)
+    rows[:, 1] = rows[:, 1] > 0.5
+    history = fit(network(1), open_source(rows), Supervised(), passes=2).history
+    assert history[0]["log_likelihood"] > -5
+    assert "only 2 different values" in " ".join(history[0]["events"])
+
+
+def test_an_interrupted_fit_keeps_the_best_parameters():
+    model, source = network(1), open_source(folded(100))
+    algorithm = Supervised(5e-2, 8)
+    scores = []
+
+    def passed(row):
+        scores.append(row["best_held_out"])
+
+    def seen(n):
+        if len(scores) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, source, algorithm, passes=50, callback=passed, seen=seen)
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    held_out = open_source(source.take(order[:10], torch.float64))
+    assert algorithm.score(model, held_out) == pytest.approx(scores[-1], abs=1e-9)
 
 
 def test_energy_scores_do_not_depend_on_the_origin():
@@ -314,12 +370,22 @@ def test_a_model_is_calibrated_on_its_own_samples():
     ("act", "text"),
     [
         (lambda: network()(torch.zeros(3, 5)), "Inputs of 2 features"),
-        (lambda: network()(torch.tensor([[1.0, math.nan]])), "An input is NaN"),
+        (lambda: network()(torch.tensor([[1.0, math.nan]])), "Input 1 of row 0 is NaN"),
         (lambda: network(sharing="constant"), "Unknown sharing"),
         (lambda: network(variance_floor=2.0), "variance floor"),
         (lambda: MixtureDensityNetwork(torch.nn.ReLU(), 2, 1), "does not tell its n_inputs"),
         (lambda: MLP(2, ()), "layers is 0"),
         (lambda: Supervised(held_out=1.0), "held_out = 1.0"),
+        (
+            lambda: fit(GaussianMixture(1, 2), open_source(folded(9)), Supervised()),
+            "predicts no targets",
+        ),
+        (
+            lambda: evaluate_conditional(
+                network(), open_source(np.full((9, 3), [0, 0, np.nan])), 1
+            ),
+            "have no value",
+        ),
         (lambda: Supervised(target_noise=-1), "target_noise = -1"),
         (lambda: fit(network(), open_source(np.zeros((20, 4))), Supervised()), "2 inputs and then"),
         (

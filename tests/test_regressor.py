@@ -5,12 +5,15 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from sklearn.model_selection import GridSearchCV
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mogul.sklearn import MixtureDensityRegressor
+from mogul.sklearn import MixtureDensityRegressor, log_likelihood_scorer
+
+pytestmark = pytest.mark.filterwarnings("ignore:The fit did not end by itself")
 
 QUICK = MixtureDensityRegressor(learning_rate=1e-2, max_iter=100, batch_size=16)
 # As with scikit-learn's own estimators that learn by minibatches.
@@ -68,6 +71,7 @@ def test_several_targets_with_gaps_and_weights():
     assert regressor.sample(X, 2).shape == (2, 200, 3)
     assert np.isfinite(regressor.log_likelihood(X, y)).all()
     np.testing.assert_allclose(regressor.predict(X)[:, 1], -X[:, 0], atol=0.5)
+    assert regressor.score(X, y) > 0.9
 
 
 def test_it_stands_in_pipelines_and_searches(fitted):
@@ -75,12 +79,24 @@ def test_it_stands_in_pipelines_and_searches(fitted):
     pipeline = make_pipeline(StandardScaler(), MixtureDensityRegressor(1, max_iter=5))
     grid = GridSearchCV(pipeline, {"mixturedensityregressor__n_components": [1, 2]}, cv=2)
     assert grid.fit(X, y).best_score_ > -1
+    by_density = cross_val_score(
+        MixtureDensityRegressor(1, max_iter=5), X, y, cv=2, scoring=log_likelihood_scorer
+    )
+    assert np.isfinite(by_density).all()
 
 
 def test_errors_name_what_is_wrong(fitted):
     regressor, X, y = fitted
-    with pytest.raises(ValueError, match="above 0 and below 1"):
+    with pytest.raises(ValueError, match="number between 0 and 1"):
         regressor.predict_interval(X, coverage=1.0)
+    with pytest.raises(ValueError, match="above 0 and below 1"):
+        regressor.predict_quantile(X, 1.0)
+    with pytest.raises(ValueError, match="whole number"):
+        regressor.sample(X, 0)
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        regressor.log_likelihood(X, y[:10])
+    with pytest.warns(ConvergenceWarning, match="did not end by itself in 2"):
+        MixtureDensityRegressor(max_iter=2).fit(X, y)
     with pytest.raises(ValueError, match="covariance_type"):
         MixtureDensityRegressor(covariance_type="round").fit(X, y)
     with pytest.raises(ValueError, match="No row has a target"):

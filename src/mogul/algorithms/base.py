@@ -26,8 +26,8 @@ class StopReason(enum.Enum):
         """What a user should do, in a sentence."""
         return {
             StopReason.CONVERGED: "The log-likelihood no longer rises; nothing to do.",
-            StopReason.PASS_LIMIT: "The log-likelihood was still rising; allow more passes if it "
-            "matters.",
+            StopReason.PASS_LIMIT: "The passes asked for are made, and the log-likelihood may "
+            "still have been rising; allow more if it matters.",
             StopReason.FELL: "The log-likelihood ended lower than it began; fit again from the "
             "start with a smaller learning rate.",
             StopReason.HELD_OUT: "The log-likelihood of held-out rows no longer rises; the best "
@@ -57,7 +57,7 @@ class Algorithm(Protocol):
     """How to improve a model; `fit` owns the loop.
 
     `monotone` says that every pass raises the log-likelihood, so that a small gain means the end.
-    One that has a `finish(model, state)` is called with it after the last pass.
+    If there is a `finish(model, state)`, it is called after the last pass, or one interrupted.
     """
 
     monotone: bool
@@ -120,6 +120,7 @@ def fit(
 
     Raises:
         InputError: if data and model do not fit each other, or passes is not positive.
+        KeyboardInterrupt: as it came, once the algorithm has put the model in order.
     """
     if passes < 1:
         raise InputError(f"passes is {passes}; it must be at least 1.")
@@ -130,10 +131,15 @@ def fit(
     state = algorithm.init(model, source, passes)
     history: list[dict[str, Any]] = []
     reason, disturbed = StopReason.PASS_LIMIT, False
+    finish = getattr(algorithm, "finish", None) or (lambda model, state: None)
     for number in range(getattr(state, "done", 0) + 1, passes + 1):
         since = time.perf_counter()
         held_out = None if validation is None else _held_out(algorithm, model, validation)
-        state, done = algorithm.step(model, source, state, seen or (lambda n: None))
+        try:
+            state, done = algorithm.step(model, source, state, seen or (lambda n: None))
+        except KeyboardInterrupt:
+            finish(model, state)
+            raise
         history.append({
             "pass": number,
             "log_likelihood": done.log_likelihood,
@@ -153,9 +159,7 @@ def fit(
             reason = StopReason.HELD_OUT
             break
         disturbed = done.disturbed
-    finish = getattr(algorithm, "finish", None)
-    if finish is not None:
-        finish(model, state)
+    finish(model, state)
     fell = history[-1]["objective"] < history[0]["objective"]
     if reason is StopReason.PASS_LIMIT and fell and not disturbed and not algorithm.monotone:
         reason = StopReason.FELL

@@ -121,7 +121,8 @@ class EM:
         if not hasattr(model, "expectation"):
             raise InputError(
                 f"A {type(model).__name__} has no moments that EM could use; fit it by a particle "
-                "algorithm such as pga(), an autoencoder by Variational()."
+                "algorithm such as pga(), an autoencoder by Variational(), a mixture density "
+                "network by Supervised()."
             )
         check_enough_rows(len(source), model.n_components)
         model.check_started()

@@ -20,6 +20,7 @@ _MEASURED = 100_000  # rows that units and the start are taken from
 _SCORED = 8192  # rows scored at a time
 _LEAST_HELD_OUT = 5  # rows, below which none are held out
 _LEAST_STEPS = 400  # without progress before patience ends, where passes have few
+_FEW = 50  # different values of a target that is told to be discrete
 _CUTS = 2  # times the learning rate falls
 _CUT = 0.3  # by what factor
 
@@ -32,6 +33,7 @@ class _State:
     training: Tensor
     held_out: Tensor
     parameters: dict[str, Tensor]  # the best so far, at first those of the start
+    told: list[str]  # what to tell of the data, with the first pass
     best: float = -math.inf
     waited: int = 0
     cuts: int = 0
@@ -117,8 +119,13 @@ class Supervised:
         """Hold rows out, tell the network of units, and build the optimiser.
 
         Raises:
-            InputError: if data and model do not fit each other.
+            InputError: if data and model do not fit each other, or no row has a target.
         """
+        if not hasattr(model, "set_units"):
+            raise InputError(
+                f"A {type(model).__name__} predicts no targets from inputs; build a "
+                "MixtureDensityNetwork, or fit it by EM() or Gradient()."
+            )
         weight, useful = row_weights(source), _with_targets(model, source)
         order = torch.randperm(len(source), generator=make_generator(self.seed))
         order = order[useful[order] if weight is None else (useful & (weight > 0))[order]]
@@ -143,7 +150,10 @@ class Supervised:
         ]
         optimiser = torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
         start = {k: v.clone() for k, v in model.state_dict().items()}
-        state = _State(optimiser, weight, share, training, held_out, start)
+        told = _discrete(
+            model.split(source.take(order[:_MEASURED].sort().values, torch.float64))[1]
+        )
+        state = _State(optimiser, weight, share, training, held_out, start, told)
         if len(held_out):
             state.best = self._score(model, source, held_out, weight)
         return state
@@ -158,11 +168,19 @@ class Supervised:
             some = some[torch.multinomial(weight[some], len(some), True, generator=draw)]
         rows = source.take(some.sort().values, torch.float64, model.device)
         model.set_units(rows)
-        y = model.head.standardised(model.split(rows.to(model.dtype))[1])
+        y = model.split(rows)[1]
+        scale = self.target_noise * model.head.noise_scale.double()
+        noisy = self._noisy(y, scale, make_generator(self.seed, model.device))
+        y = model.head.standardised(noisy).to(model.dtype)
         mixture = model.without_inputs()
         if bool(model.head.varies.any()):
             initialise(mixture, Rows(y), "k-means++", seed=self.seed)
-        model.start(mixture())
+            model.start(mixture())
+        else:
+            least = torch.full_like(model.head.scale, (2 * model.head.variance_floor) ** 0.5)
+            model.start(mixture().rescaled(torch.zeros_like(least), least))
+            with torch.no_grad():  # there is nothing to learn from inputs
+                model.head.linear.weight.zero_()
 
     def step(
         self, model: HasConditional, source: Source, state: _State, seen: Callable[[int], None]
@@ -209,14 +227,14 @@ class Supervised:
                 seen(len(index))
         finally:
             model.eval()
-        state.done += 1
+        state.done, told, state.told = state.done + 1, state.told, []
         reached = total / len(state.training)
         if not len(state.held_out):
-            return state, Pass(reached, [], reached, disturbed=False)
+            return state, Pass(reached, told, reached, disturbed=False)
         held_out = self._score(model, source, state.held_out, state.weight)
         events, finished = self._judged(model, state, held_out)
         figures = {"held_out": held_out, "best_held_out": state.best}
-        return state, Pass(reached, events, reached, False, figures, finished)
+        return state, Pass(reached, told + events, reached, False, figures, finished)
 
     def _judged(
         self, model: HasConditional, state: _State, held_out: float
@@ -266,6 +284,20 @@ class Supervised:
         if not bool(deviation.any()):
             return values
         return values + deviation * torch.empty_like(values).normal_(generator=draw)
+
+
+def _discrete(y: Tensor) -> list[str]:
+    """Tell of targets (n, D) with few values."""
+    told = []
+    for j, column in enumerate(y.T):
+        column = column[~column.isnan()]
+        n = len(column.unique())
+        if 1 < n <= min(_FEW, len(column) // 4):
+            told.append(
+                f"target {j} has only {n} different values: densities of discrete targets have no "
+                "upper bound, so that the log-likelihood says little of it; look at CRPS"
+            )
+    return told
 
 
 def _with_targets(model: HasConditional, source: Source) -> Tensor:

@@ -11,11 +11,13 @@ import typer
 from mogul.cli import options
 from mogul.cli.console import check_output, command_line, show
 from mogul.cli.fit_network import evaluated, figures_of
+from mogul.errors import InputError
 
 if TYPE_CHECKING:
     from mogul.cli.opened import OpenedAutoencoder
 
 _DRAWS = 500  # per row of importance sampling
+_BINS = 100
 
 Train = Annotated[
     str | None,
@@ -28,7 +30,7 @@ def evaluate(
     model: options.Model,
     test: options.Test = None,
     train: Train = None,
-    bins: Bins = 100,
+    bins: Bins = _BINS,
     whiten: Annotated[bool, typer.Option(help="Scale features to unit variance to bin.")] = False,
     labels: Annotated[
         str | None,
@@ -48,15 +50,27 @@ def evaluate(
 
     opened = open_scored(model, device)
     if isinstance(opened, OpenedNetwork):
-        found = evaluated(opened.model, opened.test(test), seed)
-        figures = figures_of(found, opened.extra["targets"])
-        show(f"{model} on held-out data", figures, json)
+        idle = {"--train": train, "--bins": bins != _BINS, "--whiten": whiten, "--labels": labels}
+        _refuse_idle([name for name, value in idle.items() if value])
+        source = opened.test(test)
+        found = evaluated(opened.model, source, seed)
+        show(f"{model} on {source.name}", figures_of(found, opened.extra["targets"]), json)
         return
     if isinstance(opened, OpenedAutoencoder):
         show(f"{model} on held-out data", _of_autoencoder(opened, test, labels, seed), json)
         return
     found = measure(opened.mixture, opened.train(train), opened.test(test), bins, whiten, seed)
     show(f"{model} on held-out data", found.figures(), json)
+
+
+def _refuse_idle(given: list[str]) -> None:
+    """Refuse options that a mixture density network has no use for.
+
+    Raises:
+        InputError: naming them.
+    """
+    if given:
+        raise InputError(f"{', '.join(given)}: an mdn has no use for this; leave it out.")
 
 
 def _of_autoencoder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,29 +81,60 @@ def fit_network(
             f"{len(source):,} rows; {', '.join(targets)} from {len(inputs)} column(s), "
             f"{network.n_parameters:,} parameters"
         )
-    with FitProgress(settings.passes, len(source), quiet=json) as progress:
-        fitted = mogul.fit(
-            network, source, algorithm, passes=settings.passes, callback=progress.passed,
-            seen=progress.seen,
-        )  # fmt: skip
+    history, stopped, seconds, advice = _fitted(network, source, algorithm, settings, json)
     network.requires_grad_(False)
     figures: dict[str, Any] = {"log_likelihood": algorithm.score(network, source)}
-    last = fitted.history[-1]
-    figures |= {"held_out_log_likelihood": last["best_held_out"]} if "held_out" in last else {}
+    if "held_out" in history[-1]:
+        best = history[-1]["best_held_out"]
+        scores = [row["held_out"] for row in history]
+        figures |= {
+            "held_out_log_likelihood": best,
+            "best_pass": scores.index(best) + 1 if best in scores else 0,
+        }
     if test is not None:
         found = evaluated(network, mogul.open_source(test, columns=columns))
         figures |= {f"test_{k}": v for k, v in figures_of(found, targets).items()}
     figures |= {
-        "n_parameters": network.n_parameters, "passes": len(fitted.history),
-        "seconds": fitted.seconds, "stopped": fitted.reason.value,
+        "n_parameters": network.n_parameters, "passes": len(history), "seconds": seconds,
+        "stopped": stopped,
     }  # fmt: skip
     extra = {
         "options": source.options, "feature_shape": list(source.feature_shape), "levels": None,
         "inputs": inputs, "targets": targets, "settings": asdict(settings),
-        "command": command_line(), "history": fitted.history, "figures": figures,
+        "command": command_line(), "history": history, "figures": figures,
     }  # fmt: skip
     mogul.save_model(output, network, extra)
-    show(f"{output}", figures | {"advice": fitted.reason.advice}, json)
+    show(f"{output}", figures | {"advice": advice}, json)
+
+
+def _fitted(
+    network: MixtureDensityNetwork, source: Any, algorithm: Any, settings: Settings, quiet: bool
+) -> tuple[list[dict[str, Any]], str, float, str]:
+    """Fit; return the history, why it stopped, the seconds it took, and what to do about it.
+
+    Raises:
+        KeyboardInterrupt: when interrupted before the first pass ended.
+    """
+    import mogul
+
+    history: list[dict[str, Any]] = []
+    with FitProgress(settings.passes, len(source), quiet=quiet) as progress:
+
+        def passed(row: dict[str, Any]) -> None:
+            history.append(row)
+            progress.passed(row)
+
+        try:
+            done = mogul.fit(
+                network, source, algorithm, passes=settings.passes, callback=passed,
+                seen=progress.seen,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            if not history:
+                raise
+            seconds = sum(row["seconds"] for row in history)
+            return history, "interrupted", seconds, "The best parameters so far are kept."
+    return history, done.reason.value, done.seconds, done.reason.advice
 
 
 def chosen_columns(
@@ -122,8 +154,12 @@ def chosen_columns(
             f"An mdn predicts columns from others; name them by --target, from: {', '.join(known)}."
         )
     inputs = [name for name in (listed(columns) or known) if name not in targets]
-    unknown = [name for name in (*inputs, *targets) if name not in known]
-    if unknown or not inputs or len(set(targets)) < len(targets):
+    unknown = [name for name in (*targets, *inputs) if name not in known]
+    if unknown:
+        raise InputError(
+            f"{data} has no column {', '.join(unknown)}; its columns are {', '.join(known)}."
+        )
+    if not inputs or len(set(targets)) < len(targets):
         raise InputError(
             f"Targets {', '.join(targets)} and inputs {', '.join(inputs) or 'none'} came for "
             f"{data}; choose at least one of each, every one once, from: {', '.join(known)}."
@@ -135,14 +171,16 @@ def evaluated(network: MixtureDensityNetwork, source: Any, seed: int = 0) -> Con
     """Score the predictions of a network on rows."""
     from mogul.evaluation import evaluate_conditional
 
-    return evaluate_conditional(network, source, network.n_features, dtype=network.dtype, seed=seed)
+    return evaluate_conditional(
+        network, source, network.n_features, dtype=network.dtype, units=network.head.scale,
+        seed=seed,
+    )  # fmt: skip
 
 
 def figures_of(found: ConditionalEvaluation, targets: list[str]) -> dict[str, Any]:
     """Return figures by name, those of several targets with its name."""
-    figures: dict[str, Any] = {
-        "log_likelihood": found.log_likelihood, "standard_error": found.error
-    }  # fmt: skip
+    error = found.error if math.isfinite(found.error) else None  # of a single row
+    figures: dict[str, Any] = {"log_likelihood": found.log_likelihood, "standard_error": error}
     for i, target in enumerate(targets):
         suffix = f"_{target}" if len(targets) > 1 else ""
         figures |= {f"rmse{suffix}": found.rmse[i], f"crps{suffix}": found.crps[i]}

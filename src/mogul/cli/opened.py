@@ -178,11 +178,12 @@ class OpenedNetwork(_OpenedFile):
         return open_source(data, columns=self.extra["inputs"])
 
     def scores(self, source: DataSource) -> Tensor:
-        """Return log p(targets | inputs) of every row, (n,), in nats."""
+        """Return log p(targets | inputs) of every row, (n,), in nats; NaN without a target."""
         found = []
         for batch in source.batches(dtype=self.model.dtype, device=self.model.device):
             x, y = self.model.split(batch.x)
-            found.append(self.model(x).log_prob(y).cpu())
+            scored = self.model(x).log_prob(y)
+            found.append(torch.where(y.isnan().all(-1), torch.nan, scored).cpu())
         return torch.cat(found)
 
 

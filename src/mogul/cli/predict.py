@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,11 @@ from mogul.cli.console import check_output, show, write_arrays, write_table
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
-    from mogul.distributions import Mixture
+    from torch import Tensor
+
+    from mogul.distributions import Mixture, Modes
+
+_FAINT = 50  # times the density of a mode: one that much lower is not counted
 
 
 def predict(
@@ -24,14 +29,20 @@ def predict(
         typer.Option(
             "-o",
             "--output",
-            help="A .csv table of means, deviations, quantiles and the highest mode, or an .npz "
-            "file of these, samples, and the mixtures themselves.",
+            help="A .csv table of means, deviations, quantiles, the highest mode (joint, if of "
+            "several targets) and the number of modes of at least 1/50 of its density; or an .npz "
+            "file of these, samples, and the mixtures.",
         ),
     ],
     quantiles: Annotated[
         str, typer.Option(help="Probabilities of the quantiles, with commas.")
     ] = "0.05,0.25,0.5,0.75,0.95",
-    samples: Annotated[int, typer.Option(min=1, help="Draws per row, in an .npz file.")] = 100,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Draws per row, for an .npz file; default 100.", show_default=False
+        ),
+    ] = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     json: options.Json = False,
@@ -40,16 +51,19 @@ def predict(
     import torch
 
     from mogul.cli.opened import open_network
+    from mogul.distributions import modes
 
     since = time.perf_counter()
     check_output(output, (".csv", ".npz"), model, data)
     probabilities = _probabilities(quantiles)
+    _check_samples(samples, output)
     opened = open_network(model, device)
     source = opened.open_inputs(data)
     mixture = opened.model(source.take(range(len(source)), opened.model.dtype))
-    drawn = _summary(mixture, probabilities)
+    peaks = modes(mixture)
+    drawn = _summary(mixture, probabilities) | {"mode": peaks.points[:, 0]}
     if output.suffix == ".npz":
-        draws = mixture.sample((samples,), seed=seed)
+        draws = mixture.sample((samples or 100,), seed=seed)
         write_arrays(
             output,
             samples=draws.cpu().numpy(),
@@ -60,30 +74,46 @@ def predict(
         )
     else:
         targets = opened.extra["targets"]
-        names = [
-            f"{target}_{name}" if len(targets) > 1 else name for name in drawn for target in targets
-        ]
+        several = len(targets) > 1
+        drawn = {("joint_mode" if several and n == "mode" else n): v for n, v in drawn.items()}
+        names = [f"{t}_{name}" if several else name for name in drawn for t in targets]
         table = torch.cat(list(drawn.values()), 1).tolist()
-        write_table(output, ["row", *names], [[i, *row] for i, row in enumerate(table)])
+        counts = _counted(peaks).tolist()
+        write_table(
+            output, ["row", *names, "modes"],
+            [[i, *row, count] for i, (row, count) in enumerate(zip(table, counts, strict=True))],
+        )  # fmt: skip
     figures = {
         "n": len(source), "output": str(output), "seconds": time.perf_counter() - since,
     }  # fmt: skip
     show(f"Predictions of {', '.join(opened.extra['targets'])}", figures, json)
 
 
+def _check_samples(samples: int | None, output: Path) -> None:
+    """Refuse samples where no file holds them.
+
+    Raises:
+        InputError: if the output is a table.
+    """
+    if samples is not None and output.suffix != ".npz":
+        raise InputError(f"--samples are for an .npz file, and {output} is none; leave them out.")
+
+
 def _summary(mixture: Mixture, probabilities: list[float]) -> dict:
     """Return what is told of every row, each (n, D)."""
     import torch
 
-    from mogul.distributions import modes
-
     found = {"mean": mixture.mean, "standard_deviation": mixture.variance.sqrt()}
     values = mixture.icdf(torch.tensor(probabilities, dtype=torch.float64))
-    found |= {f"quantile_{p:g}": value for p, value in zip(probabilities, values, strict=True)}
-    highest = modes(mixture)
     return found | {
-        "mode": highest.points[:, 0], "modes": highest.count.unsqueeze(-1).expand_as(mixture.mean)
-    }  # fmt: skip
+        f"quantile_{p:g}": value for p, value in zip(probabilities, values, strict=True)
+    }
+
+
+def _counted(peaks: Modes) -> Tensor:
+    """Return how many modes reach a fiftieth of the highest density, (n,)."""
+    high = peaks.log_density > peaks.log_density[:, :1] - math.log(_FAINT)
+    return (peaks.found & high).sum(-1)
 
 
 def _probabilities(text: str) -> list[float]:

@@ -100,6 +100,8 @@ def score(
     json: options.Json = False,
 ) -> None:
     """Score every row of DATA: log-likelihood in nats; of mixtures, its percentile in training."""
+    import numpy as np
+
     from mogul.algorithms import log_likelihoods
     from mogul.cli.opened import OpenedAutoencoder, OpenedNetwork, open_scored
     from mogul.evaluation import bits_per_dim, importance_log_likelihood
@@ -133,16 +135,21 @@ def score(
         write_arrays(output, log_likelihood=values)
     elif output is not None:
         columns = {"log_likelihood": values} | ranks
-        table = [[i, *row] for i, row in enumerate(zip(*columns.values(), strict=True))]
+        table = [
+            [i, *(None if value != value else value for value in row)]  # NaN: an empty cell
+            for i, row in enumerate(zip(*columns.values(), strict=True))
+        ]
         write_table(output, ["row", *columns], table)
-    mean = float(values.mean())
+    known = values[~np.isnan(values)]  # rows without a target have no score
+    _refuse(not len(known), f"No row of {data} has a target, so there is nothing to score.")
+    mean = float(known.mean())
     figures = {
         "log_likelihood": mean,
         "bits_per_dim": bits,
         **doubt,
-        "lowest": float(values.min()),
-        "highest": float(values.max()),
-        "n": len(values),
+        "lowest": float(known.min()),
+        "highest": float(known.max()),
+        "n": len(known),
         "output": None if output is None else str(output),
         "seconds": time.perf_counter() - since,
     }
@@ -322,7 +329,9 @@ def show_model(
     if isinstance(opened, OpenedNetwork):
         _refuse(output is not None, f"{model} is a network; use report for its pictures.")
         kept = {key: opened.extra[key] for key in ("inputs", "targets", "settings", "figures")}
-        figures = opened.config | kept.pop("settings") | kept.pop("figures") | kept
+        settings = kept.pop("settings")
+        settings["n_parameters"] = opened.model.n_parameters
+        figures = kept | settings | kept.pop("figures")
         figures |= {"command": opened.extra["command"], "history": opened.extra["history"]}
         show(str(model), figures, json)
         return

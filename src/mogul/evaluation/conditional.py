@@ -91,8 +91,8 @@ class ConditionalEvaluation:
     """Figures of predictions p(y | x) for n rows that have a target, weights left aside.
 
     `log_likelihood` is the mean per row in nats, `error` its standard error; `rmse` and `crps` have
-    one value per target, in its units; `energy_score` is that of targets in units of their own
-    deviation, None for one target. `coverage` gives the share of targets inside central intervals
+    one value per target, in its units; `energy_score` is in the units that were
+    asked for, None for one target. `coverage` gives the share of targets inside central intervals
     of a nominal level, `width` the mean width of these in units of the target. `pit` (n, D) holds
     P(Y ≤ y | x), uniform where predictions are calibrated; `residuals` (n, D) are targets less
     predicted means. Both are NaN where a target is missing.
@@ -123,6 +123,7 @@ def evaluate_conditional(
     n_features: int,
     levels: Sequence[float] = LEVELS,
     dtype: torch.dtype = torch.float32,
+    units: Tensor | None = None,
     seed: int = 0,
 ) -> ConditionalEvaluation:
     """Score predictions on rows of inputs and targets.
@@ -134,20 +135,23 @@ def evaluate_conditional(
         n_features: number of targets D, the last columns.
         levels: nominal levels of central intervals.
         dtype: floating-point type to read rows in.
+        units: what distances of the energy score are measured in, (D,); default: the deviations of
+            these targets.
         seed: seed of the energy score's draws.
 
     Returns:
         all figures; intervals are central, from (1 − level)/2 to (1 + level)/2.
 
     Raises:
-        InputError: if a level does not lie between 0 and 1.
+        InputError: if a level does not lie between 0 and 1, or a target has no value in any row.
     """
     if not all(0 < level < 1 for level in levels):
         raise InputError(f"Levels {list(levels)} came; give numbers between 0 and 1.")
     ends = torch.tensor([[(1 - level) / 2, (1 + level) / 2] for level in levels]).double()
     parts: dict[str, list[Tensor]] = {}
     batch = _batch_size(source, n_features)
-    units = _deviations(source, n_features) if n_features > 1 else None
+    if units is None and n_features > 1:
+        units = _deviations(source, n_features)
     for number, rows in enumerate(source.batches(batch, dtype)):
         x, y = rows.x[:, :-n_features], rows.x[:, -n_features:]
         mixture = predict(x)
@@ -163,6 +167,12 @@ def evaluate_conditional(
         for name, value in found.items():
             parts.setdefault(name, []).append(value.double().cpu())
     whole = {name: torch.cat(values) for name, values in parts.items()}
+    empty = whole["y"].isnan().all(0).nonzero().flatten().tolist()
+    if empty:
+        raise InputError(
+            f"Target(s) {empty} have no value in any of the {len(source)} row(s), so that nothing "
+            "can be said of predictions; give rows with targets."
+        )
     return _summary(whole, list(levels))
 
 

@@ -16,6 +16,7 @@ from mogul.models.networks import BACKBONES
 
 SHARINGS = ("own", "shared")
 _LARGEST = 1e4  # variance of a component, in squared standard deviations of the targets
+_DIGITS = 1e3  # units of rounding that a deviation must have
 _SMALL = 0.1  # of the usual size of the last layer's first weights
 
 
@@ -46,6 +47,7 @@ class MixtureHead(nn.Module):
         >>> from mogul.models import MixtureHead
         >>> network = torch.nn.Sequential(torch.nn.Linear(3, 20), torch.nn.ReLU(),
         ...                               MixtureHead(20, n_components=5, n_features=2))
+        >>> network[-1].set_units(torch.randn(50, 2))  # of the training targets, once
         >>> network(torch.zeros(7, 3)).log_prob(torch.zeros(7, 2)).shape
         torch.Size([7])
     """
@@ -132,7 +134,7 @@ class MixtureHead(nn.Module):
         return mixture.rescaled(self.shift, self.scale)
 
     @torch.no_grad()
-    def set_units(self, y: Tensor) -> None:
+    def set_units(self, y: Any) -> None:
         """Take mean and standard deviation of targets (n, D) as units; NaN is left out.
 
         Where the family has one noise variance for all targets, they share one scale.
@@ -140,7 +142,7 @@ class MixtureHead(nn.Module):
         Raises:
             InputError: if a target has no value, or is infinite.
         """
-        y = y.double()
+        y = torch.as_tensor(y).double().reshape(-1, self.n_features)
         empty = y.isnan().all(0).nonzero().flatten().tolist()
         if empty or bool(y.isinf().any()):
             what = f"target(s) {empty} have no value" if empty else "a target is infinite"
@@ -148,6 +150,7 @@ class MixtureHead(nn.Module):
         mean = y.nanmean(0)
         variance = (y - mean).square().nanmean(0)
         rounding = 8 * torch.finfo(self.scale.dtype).eps * mean.abs()
+        _check_digits(variance.sqrt(), mean, self.scale.dtype)
         variance = torch.where(variance.sqrt() > rounding, variance, 0.0)
         if self.family.isotropic_noise:
             variance = variance.mean().expand_as(variance)
@@ -305,10 +308,13 @@ class MixtureDensityNetwork(nn.Module):
                 f"Inputs of {self.n_inputs} features are expected in the last dimension; got "
                 f"shape {tuple(x.shape)}."
             )
-        if not bool(x.isfinite().all()):
+        bad = ~x.isfinite().reshape(-1, self.n_inputs)
+        if bool(bad.any()):
+            row, column = bad.nonzero()[0].tolist()
             raise InputError(
-                "An input is NaN or infinite, which a network cannot read; fill it or leave its "
-                "row out. Missing targets may stay NaN."
+                f"Input {column} of row {row} is NaN or infinite, and {int(bad.any(-1).sum())} "
+                "row(s) in all have such inputs, which a network cannot read; fill them or leave "
+                "the rows out. Missing targets may stay NaN."
             )
         return x
 
@@ -318,7 +324,8 @@ class MixtureDensityNetwork(nn.Module):
         Raises:
             InputError: if the inputs have another width, or a value is not finite.
         """
-        x = (self.inputs(x) - self.centre) / self.spread
+        # What never varied in training says nothing, whatever it is later.
+        x = (self.inputs(x) - self.centre) / self.spread * self.varies
         return self.head(self.backbone(x))
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -343,8 +350,10 @@ class MixtureDensityNetwork(nn.Module):
                 value.
         """
         x, y = self.split(rows)
-        x = self.inputs(x).double()
+        self.inputs(x)
+        x = x.double()
         deviation = x.std(0, correction=0)
+        _check_digits(deviation, x.mean(0), self.dtype)
         rounding = 8 * torch.finfo(self.dtype).eps * x.mean(0).abs()
         self.centre.copy_(x.mean(0))
         self.varies.copy_(deviation > rounding)
@@ -394,6 +403,22 @@ class MixtureDensityNetwork(nn.Module):
         backbone = BACKBONES[arguments.pop("backbone")](**arguments.pop("backbone_arguments"))
         dtype = getattr(torch, arguments.pop("dtype"))
         return cls(backbone, **arguments, dtype=dtype)
+
+
+def _check_digits(deviation: Tensor, mean: Tensor, dtype: torch.dtype) -> None:
+    """Refuse columns whose values a floating-point type cannot tell apart.
+
+    Raises:
+        InputError: naming the first.
+    """
+    eps = torch.finfo(dtype).eps
+    lost = (deviation < _DIGITS * eps * mean.abs()) & (deviation > 1e-15 * mean.abs())
+    if bool(lost.any()):
+        j = int(lost.nonzero()[0])
+        raise InputError(
+            f"Column {j} has values of {float(mean[j]):.6g} ± {float(deviation[j]):.3g}, which "
+            f"{dtype} cannot tell apart; use float64, or take its mean off."
+        )
 
 
 def _size_of(backbone: nn.Module, name: str, attribute: str, which: int, given: int | None) -> int:

@@ -23,6 +23,7 @@ _ALONG = 160  # points along an input
 _UP = 160  # points along a target
 _TARGETS = 4  # shown
 _ROWS = 2000  # drawn as points
+_NEAR = 0.25  # of the rows, drawn beside what is predicted for typical ones
 _SEEN = 0.02  # of the highest mode: density from which a mode is drawn
 
 
@@ -47,8 +48,9 @@ def write_conditional_report(path: str | Path, data: ConditionalReport) -> None:
     """
     model, targets, inputs = data.model, data.extra["targets"], data.extra["inputs"]
     found = evaluate_conditional(
-        model, data.test, model.n_features, dtype=model.dtype, seed=data.seed
-    )
+        model, data.test, model.n_features, dtype=model.dtype, units=model.head.scale,
+        seed=data.seed,
+    )  # fmt: skip
     subtitle = (
         f"A network of {model.n_parameters:,} parameters makes {model.n_components} Gaussians of "
         f"{', '.join(targets)} from {len(inputs)} column(s); fitted to {len(data.train):,} rows "
@@ -72,7 +74,7 @@ def _figures(found: ConditionalEvaluation, targets: list[str]) -> list[Figure]:
         f"mean of log p(target | inputs) of {found.n:,} rows; higher is better",
     )]  # fmt: skip
     if found.energy_score is not None:
-        meaning = "of all targets in units of their deviations; lower is better"
+        meaning = "of all targets in units of their deviations in training; lower is better"
         shown.append(("energy score", f"{found.energy_score:.4g}", meaning))
     for i, target in enumerate(targets):
         of = f" of {target}" if len(targets) > 1 else ""
@@ -120,10 +122,11 @@ def _along(data: ConditionalReport, x: Tensor, y: Tensor, target: int) -> Sectio
     quantiles = mixture.icdf(torch.tensor(drawn.FAN, dtype=torch.float64))[..., 0]
     at = line[:, j].cpu().numpy()
     names = (inputs[j], name)
-    points = (x[:, j].cpu().numpy(), y.cpu().numpy())
-    fan = drawn.fan_chart(at, quantiles.cpu().numpy(), points, names)
+    near = _near(x, typical, model.spread, j)
+    points = (x[near, j].cpu().numpy(), y[near].cpu().numpy())
     bottom = float(torch.minimum(quantiles.min(), y.nan_to_num(torch.inf).min()))
     top = float(torch.maximum(quantiles.max(), y.nan_to_num(-torch.inf).max()))
+    fan = drawn.fan_chart(at, quantiles.cpu().numpy(), points, (bottom, top), names)
     up = torch.linspace(bottom, top, _UP).to(x)
     density = mixture.log_prob(up.reshape(-1, 1, 1).expand(-1, _ALONG, 1)).exp()
     peaks = modes(mixture)
@@ -132,8 +135,10 @@ def _along(data: ConditionalReport, x: Tensor, y: Tensor, target: int) -> Sectio
     where = line[:, j].unsqueeze(-1).expand_as(shown)[shown]
     at_peaks = torch.stack([where, peaks.points[..., 0][shown]], 1).cpu().numpy()
     heat = drawn.heat_map(at, up.cpu().numpy(), density.cpu().numpy(), at_peaks, names)
-    others = "" if len(inputs) == 1 else "; all other inputs at their medians, while points vary"
-    text = "" if len(inputs) == 1 else f"Along {inputs[j]}, the input that moves it most{others}."
+    text = "" if len(inputs) == 1 else (
+        f"Along {inputs[j]}, the input that moves its quantiles most, all others at their medians. "
+        f"Points are the {_NEAR:.0%} of the rows that are nearest to these."
+    )  # fmt: skip
     pictures = [
         Picture(
             f"Fan chart of {name} along {inputs[j]}.",
@@ -148,14 +153,23 @@ def _along(data: ConditionalReport, x: Tensor, y: Tensor, target: int) -> Sectio
     return f"What is predicted of {name}", text, pictures
 
 
+def _near(x: Tensor, typical: Tensor, spread: Tensor, j: int) -> Tensor:
+    """Return the numbers of the rows (n, d) whose inputs but j are the nearest to typical ones."""
+    away = (x - typical) / spread
+    away[:, j] = 0.0
+    n = len(x) if x.shape[1] == 1 else max(1, round(_NEAR * len(x)))
+    return away.square().sum(-1).argsort()[:n]
+
+
 def _most_telling(model: MixtureDensityNetwork, x: Tensor, typical: Tensor, target: int) -> int:
-    """Return the input along which the predicted mean of a target moves most."""
+    """Return the input along which the predicted quantiles of a target move most."""
     best, chosen = -1.0, 0
     for j in range(x.shape[1]):
         line = typical.repeat(32, 1)
         low, high = x[:, j].quantile(torch.tensor([0.05, 0.95]).to(x)).tolist()
         line[:, j] = torch.linspace(low, high, 32)
-        moved = float(model(line).mean[:, target].var())
+        quantiles = model(line).icdf(torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64))
+        moved = float(quantiles[..., target].var(1).mean())
         if moved > best:
             best, chosen = moved, j
     return chosen
@@ -183,4 +197,8 @@ def _calibration(data: ConditionalReport, found: ConditionalEvaluation, target: 
         ),
         Picture("Residuals against predicted means.", "Residuals.", svg=Markup(residuals)),
     ]
-    return f"Can it be trusted about {name}?", f"Judged on {len(pit):,} held-out rows.", pictures
+    return (
+        f"Can it be trusted about {name}?",
+        f"Judged on {len(pit):,} rows of {Path(data.test.name).name}.",
+        pictures,
+    )

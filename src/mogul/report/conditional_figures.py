@@ -10,28 +10,39 @@ from matplotlib.axes import Axes
 from mogul.report.figures import BLUE, GREY, INK, ORANGE, as_svg
 
 _BANDS = ((0, 8), (1, 7), (2, 6), (3, 5))  # of the nine quantiles
+_SHADES = (0.12, 0.25, 0.4, 0.6)
 FAN = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
 _BINS = 20
 
 
 def fan_chart(
-    x: np.ndarray, quantiles: np.ndarray, rows: tuple[np.ndarray, np.ndarray], names: Sequence[str]
+    x: np.ndarray,
+    quantiles: np.ndarray,
+    rows: tuple[np.ndarray, np.ndarray],
+    limits: tuple[float, float],
+    names: Sequence[str],
 ) -> str:
     """Draw quantiles (9, m) of a target, at the probabilities `FAN`, along an input x (m,).
 
-    `rows` are inputs and targets of data laid over it, `names` those of input and target.
+    `rows` are inputs and targets of data laid over it, `limits` those of the target's axis, `names`
+    those of input and target.
     """
 
     def draw(axes: Axes) -> None:
-        axes.plot(*rows, ".", color=GREY, markersize=4, alpha=0.7, zorder=1, label="held out")
-        for low, high in _BANDS:
-            level = FAN[high] - FAN[low]
-            axes.fill_between(
-                x, quantiles[low], quantiles[high], color=BLUE, alpha=0.17, linewidth=0,
-                label=f"{level:.0%}",
-            )  # fmt: skip
+        axes.plot(*rows, ".", color=GREY, markersize=4, alpha=0.7, zorder=1, label="rows")
+        for i, (low, high) in enumerate(_BANDS):
+            inner = (low + 1, high - 1) if i < len(_BANDS) - 1 else (4, 4)
+            for ends, name in (
+                ((low, inner[0]), f"{FAN[high] - FAN[low]:.0%}"), ((inner[1], high), None)
+            ):  # fmt: skip
+                axes.fill_between(
+                    x, quantiles[ends[0]], quantiles[ends[1]], color=BLUE, alpha=_SHADES[i],
+                    linewidth=0, label=name,
+                )  # fmt: skip
         axes.plot(x, quantiles[4], color=BLUE, linewidth=1.5, label="median")
         _label(axes, names)
+        axes.set_xlim(x[0], x[-1])
+        axes.set_ylim(*limits)
         axes.legend(fontsize=8, ncols=3)
 
     return as_svg(draw, 6.4, 4.0)

@@ -3,6 +3,13 @@
 from mogul.sklearn.bayesian import BayesianGaussianMixture
 from mogul.sklearn.factors import MFA, MPPCA
 from mogul.sklearn.gaussian import GaussianMixture
-from mogul.sklearn.regressor import MixtureDensityRegressor
+from mogul.sklearn.regressor import MixtureDensityRegressor, log_likelihood_scorer
 
-__all__ = ["MFA", "MPPCA", "BayesianGaussianMixture", "GaussianMixture", "MixtureDensityRegressor"]
+__all__ = [
+    "MFA",
+    "MPPCA",
+    "BayesianGaussianMixture",
+    "GaussianMixture",
+    "MixtureDensityRegressor",
+    "log_likelihood_scorer",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -9,6 +10,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
@@ -20,12 +23,17 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
-from mogul.algorithms import Supervised, fit
+from mogul.algorithms import StopReason, Supervised, fit
 from mogul.data import ArraySource
 from mogul.distributions import Mixture, families, modes
 from mogul.models import MLP, MixtureDensityNetwork
 
 _LEAST_ROWS = 2
+
+
+def log_likelihood_scorer(estimator: Any, X: Any, y: Any) -> float:
+    """Return the mean of log p(y | x), in nats: a scorer for searches and cross-validation."""
+    return float(np.mean(estimator.log_likelihood(X, y)))
 
 
 class MixtureDensityRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -129,7 +137,7 @@ class MixtureDensityRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "This MixtureDensityRegressor estimator requires y to be passed, but the target y "
                 "is None."
             )
-        X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=_LEAST_ROWS)
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=_LEAST_ROWS)
         gaps: Any = "allow-nan"
         targets = check_array(
             y, dtype=X.dtype, ensure_2d=False, ensure_all_finite=gaps, input_name="y"
@@ -154,9 +162,16 @@ class MixtureDensityRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             self.model_ = MixtureDensityNetwork(
                 MLP(X.shape[1], tuple(self.hidden_layer_sizes)),
                 max(1, min(self.n_components, n_training)), targets.shape[1], self.covariance_type,
-                dtype=torch.float64 if X.dtype == np.float64 else torch.float32,
+                dtype=torch.float64,
             )  # fmt: skip
         fitted = fit(self.model_, source, algorithm, passes=self.max_iter)
+        if fitted.reason is not StopReason.HELD_OUT and len(fitted.history) == self.max_iter:
+            warnings.warn(
+                f"The fit did not end by itself in {self.max_iter} iterations; increase max_iter "
+                "if the likelihood of held-out rows was still rising.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         self.model_.requires_grad_(False)
         self.n_iter_, self.history_ = len(fitted.history), fitted.history
         return self
@@ -164,7 +179,7 @@ class MixtureDensityRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def mixture(self, X: Any) -> Mixture:
         """Return p(y | x) of every row, a `mogul.Mixture` of batch shape (n_samples,)."""
         check_is_fitted(self, "model_")
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
         return self.model_(torch.as_tensor(np.array(X)))
 
     def predict(self, X: Any) -> np.ndarray:
@@ -205,17 +220,46 @@ class MixtureDensityRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Raises:
             ValueError: if the coverage is not between 0 and 1.
         """
+        if not (np.ndim(coverage) == 0 and 0 < coverage < 1):
+            raise ValueError(f"The coverage is {coverage}; give one number between 0 and 1.")
         return self.predict_quantile(X, [(1 - coverage) / 2, (1 + coverage) / 2])
 
     def sample(self, X: Any, n_samples: int = 1) -> np.ndarray:
-        """Draw targets of every row, (n_samples, *shape of predict)."""
+        """Draw targets of every row, (n_samples, *shape of predict).
+
+        Raises:
+            ValueError: if n_samples is not a positive whole number.
+        """
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples is {n_samples}; it must be a whole number of at least 1.")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        return self._shaped(self.mixture(X).sample((n_samples,), seed=seed))
+        return self._shaped(self.mixture(X).sample((int(n_samples),), seed=seed))
 
     def log_likelihood(self, X: Any, y: Any) -> np.ndarray:
-        """Return log p(y | x) of every row in nats, (n_samples,); NaN targets are marginalised."""
+        """Return log p(y | x) of every row in nats, (n_samples,); NaN targets are marginalised.
+
+        Raises:
+            ValueError: if X and y have unlike numbers of rows.
+        """
+        check_consistent_length(X, y)
         targets = torch.as_tensor(np.asarray(y, dtype=np.float64))
         return self.mixture(X).log_prob(targets.reshape(len(targets), -1)).numpy()
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R² of the predicted means, the mean over targets; NaN targets are left out.
+
+        It says nothing of the densities: to compare these, as in a search, give
+        `scoring=mogul.sklearn.log_likelihood_scorer`.
+        """
+        targets = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        means = self.predict(X).reshape(targets.shape)
+        weight = np.ones(len(targets)) if sample_weight is None else np.asarray(sample_weight)
+        seen = ~np.isnan(targets)
+        each = [
+            r2_score(t[some], m[some], sample_weight=weight[some])
+            for t, m, some in zip(targets.T, means.T, seen.T, strict=True)
+        ]
+        return float(np.mean(each))
 
     def _shaped(self, values: Tensor) -> np.ndarray:
         return (values[..., 0] if self._one_target else values).numpy()
