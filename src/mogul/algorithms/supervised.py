@@ -170,7 +170,7 @@ class Supervised:
         model.set_units(rows)
         y = model.split(rows)[1]
         scale = self.target_noise * model.head.noise_scale.double()
-        noisy = self._noisy(y, scale, make_generator(self.seed, model.device))
+        noisy = _noisy(y, scale, make_generator(self.seed, model.device))
         y = model.head.standardised(noisy).to(model.dtype)
         mixture = model.without_inputs()
         if bool(model.head.varies.any()):
@@ -206,8 +206,8 @@ class Supervised:
         try:
             for index in state.training[order].split(self.batch_size):
                 x, y = model.split(source.take(index, model.dtype, model.device))
-                log_prob = model(self._noisy(x, input_noise * model.noise_scale, draw)).log_prob(
-                    self._noisy(y, target_noise * model.head.noise_scale, draw)
+                log_prob = model(_noisy(x, input_noise * model.noise_scale, draw)).log_prob(
+                    _noisy(y, target_noise * model.head.noise_scale, draw)
                 )
                 if state.share is not None:
                     log_prob = state.share[index].to(log_prob) * log_prob
@@ -263,8 +263,15 @@ class Supervised:
 
     @torch.no_grad()
     def score(self, model: HasConditional, source: Source) -> float:
-        """Return the weighted mean of log p(y | x) of all rows, in nats."""
-        return self._score(model, source, torch.arange(len(source)), row_weights(source))
+        """Return the weighted mean of log p(y | x) of the rows that have a target, in nats.
+
+        Raises:
+            InputError: if none has.
+        """
+        rows = _with_targets(model, source).nonzero().squeeze(-1)
+        if not len(rows):
+            raise InputError("No row has a target; give at least one.")
+        return self._score(model, source, rows, row_weights(source))
 
     @torch.no_grad()
     def _score(
@@ -279,11 +286,12 @@ class Supervised:
             total, mass = total + float((w * log_prob).sum()), mass + float(w.sum())
         return total / mass
 
-    def _noisy(self, values: Tensor, deviation: Tensor, draw: torch.Generator) -> Tensor:
-        """Add noise of a standard deviation, if there is any."""
-        if not bool(deviation.any()):
-            return values
-        return values + deviation * torch.empty_like(values).normal_(generator=draw)
+
+def _noisy(values: Tensor, deviation: Tensor, draw: torch.Generator) -> Tensor:
+    """Add noise of a standard deviation, if there is any."""
+    if not bool(deviation.any()):
+        return values
+    return values + deviation * torch.empty_like(values).normal_(generator=draw)
 
 
 def _discrete(y: Tensor) -> list[str]:
