@@ -155,7 +155,7 @@ def draw(regressor: Any, test: np.ndarray, path: Path) -> None:
     density = mixture.log_prob(up).exp().numpy()
     middle.pcolormesh(x, y, np.sqrt(density), cmap="Blues")
     peaks = modes(mixture)
-    high = peaks.found & (peaks.log_density > peaks.log_density[:, :1] + math.log(0.02))
+    high = peaks.above(0.02)
     where = np.broadcast_to(x[:, None], high.shape)[high.numpy()]
     middle.plot(where, peaks.points[..., 0][high].numpy(), ".", color="C1", markersize=2)
     middle.set_title("learned density (root) and modes")

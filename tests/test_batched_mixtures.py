@@ -200,7 +200,12 @@ def one_dimensional(weights, means, deviations):
     ],
 )
 def test_modes_are_counted(weights, means, deviations, count):
-    assert int(modes(one_dimensional(weights, means, deviations)).count) == count
+    found = modes(one_dimensional(weights, means, deviations))
+    assert int(found.count) == count
+    highest = found.log_density.max()
+    expected = found.found & (found.log_density >= highest + math.log(0.5))
+    assert found.above(0.5).tolist() == expected.tolist()
+    assert bool(found.above(1.0)[0])
 
 
 def test_tails_keep_their_digits():

@@ -101,6 +101,7 @@ def test_columns_of_arrays_go_by_number(run, table):
         ("fit {data} -o {model} --model mdn --target high --latents 2", "an mdn has no use"),
         ("fit {data} -o {model} --model full --target high", "a mixture has no use"),
         ("fit digits -o {model} --model mdn --target 3", "give a table"),
+        ("fit {data} -o {model} --model mdn --target high --size 8x8", "apply to images"),
     ],
 )
 def test_fits_say_what_is_wrong(run, table, line, text):

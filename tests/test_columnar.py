@@ -131,7 +131,7 @@ def test_errors_name_files_and_columns(tmp_path):
     path = write(tmp_path / "t.parquet", table_of(rows_of(5)), 10)
     with pytest.raises(InputError, match="no column z; its columns are a, b, c, d"):
         open_source(path, columns=["z"])
-    with pytest.raises(InputError, match="mogul convert"):
+    with pytest.raises(InputError, match="size apply to image files and arrays of images"):
         open_source(path, size=(8, 8))
     write(tmp_path / "u.parquet", table_of(rows_of(5), list("abcx")), 10)
     with pytest.raises(InputError, match=r"u\.parquet has no column d"):

@@ -190,8 +190,10 @@ def fit(
     if model == "mdn":
         _refuse(context, "an mdn")
         given = given_options(context)
+        reading = {"limit": limit, "crop": _size(crop), "size": _size(size), "colour": colour}
         # A table's columns may lie far from zero, and small networks lose little by it.
-        fit_network(data, output, given, test, device, given.get("dtype", "float64"), json)
+        precision = given.get("dtype", "float64")
+        fit_network(data, output, given, reading, test, device, precision, json)
         return
     _refuse(context, "a mixture")
     family(model)  # an unknown name is told before the data are read

@@ -41,6 +41,7 @@ def fit_network(
     data: str,
     output: Path,
     given: dict[str, Any],
+    reading: dict[str, Any],
     test: str | None,
     device: str,
     dtype: str,
@@ -52,6 +53,7 @@ def fit_network(
         data: a table with inputs and targets.
         output: the file to write.
         given: options of the command line, by name.
+        reading: how to open the data.
         test: held-out rows to evaluate on, or None.
         device: auto, cpu or cuda.
         dtype: float32 or float64.
@@ -68,8 +70,8 @@ def fit_network(
         Settings(), **{k: v for k, v in given.items() if k in {f.name for f in fields(Settings)}}
     )
     inputs, targets = chosen_columns(data, given.get("target"), given.get("columns"))
-    columns, limit = [*inputs, *targets], given.get("limit")
-    source = mogul.open_source(data, columns=columns, limit=limit)
+    columns = [*inputs, *targets]
+    source = mogul.open_source(data, columns=columns, **reading)
     algorithm = Supervised(
         settings.learning_rate, settings.batch_size, settings.weight_decay, settings.held_out,
         settings.patience, settings.input_noise, settings.target_noise, seed=settings.seed,

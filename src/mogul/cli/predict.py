@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,11 +13,9 @@ from mogul.cli.console import check_output, show, write_arrays, write_table
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from mogul.distributions import Mixture
 
-    from mogul.distributions import Mixture, Modes
-
-_FAINT = 50  # times the density of a mode: one that much lower is not counted
+_FAINT = 0.02  # of the highest mode: density from which another is counted
 
 
 def predict(
@@ -78,7 +75,7 @@ def predict(
         drawn = {("joint_mode" if several and n == "mode" else n): v for n, v in drawn.items()}
         names = [f"{t}_{name}" if several else name for name in drawn for t in targets]
         table = torch.cat(list(drawn.values()), 1).tolist()
-        counts = _counted(peaks).tolist()
+        counts = peaks.above(_FAINT).sum(-1).tolist()
         write_table(
             output, ["row", *names, "modes"],
             [[i, *row, count] for i, (row, count) in enumerate(zip(table, counts, strict=True))],
@@ -108,12 +105,6 @@ def _summary(mixture: Mixture, probabilities: list[float]) -> dict:
     return found | {
         f"quantile_{p:g}": value for p, value in zip(probabilities, values, strict=True)
     }
-
-
-def _counted(peaks: Modes) -> Tensor:
-    """Return how many modes reach a fiftieth of the highest density, (n,)."""
-    high = peaks.log_density > peaks.log_density[:, :1] - math.log(_FAINT)
-    return (peaks.found & high).sum(-1)
 
 
 def _probabilities(text: str) -> list[float]:

@@ -135,8 +135,8 @@ def _columnar(
     given += ["binarise"] if binarise is not None else []
     if given:
         raise InputError(
-            f"{path}: {', '.join(given)} apply to images before they are converted; give these "
-            "options to `mogul convert`, or leave them out."
+            f"{path}: {', '.join(given)} apply to image files and arrays of images, not to Parquet "
+            "and Arrow files; leave them out, or change the images before they are written."
         )
     options = {"data": str(path.resolve()), "dequantise": dequantise, "limit": limit, "seed": seed}
     options |= {} if columns is None else {"columns": list(columns)}

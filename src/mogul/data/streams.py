@@ -35,8 +35,9 @@ class _Group(NamedTuple):
 class ColumnarSource(DataSource):
     """Rows of a Parquet or Arrow file, or of a folder of them, as a source of batches.
 
-    A feature is a numeric column; or all features are in one column of lists of one length, as
-    `mogul convert` writes images. Nulls are missing values. No batch spans two row groups, and the
+    A feature is a numeric column; or all features are in one column of lists of one length,
+    such as pixels, whose shape and levels the schema may tell under the key `mogul`. Nulls are
+    missing values. No batch spans two row groups, and the
     next ones are read while one is worked on.
 
     Args:

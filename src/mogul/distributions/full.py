@@ -139,12 +139,10 @@ class Full(Covariance):
         L, n_seen = self.scale_tril, self.n_features
         if seen is not None:
             some = seen.to(deviation).unsqueeze(-2)  # (..., 1, D)
-            rows = [
-                L * some.unsqueeze(-1),
-                torch.diag_embed(1 - some).expand_as(L * some[..., None]),
-            ]
+            rows = L * some.unsqueeze(-1)
+            unit = torch.diag_embed(1 - some).expand_as(rows)
             # QR of the rows avoids squaring the condition number as L Lᵀ would.
-            L = torch.linalg.qr(torch.cat(rows, -1).mT).R.mT
+            L = torch.linalg.qr(torch.cat([rows, unit], -1).mT).R.mT
             deviation, n_seen = deviation * some, some.sum(-1)
         log_det = L.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
         squares = _whitened(L, deviation).square().sum(-1)

@@ -35,6 +35,10 @@ class Modes:
         """Number of modes, (...)."""
         return self.found.sum(-1)
 
+    def above(self, share: float) -> Tensor:
+        """Mark modes with at least a share of the density of the highest, (..., K)."""
+        return self.found & (self.log_density >= self.log_density[..., :1] + math.log(share))
+
 
 @dataclass(frozen=True)
 class _Parts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,8 +129,7 @@ def _along(data: ConditionalReport, x: Tensor, y: Tensor, target: int) -> Sectio
     up = torch.linspace(bottom, top, _UP).to(x)
     density = mixture.log_prob(up.reshape(-1, 1, 1).expand(-1, _ALONG, 1)).exp()
     peaks = modes(mixture)
-    high = peaks.log_density > peaks.log_density[:, :1] + math.log(_SEEN)
-    shown = peaks.found & high
+    shown = peaks.above(_SEEN)
     where = line[:, j].unsqueeze(-1).expand_as(shown)[shown]
     at_peaks = torch.stack([where, peaks.points[..., 0][shown]], 1).cpu().numpy()
     heat = drawn.heat_map(at, up.cpu().numpy(), density.cpu().numpy(), at_peaks, names)
