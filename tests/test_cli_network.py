@@ -52,6 +52,8 @@ def test_from_a_table_to_a_page(run, table):
     shown = json.loads(run(f"show {model} --json")[1])
     assert shown["targets"] == ["high", "low"]
     assert shown["inputs"] == ["a", "b"]
+    assert shown["passes"] == fitted["passes"]
+    assert "figures" not in shown
     page = folder / "r.html"
     code, _, err = run(f"report {model} {test} -o {page}")
     assert code == 0, err

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from command_line import run_command
 from mogul import EM, GaussianMixture, InputError, fit, initialise, open_source
 from mogul.data import ArraySource, ColumnarSource
 from mogul.data.prefetch import ahead
@@ -125,6 +126,16 @@ def test_columns_that_cannot_be_read_are_told(tmp_path, column, text):
     path = write(tmp_path / "t.parquet", pa.table({"a": column}), 10)
     with pytest.raises(InputError, match=text):
         list(open_source(path).batches())
+
+
+def test_commands_keep_to_the_columns_of_a_fit(tmp_path, monkeypatch, capsys):
+    path, model = write(tmp_path / "t.parquet", table_of(rows_of(80)), 30), tmp_path / "m.mogul"
+    fitting = f"fit {path} -o {model} --model full --components 2 --columns b,d --json"
+    code, _, err = run_command(monkeypatch, capsys, *fitting.split())
+    assert code == 0, err
+    code, out, err = run_command(monkeypatch, capsys, "score", str(model), str(path), "--json")
+    assert code == 0, err
+    assert json.loads(out)["n"] == 80
 
 
 def test_errors_name_files_and_columns(tmp_path):

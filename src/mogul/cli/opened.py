@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from mogul.compute.backend import resolve_device
-from mogul.data import DataSource, PixelScale, counterpart, open_labels, open_source
+from mogul.data import (
+    DataSource,
+    PixelScale,
+    counterpart,
+    holds_columns,
+    open_labels,
+    open_source,
+)
 from mogul.distributions import Mixture
 from mogul.errors import InputError
 from mogul.models import (
@@ -296,7 +303,7 @@ def open_any(path: Path, device: str = "auto") -> Opened | OpenedDecoder | Opene
 
 def _applicable(data: str, options: dict[str, Any]) -> dict[str, Any]:
     """Drop picture options for arrays, which they do not apply to."""
-    is_table = data.endswith((".csv", ".csv.gz"))
+    is_table = data.endswith((".csv", ".csv.gz")) or holds_columns(Path(data))
     is_array = is_table or Path(data).suffix in (".npy", ".npz", ".gz") or "ubyte" in data
     drop = ("crop", "size", "colour") if is_table else ("colour",) if is_array else ()
     numbered = all(column.isdecimal() for column in options.get("columns", []))

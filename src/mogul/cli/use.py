@@ -329,9 +329,8 @@ def show_model(
     if isinstance(opened, OpenedNetwork):
         _refuse(output is not None, f"{model} is a network; use report for its pictures.")
         kept = {key: opened.extra[key] for key in ("inputs", "targets", "settings", "figures")}
-        settings = kept.pop("settings")
-        settings["n_parameters"] = opened.model.n_parameters
-        figures = kept | settings | kept.pop("figures")
+        settings, reached = kept.pop("settings"), kept.pop("figures")
+        figures = kept | settings | reached
         figures |= {"command": opened.extra["command"], "history": opened.extra["history"]}
         show(str(model), figures, json)
         return

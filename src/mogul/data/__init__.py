@@ -1,6 +1,12 @@
 """Where batches come from."""
 
-from mogul.data.datasets import column_names, counterpart, open_labels, open_source
+from mogul.data.datasets import (
+    column_names,
+    counterpart,
+    holds_columns,
+    open_labels,
+    open_source,
+)
 from mogul.data.masks import hide_half, hide_random, hide_rectangle, parse_mask, read_mask
 from mogul.data.pixels import PixelScale
 from mogul.data.sources import ArraySource, DataSource
@@ -16,6 +22,7 @@ __all__ = [
     "hide_half",
     "hide_random",
     "hide_rectangle",
+    "holds_columns",
     "open_labels",
     "open_source",
     "parse_mask",

@@ -70,7 +70,7 @@ def open_source(
     if isinstance(data, str | Path):
         name = str(data)
         picture_options = {"crop": crop, "size": size, "colour": colour}
-        if _is_columnar(Path(name)):
+        if holds_columns(Path(name)):
             path = Path(name)
             return _columnar(path, columns, picture_options, binarise, dequantise, limit, seed)
         array, levels = _read(name, picture_options, columns)
@@ -110,7 +110,7 @@ def _binary(
     return ArraySource(scale.binarised(array), name=name, options=options)
 
 
-def _is_columnar(path: Path) -> bool:
+def holds_columns(path: Path) -> bool:
     """Tell whether a path is a Parquet or Arrow file, or a folder of them."""
     if path.is_dir():
         return any(is_columnar(p) for p in path.iterdir())
@@ -221,7 +221,7 @@ def column_names(data: str) -> list[str]:
     path = Path(data)
     if path.name.lower().endswith((".csv", ".csv.gz")) and path.exists():
         return csv_header(path)
-    if _is_columnar(path):
+    if holds_columns(path):
         return columnar_files(path)[0].schema().names
     shape = open_source(data).feature_shape
     if len(shape) != 1:
