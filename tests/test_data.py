@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from mogul import InputError, open_source
+from mogul.compute.collective import Group
 from mogul.data import ArraySource, PixelScale, counterpart, open_labels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 5, 4), dtype=np.uint8)
@@ -167,7 +168,7 @@ def test_bits_per_dim_of_a_uniform_density_is_the_number_of_bits():
 def test_weights_travel_with_rows():
     source = ArraySource(np.eye(4), weight=np.arange(4.0))
     assert [float(b.weight.sum()) for b in source.batches(2)] == [1.0, 5.0]
-    assert [len(source.shard(r, 3)) for r in range(3)] == [1, 1, 2]
+    assert [len(source.shard(Group(r, 3))) for r in range(3)] == [1, 1, 2]
 
 
 def _bad_files(path):

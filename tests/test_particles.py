@@ -24,6 +24,7 @@ from mogul.algorithms import (
 from mogul.algorithms.particle_moves import Langevin, SteinCoin, Underdamped
 from mogul.algorithms.particle_parameters import ByGradient
 from mogul.algorithms.particles import latent_gradient
+from mogul.algorithms.watch import Watch
 from mogul.data import ArraySource
 from mogul.models import (
     BernoulliLikelihood,
@@ -193,7 +194,7 @@ def test_coin_betting_begins_where_each_particle_is() -> None:
     algorithm = coin(n_particles=4, batch_size=10)
     state = algorithm.init(model, source, 1)
     before = model.particles.clone()
-    algorithm.step(model, source, state, lambda n: None)
+    algorithm.step(model, source, state, Watch())
     assert float((model.particles - before).abs().max()) < 0.011  # a hundredth of a bet
 
 
@@ -236,7 +237,7 @@ def test_particles_move_at_frozen_parameters_and_parameters_at_old_particles(whi
     algorithm = pga(1e-3, 1e-2, 0.1, n_particles=2, batch_size=24, which=which)
     state = algorithm.init(model, source, 1)
     twin = copy.deepcopy(model)
-    algorithm.step(model, source, state, lambda n: None)
+    algorithm.step(model, source, state, Watch())
     x = source.take(torch.arange(24), torch.float32)
     z = twin.particles.clone()
     order = torch.randperm(24, generator=torch.Generator().manual_seed(0))

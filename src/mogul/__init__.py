@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mogul.algorithms import EM, Gradient, fit, initialise
+    from mogul.compute.collective import joined
     from mogul.data import open_source
     from mogul.distributions import Mixture
     from mogul.errors import InputError
-    from mogul.models import GaussianMixture, load_model, save_model
+    from mogul.models import Checkpoint, GaussianMixture, load_model, save_model
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Checkpoint": "mogul.models",
     "EM": "mogul.algorithms",
     "GaussianMixture": "mogul.models",
     "Gradient": "mogul.algorithms",
@@ -20,6 +22,7 @@ _HOMES = {
     "Mixture": "mogul.distributions",
     "fit": "mogul.algorithms",
     "initialise": "mogul.algorithms",
+    "joined": "mogul.compute.collective",
     "load_model": "mogul.models",
     "open_source": "mogul.data",
     "save_model": "mogul.models",
@@ -27,12 +30,14 @@ _HOMES = {
 
 __all__ = [
     "EM",
+    "Checkpoint",
     "GaussianMixture",
     "Gradient",
     "InputError",
     "Mixture",
     "fit",
     "initialise",
+    "joined",
     "load_model",
     "open_source",
     "save_model",

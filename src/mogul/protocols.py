@@ -54,6 +54,31 @@ class Source(Protocol):
         ...
 
 
+class Saved(NamedTuple):
+    """Where a fit stands: its history, what its algorithm remembers, and whether it was disturbed.
+
+    `disturbed` says that the objective may fall in the pass to come.
+    """
+
+    history: list[dict[str, Any]]
+    memory: dict[str, Tensor]
+    disturbed: bool = False
+
+
+class Checkpoint(Protocol):
+    """Where a fit is kept after every pass, and every so many seconds within one."""
+
+    every: float
+
+    def restore(self, model: Any, source: Any) -> Saved | None:
+        """Put a model to where its fit to this source stood; None if there is nothing to go on."""
+        ...
+
+    def save(self, model: Any, source: Any, saved: Saved) -> None:
+        """Keep a model and where its fit stands."""
+        ...
+
+
 class Density(Protocol):
     """A value that scores rows."""
 
@@ -165,6 +190,14 @@ class Expectation(Protocol):
 
     def fork(self) -> Self:
         """Return the same E-step without rows."""
+        ...
+
+    def sums(self) -> dict[str, Tensor]:
+        """Return all that was added, by name, from which another E-step can go on."""
+        ...
+
+    def take_up(self, sums: dict[str, Tensor]) -> None:
+        """Go on with what another E-step at these parameters had added."""
         ...
 
 

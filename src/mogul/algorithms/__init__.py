@@ -20,7 +20,12 @@ from mogul.algorithms.particle_algorithms import (
     soul,
 )
 from mogul.algorithms.particles import Chain, Particles, estimated_seconds
-from mogul.algorithms.scoring import default_batch_size, log_likelihoods, mean_log_likelihood
+from mogul.algorithms.scoring import (
+    default_batch_size,
+    log_likelihoods,
+    mean_log_likelihood,
+    sampled_log_likelihoods,
+)
 from mogul.algorithms.split_merge import Move, split_and_merge
 from mogul.algorithms.supervised import Supervised
 from mogul.algorithms.variational import Variational
@@ -55,6 +60,7 @@ __all__ = [
     "pga",
     "pmga",
     "pqn",
+    "sampled_log_likelihoods",
     "short_run",
     "soul",
     "split_and_merge",

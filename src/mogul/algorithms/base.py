@@ -5,12 +5,17 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from mogul.algorithms.scoring import mean_log_likelihood
+from mogul.algorithms.watch import Stopped, Watch
+from mogul.compute.signals import StopSignals
 from mogul.errors import InputError
-from mogul.protocols import Source
+from mogul.protocols import Checkpoint, Saved, Source
 
 
 class StopReason(enum.Enum):
@@ -20,6 +25,7 @@ class StopReason(enum.Enum):
     PASS_LIMIT = "pass limit"
     FELL = "fell"
     HELD_OUT = "held-out"
+    INTERRUPTED = "interrupted"
 
     @property
     def advice(self) -> str:
@@ -32,6 +38,8 @@ class StopReason(enum.Enum):
             "start with a smaller learning rate.",
             StopReason.HELD_OUT: "The log-likelihood of held-out rows no longer rises; the best "
             "parameters are kept, nothing to do.",
+            StopReason.INTERRUPTED: "A signal asked to stop; all passes made are kept, and the fit "
+            "goes on from its checkpoint.",
         }[self]
 
 
@@ -57,7 +65,9 @@ class Algorithm(Protocol):
     """How to improve a model; `fit` owns the loop.
 
     `monotone` says that every pass raises the log-likelihood, so that a small gain means the end.
-    If there is a `finish(model, state)`, it is called after the last pass, or one interrupted.
+    If there is a `finish(model, state)`, it is called after the last pass, or one interrupted. If
+    there are a `memory(state)`, tensors by name, and a `resume(model, source, passes, memory)`, a
+    fit that goes on from a checkpoint begins with the latter in the place of `init`.
     """
 
     monotone: bool
@@ -69,10 +79,8 @@ class Algorithm(Protocol):
         """
         ...
 
-    def step(
-        self, model: Any, source: Source, state: Any, seen: Callable[[int], None]
-    ) -> tuple[Any, Pass]:
-        """Make one pass, calling `seen` with the number of rows after every batch."""
+    def step(self, model: Any, source: Source, state: Any, watch: Watch) -> tuple[Any, Pass]:
+        """Make one pass, telling `watch` of every batch, and ending early if it asks for that."""
         ...
 
 
@@ -101,8 +109,12 @@ def fit(
     validation: Source | None = None,
     callback: Callable[[dict[str, Any]], None] | None = None,
     seen: Callable[[int], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Fit:
     """Fit a model to a source.
+
+    Where the source is one process's share (`source.shard(group)`), all processes call this, and
+    all end with the same model.
 
     Args:
         model: what to fit, in place.
@@ -114,6 +126,8 @@ def fit(
         validation: held-out data to score at every pass.
         callback: called with each row of the history.
         seen: called with the number of rows seen after each batch, for progress bars.
+        checkpoint: where to keep the fit after every pass, and to go on from. With it, Ctrl-C and
+            SIGTERM end the fit after the batch at hand.
 
     Returns:
         the fitted model, its history, the reason for stopping, and the seconds taken.
@@ -128,42 +142,78 @@ def fit(
         raise InputError(f"tolerance is {tolerance}; it must be zero or more.")
     check_source(source)
     began = time.perf_counter()
-    state = algorithm.init(model, source, passes)
-    history: list[dict[str, Any]] = []
-    reason, disturbed = StopReason.PASS_LIMIT, False
+    kept = None if checkpoint is None else checkpoint.restore(model, source)
+    history = [] if kept is None else list(kept.history)
+    if len(history) >= passes:
+        raise InputError(
+            f"The fit made {len(history)} passes before, and {passes} were asked for, in all; ask "
+            "for more, or begin anew."
+        )
+    if kept is None or not hasattr(algorithm, "resume"):
+        state = algorithm.init(model, source, passes)
+    else:
+        state = algorithm.resume(model, source, passes, kept.memory)  # pyright: ignore[reportAttributeAccessIssue]
+    disturbed = kept is not None and kept.disturbed
     finish = getattr(algorithm, "finish", None) or (lambda model, state: None)
-    for number in range(getattr(state, "done", 0) + 1, passes + 1):
-        since = time.perf_counter()
-        held_out = None if validation is None else _held_out(algorithm, model, validation)
-        try:
-            state, done = algorithm.step(model, source, state, seen or (lambda n: None))
-        except KeyboardInterrupt:
-            finish(model, state)
-            raise
-        history.append({
-            "pass": number,
-            "log_likelihood": done.log_likelihood,
-            "objective": done.objective,
-            "validation": held_out,
-            "seconds": time.perf_counter() - since,
-            "events": done.events,
-            **done.figures,
-        })
-        if callback is not None:
-            callback(history[-1])
-        settled = algorithm.monotone and not disturbed
-        if settled and _converged(history, tolerance * source.n_features):
-            reason = StopReason.CONVERGED
-            break
-        if done.finished:
-            reason = StopReason.HELD_OUT
-            break
-        disturbed = done.disturbed
+    memory = getattr(algorithm, "memory", None) or (lambda state: {})
+
+    def save(found: dict[str, Tensor]) -> None:
+        if checkpoint is not None:
+            checkpoint.save(model, source, Saved(history, found, disturbed))
+
+    reason = StopReason.PASS_LIMIT
+    with StopSignals() if checkpoint is not None else nullcontext(None) as signals:
+        watch = _watch(seen, signals, checkpoint, lambda found: save(memory(state) | found))
+        for number in range(max(getattr(state, "done", 0), len(history)) + 1, passes + 1):
+            since = time.perf_counter()
+            held_out = None if validation is None else _held_out(algorithm, model, validation)
+            try:
+                state, done = algorithm.step(model, source, state, watch)
+            except KeyboardInterrupt:
+                finish(model, state)
+                raise
+            except Stopped as stopped:
+                if stopped.memory:
+                    save(memory(state) | stopped.memory)
+                reason = StopReason.INTERRUPTED
+                break
+            history.append({
+                "pass": number,
+                "log_likelihood": done.log_likelihood,
+                "objective": done.objective,
+                "validation": held_out,
+                "seconds": time.perf_counter() - since,
+                "events": done.events,
+                **done.figures,
+            })
+            settled = algorithm.monotone and not disturbed
+            disturbed = done.disturbed
+            save(memory(state))
+            if callback is not None:
+                callback(history[-1])
+            if settled and _converged(history, tolerance * source.n_features):
+                reason = StopReason.CONVERGED
+                break
+            if done.finished:
+                reason = StopReason.HELD_OUT
+                break
     finish(model, state)
-    fell = history[-1]["objective"] < history[0]["objective"]
+    fell = len(history) > 1 and history[-1]["objective"] < history[0]["objective"]
     if reason is StopReason.PASS_LIMIT and fell and not disturbed and not algorithm.monotone:
         reason = StopReason.FELL
     return Fit(model, history, reason, time.perf_counter() - began)
+
+
+def _watch(
+    seen: Callable[[int], None] | None,
+    signals: StopSignals | None,
+    checkpoint: Checkpoint | None,
+    save: Callable[[dict[str, Tensor]], None],
+) -> Watch:
+    """Return the watch over a fit; without a checkpoint nothing can be asked of it."""
+    if signals is None or checkpoint is None:
+        return Watch(seen)
+    return Watch(seen, lambda: signals.asked is not None, save, checkpoint.every)
 
 
 def _held_out(algorithm: Algorithm, model: Any, source: Source) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from mogul.algorithms.base import Pass
 from mogul.algorithms.scoring import batch_plan, default_batch_size
+from mogul.algorithms.watch import Watch
+from mogul.compute.collective import Group, group_of
 from mogul.compute.threads import spread
 from mogul.errors import InputError
 from mogul.protocols import Batch, Expectation, HasMoments, Source
@@ -44,10 +47,14 @@ class _Worst:
 
 @dataclass(frozen=True)
 class _State:
-    """Whether values are missing, and scratch memory of each worker from the pass before."""
+    """Whether values are missing, and what passes leave to those after them.
+
+    `workspaces` is scratch memory of each worker; `begun` is the memory of a pass to go on with.
+    """
 
     gaps: bool
     workspaces: list[dict[str, Tensor]] = field(default_factory=list)
+    begun: dict[str, Tensor] = field(default_factory=dict)
 
 
 class _Worker:
@@ -55,7 +62,7 @@ class _Worker:
 
     def __init__(self, kernel: Expectation, n_components: int, seen: Callable[[int], None]) -> None:
         self.kernel, self.seen = kernel, seen
-        self.total, self.mass = 0.0, 0.0
+        self.total, self.mass, self.done = 0.0, 0.0, 0
         self.worst = _Worst(n_components)
 
     @torch.no_grad()
@@ -73,7 +80,27 @@ class _Worker:
             self.worst.add(log_prob, x)
         else:
             self.worst.add(log_prob[weight > 0], x[weight > 0])
+        self.done += 1
         self.seen(len(x))
+
+    def memory(self) -> dict[str, Tensor]:
+        """Return all that this worker has added up, by name."""
+        counted = torch.tensor([self.total, self.mass, self.done], dtype=torch.float64)
+        found = {"counted": counted} | {f"sum/{k}": v for k, v in self.kernel.sums().items()}
+        if self.worst.log_prob is not None and self.worst.rows is not None:
+            found |= {"worst/log_prob": self.worst.log_prob, "worst/rows": self.worst.rows}
+        return found
+
+    def take_up(self, memory: dict[str, Tensor]) -> None:
+        """Go on from what `memory` returned."""
+        self.total, self.mass, done = memory["counted"].tolist()
+        self.done = int(done)
+        self.worst.log_prob = memory.get("worst/log_prob")
+        self.worst.rows = memory.get("worst/rows")
+        prefix = "sum/"
+        self.kernel.take_up({
+            k.removeprefix(prefix): v for k, v in memory.items() if k.startswith(prefix)
+        })
 
 
 def _combined(workers: list[_Worker]) -> tuple[Any, float, float, _Worst]:
@@ -85,6 +112,15 @@ def _combined(workers: list[_Worker]) -> tuple[Any, float, float, _Worst]:
         if other.worst.log_prob is not None and other.worst.rows is not None:
             worst.add(other.worst.log_prob, other.worst.rows)
     return kernel.moments, sum(w.total for w in workers), sum(w.mass for w in workers), worst
+
+
+def _worst_of_all(worst: _Worst, group: Group) -> _Worst:
+    """Return the worst-explained rows of all processes."""
+    found = _Worst(worst.capacity)
+    for log_prob, rows in group.gather((worst.log_prob, worst.rows)):
+        if log_prob is not None:
+            found.add(log_prob, rows)
+    return found
 
 
 class EM:
@@ -124,33 +160,49 @@ class EM:
                 "algorithm such as pga(), an autoencoder by Variational(), a mixture density "
                 "network by Supervised()."
             )
-        check_enough_rows(len(source), model.n_components)
+        group = group_of(source)
+        check_enough_rows(int(group.total(len(source))[0]), model.n_components)
         model.check_started()
-        gaps, seen = False, torch.zeros(source.n_features, dtype=torch.bool, device=model.device)
-        size = default_batch_size(source.n_features)
-        for batch in source.batches(size, model.dtype, model.device):
-            missing = batch.x.isnan()
-            if bool(missing.any()):
-                gaps = True
-                seen |= ~missing.all(0)
-            else:
-                seen[:] = True
+        if getattr(source, "complete", False):
+            return _State(gaps=False)
+        missing, seen = _looked_through(source, model)
+        group.add([missing, seen])
         if not bool(seen.all()):
-            column = int((~seen).nonzero()[0])
+            column = int((seen == 0).nonzero()[0])
             raise InputError(
                 f"Column {column} is NaN in every row, so nothing can be learned of it; remove "
                 "the column."
             )
-        return _State(gaps)
+        return _State(gaps=bool(missing))
+
+    def memory(self, state: _State) -> dict[str, Tensor]:
+        """Return what a fit that goes on from a file needs beside the model."""
+        return {"gaps": torch.tensor(state.gaps)}
+
+    def resume(
+        self, model: HasMoments, source: Source, passes: int, memory: dict[str, Tensor]
+    ) -> _State:
+        """Go on where a fit ended, also within a pass.
+
+        Raises:
+            InputError: if another algorithm made the passes before.
+        """
+        if "gaps" not in memory:
+            raise InputError(
+                "The passes before were made by another algorithm; go on with that, or begin anew."
+            )
+        begun = {k: v for k, v in memory.items() if k.startswith(_BEGUN)}
+        return _State(bool(memory["gaps"]), begun=begun)
 
     def step(
-        self, model: HasMoments, source: Source, state: _State, seen: Callable[[int], None]
+        self, model: HasMoments, source: Source, state: _State, watch: Watch
     ) -> tuple[_State, Pass]:
         """E-step over all batches, then one M-step.
 
         Raises:
             InputError: if a row has a log-likelihood that is not finite.
         """
+        group = group_of(source)
         log_prior = float(model.log_prior().detach())
         kernel = model.expectation(gaps=state.gaps)
         size, n_workers = batch_plan(
@@ -160,12 +212,28 @@ class EM:
         kernels = [kernel, *(kernel.fork() for _ in range(n_workers - 1))]
         for own, workspace in zip(kernels, state.workspaces, strict=False):
             own.workspace = workspace
+        workers = [_Worker(k, model.n_components, watch.seen) for k in kernels]
+        plan = torch.tensor([size, n_workers, group.rank, group.world])
+        events = _take_up(workers, state.begun, plan)
+
+        def memory() -> dict[str, Tensor]:
+            # Processes come to rest at unlike places: what each has added is only kept alone.
+            return _begun(workers, plan) if group.world == 1 else {}
+
+        batches = source.parts(size, model.dtype, model.device)
+        added = sum(worker.done for worker in workers)  # in the part of the pass made before
+        turn = workers[added % n_workers :] + workers[: added % n_workers]
+        spread(islice(batches, added, None), turn, lambda: watch.due(memory))
         state = _State(state.gaps, [k.workspace for k in kernels])
-        workers = [_Worker(k, model.n_components, seen) for k in kernels]
-        spread(source.parts(size, model.dtype, model.device), workers)
         moments, total, mass, worst = _combined(workers)
-        events = ([] if kernel.note is None else [kernel.note]) + model.maximise(moments)
-        dead = model.dead(moments, mass / len(source))
+        counted = torch.tensor([total, mass, len(source)], dtype=torch.float64)
+        group.add([counted, *moments.tensors().values()])
+        total, mass, rows = counted.tolist()
+        events += [] if kernel.note is None else [kernel.note]
+        events += model.maximise(moments)
+        dead = model.dead(moments, mass / rows)
+        if len(dead):
+            worst = _worst_of_all(worst, group)
         if len(dead) and worst.rows is not None:
             dead = dead[: len(worst.rows)]
             model.reseed(dead, worst.rows[: len(dead)])
@@ -175,6 +243,41 @@ class EM:
             )
         restarted = bool(len(dead))
         return state, Pass(total / mass, events, (total + log_prior) / mass, restarted)
+
+
+_BEGUN = "begun/"  # before the names of what an unfinished pass has added up
+
+
+def _begun(workers: list[_Worker], plan: Tensor) -> dict[str, Tensor]:
+    """Return the memory of an unfinished pass: how it was shared out, and each worker's sums."""
+    each = {f"{i}/{k}": v for i, w in enumerate(workers) for k, v in w.memory().items()}
+    return {_BEGUN + name: tensor for name, tensor in (each | {"plan": plan}).items()}
+
+
+def _take_up(workers: list[_Worker], begun: dict[str, Tensor], plan: Tensor) -> list[str]:
+    """Let workers go on with an unfinished pass; tell if it was shared out otherwise."""
+    if not begun:
+        return []
+    if not torch.equal(begun[_BEGUN + "plan"], plan):
+        return ["an unfinished pass was shared out among other threads and began again"]
+    for i, worker in enumerate(workers):
+        prefix = f"{_BEGUN}{i}/"
+        worker.take_up({
+            k.removeprefix(prefix): v for k, v in begun.items() if k.startswith(prefix)
+        })
+    return []
+
+
+def _looked_through(source: Source, model: HasMoments) -> tuple[Tensor, Tensor]:
+    """Return how many batches have gaps, and in how many each column (D,) has a value."""
+    missing = torch.zeros((), dtype=torch.float64)
+    seen = torch.zeros(source.n_features, dtype=torch.float64)
+    for batch in source.batches(default_batch_size(source.n_features), model.dtype, model.device):
+        hidden = batch.x.isnan()
+        some = bool(hidden.any())
+        missing += some
+        seen += (~hidden.all(0)).cpu() if some else 1.0
+    return missing, seen
 
 
 def check_enough_rows(n_rows: int, n_components: int) -> None:

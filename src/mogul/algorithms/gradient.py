@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from mogul.algorithms.base import Pass
 from mogul.algorithms.initialise import row_weights
+from mogul.algorithms.watch import Watch
 from mogul.compute.backend import make_generator
 from mogul.errors import InputError
 from mogul.protocols import HasGradient, Source
@@ -104,7 +104,7 @@ class Gradient:
         return _State(optimiser, schedule, make_generator(self.seed), weight, mass)
 
     def step(
-        self, model: HasGradient, source: Source, state: _State, seen: Callable[[int], None]
+        self, model: HasGradient, source: Source, state: _State, watch: Watch
     ) -> tuple[_State, Pass]:
         """Take one step per minibatch, over all rows in a new random order.
 
@@ -127,7 +127,8 @@ class Gradient:
             state.schedule.step()
             events.update(model.clamp())
             total += float(log_prob.detach().double().sum())
-            seen(len(index))
+            watch.seen(len(index))
+            watch.rest()
         mean = total / len(source)
         objective = mean + float(model.log_prior().detach()) / state.mass
         return state, Pass(mean, sorted(events), objective, disturbed=False)

@@ -14,12 +14,14 @@ from mogul.algorithms.em import EM, check_enough_rows
 from mogul.algorithms.kmeans import kmeans, kmeans_plusplus, nearest_centre
 from mogul.algorithms.scoring import mean_log_likelihood
 from mogul.compute.backend import make_generator
+from mogul.compute.collective import Group, group_of
 from mogul.errors import InputError
 from mogul.protocols import Batch, Source
 
 METHODS = ("k-means", "k-means++", "random")
 _MOST_VALUES = 2**28  # of the subsample: 1 GB in float32
 _SHORT_PASSES = 5
+_MOST_PERMUTED = 2**22  # rows of which a permutation is held in memory
 
 
 def initialise(
@@ -54,7 +56,8 @@ def initialise(
     check_source(source)
     if n_init < 1:
         raise InputError(f"n_init is {n_init}; it must be at least 1.")
-    check_enough_rows(len(source), model.n_components)
+    group = group_of(source)
+    check_enough_rows(int(group.total(len(source))[0]), model.n_components)
     if source.n_features != model.n_features:
         raise InputError(
             f"The data have {source.n_features} features and the model {model.n_features}; "
@@ -62,18 +65,29 @@ def initialise(
         )
     x = _subsample(model, source, sample_size, seed)
     if n_init == 1:
-        _start(model, x, method, seed)
-        return
-    best, best_state = -math.inf, None
+        _start(model, x, method, seed, group)
+        state = model.state_dict()
+    else:
+        state = _best_start(model, x, method, n_init, seed, group)
+    model.load_state_dict(
+        group.said(state)
+    )  # processes on unlike machines would differ in rounding
+
+
+def _best_start(
+    model: Any, x: Tensor, method: str, n_init: int, seed: int, group: Group
+) -> dict[str, Tensor]:
+    """Return the state of the start that is best after short fits; processes share these out."""
+    best, best_state = -math.inf, {}
     sample = Rows(x)
-    for attempt in range(n_init):
+    for attempt in range(group.rank, n_init, group.world):
         trial = copy.deepcopy(model)
-        _start(trial, x, method, seed + attempt)
+        _start(trial, x, method, seed + attempt, Group())
         fit(trial, sample, EM(), passes=_SHORT_PASSES, tolerance=0.0)
         reached = mean_log_likelihood(trial(), sample)
         if reached > best:
             best, best_state = reached, trial.state_dict()
-    model.load_state_dict(best_state)
+    return max(group.gather((best, best_state)), key=lambda found: found[0])[1]
 
 
 class Rows:
@@ -107,30 +121,40 @@ class Rows:
 
 def _subsample(model: Any, source: Source, sample_size: int, seed: int) -> Tensor:
     """Return rows to start from; where rows have weights, drawn in proportion to these."""
-    rows = min(len(source), sample_size, max(_MOST_VALUES // source.n_features, 1))
-    rows = min(len(source), max(rows, model.n_components))
+    group = group_of(source)
+    sizes = group.gather(len(source))
+    n, before = sum(sizes), sum(sizes[: group.rank])
+    rows = min(n, sample_size, max(_MOST_VALUES // source.n_features, 1))
+    rows = min(n, max(rows, model.n_components))
     generator = make_generator(seed)
     weight = row_weights(source)
-    if weight is None:
-        index = torch.randperm(len(source), generator=generator)[:rows].sort().values
-    else:
-        index = torch.multinomial(weight, rows, replacement=True, generator=generator).sort().values
-    return source.take(index, model.dtype, model.device)
+    if weight is not None:
+        weight = group.collect(weight)
+        index = torch.multinomial(weight, rows, replacement=True, generator=generator)
+    elif n <= _MOST_PERMUTED:
+        index = torch.randperm(n, generator=generator)[:rows]
+    else:  # a few more than are wanted, because some may be drawn twice
+        drawn = torch.randint(n, (rows + rows // 16 + 64,), generator=generator).unique()
+        index = drawn[torch.randperm(len(drawn), generator=generator)[:rows]]
+    index = index.sort().values
+    own = index[(index >= before) & (index < before + len(source))] - before
+    return group.collect(source.take(own, model.dtype, model.device))
 
 
 def row_weights(source: Source) -> Tensor | None:
-    """Return the weights of all rows, (n,), or None if they are equal."""
+    """Return the weights of a source's rows, (n,), or None if those of all shares are equal."""
     parts: list[Tensor] = []
     for batch in source.batches(dtype=torch.float64):
         if batch.weight is None:
             return None
         parts.append(batch.weight.cpu().double())
     weight = torch.cat(parts)
-    return None if bool((weight == weight[0]).all()) else weight
+    bounds = torch.tensor(group_of(source).gather((float(weight.min()), float(weight.max()))))
+    return None if bool((bounds == bounds[0, 0]).all()) else weight
 
 
-def _start(model: Any, x: Tensor, method: str, seed: int) -> None:
-    """Cluster rows (n, D) and start the model from the clusters."""
+def _start(model: Any, x: Tensor, method: str, seed: int, group: Group) -> None:
+    """Cluster rows (n, D), which all processes have, and start the model from the clusters."""
     if bool(x.isnan().any()):
         x = torch.where(x.isnan(), x.nanmean(0).nan_to_num(0.0), x)
     centred = x - x.mean(0)
@@ -138,7 +162,7 @@ def _start(model: Any, x: Tensor, method: str, seed: int) -> None:
     centred /= size if 0 < size < math.inf else 1.0  # so that squares stay in range
     k = model.n_components
     if method == "k-means":
-        labels = kmeans(centred, k, seed).labels
+        labels = kmeans(centred, k, seed, group=group).labels
     elif method == "k-means++":
         labels = nearest_centre(centred, kmeans_plusplus(centred, k, seed))
     else:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mogul.compute.backend import make_generator
+from mogul.compute.collective import Group
 from mogul.compute.threads import n_workers, spread
 
 _SEED_ROWS = 20  # rows per cluster that seeding looks at
@@ -27,7 +28,12 @@ class Clusters:
 
 
 def kmeans(
-    x: Tensor, n_clusters: int, seed: int, iterations: int = 20, tolerance: float = 1e-3
+    x: Tensor,
+    n_clusters: int,
+    seed: int,
+    iterations: int = 20,
+    tolerance: float = 1e-3,
+    group: Group | None = None,
 ) -> Clusters:
     """Cluster rows around means (Lloyd 1982), from greedy k-means++ seeds.
 
@@ -37,26 +43,30 @@ def kmeans(
         seed: seed of the seeding.
         iterations: at most so many.
         tolerance: stop when the inertia falls by a smaller fraction.
+        group: processes that all have these rows and share the work.
 
     Returns:
         centres, labels and inertia; a cluster that loses its rows is restarted at the row farthest
         from its centre.
     """
+    group = group or Group()
+    low, high = (r * len(x) // group.world for r in (group.rank, group.rank + 1))
     norms = x.square().sum(-1)
-    batches = list(x.split(max(256, min(16_384, _BATCH_VALUES // x.shape[1]))))
-    centres = kmeans_plusplus(x, n_clusters, seed)
-    labels, best, inertia = _assign(batches, norms, centres)
-    lost = torch.finfo(x.dtype).eps * float(norms.max()) * len(x)
+    most, norms = float(norms.max()), norms[low:high]
+    batches = list(x[low:high].split(max(256, min(16_384, _BATCH_VALUES // x.shape[1]))))
+    centres = group.said(kmeans_plusplus(x, n_clusters, seed))
+    labels, best, inertia = _assign(batches, norms, centres, group)
+    lost = torch.finfo(x.dtype).eps * most * len(x)
     if x.dtype != torch.float64 and lost > _MOST_LOST * inertia:
-        found = kmeans(x.double(), n_clusters, seed, iterations, tolerance)
+        found = kmeans(x.double(), n_clusters, seed, iterations, tolerance, group)
         return Clusters(found.centres.to(x.dtype), found.labels, found.inertia)
     for _ in range(iterations):
-        centres = _means(batches, labels, centres, best)
+        centres = _means(batches, labels, centres, best, group)
         before = inertia
-        labels, best, inertia = _assign(batches, norms, centres)
+        labels, best, inertia = _assign(batches, norms, centres, group)
         if inertia > before * (1 - tolerance):
             break
-    return Clusters(centres, labels, inertia)
+    return Clusters(centres, group.collect(labels), inertia)
 
 
 def kmeans_plusplus(x: Tensor, n_clusters: int, seed: int) -> Tensor:
@@ -88,7 +98,7 @@ def kmeans_plusplus(x: Tensor, n_clusters: int, seed: int) -> Tensor:
 def nearest_centre(x: Tensor, centres: Tensor) -> Tensor:
     """Return the nearest centre of every row (n, D), as (n,)."""
     batches = list(x.split(max(256, min(16_384, _BATCH_VALUES // x.shape[1]))))
-    return _assign(batches, x.square().sum(-1), centres)[0]
+    return _assign(batches, x.square().sum(-1), centres, Group())[0]
 
 
 def _distance(x: Tensor, norms: Tensor, centres: Tensor) -> Tensor:
@@ -97,8 +107,10 @@ def _distance(x: Tensor, norms: Tensor, centres: Tensor) -> Tensor:
     return (norms + square - 2 * (centres @ x.mT)).clamp_min_(0.0)
 
 
-def _assign(batches: list[Tensor], norms: Tensor, centres: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Return the nearest centre of each row, the squared distance to it, and their sum."""
+def _assign(
+    batches: list[Tensor], norms: Tensor, centres: Tensor, group: Group
+) -> tuple[Tensor, Tensor, float]:
+    """Return each own row's nearest centre, the squared distance to it, and the sum over all."""
     half = 0.5 * centres.square().sum(-1, keepdim=True)
     found: list[tuple[Tensor, Tensor]] = [(norms, norms)] * len(batches)
 
@@ -112,10 +124,12 @@ def _assign(batches: list[Tensor], norms: Tensor, centres: Tensor) -> tuple[Tens
     labels = torch.cat([label for label, _ in found])
     best = torch.cat([best for _, best in found])
     distance = norms.sub(best, alpha=2.0).clamp_min_(0.0)
-    return labels, distance, float(distance.sum(dtype=torch.float64))
+    return labels, distance, group.total(float(distance.sum(dtype=torch.float64)))[0]
 
 
-def _means(batches: list[Tensor], labels: Tensor, centres: Tensor, distance: Tensor) -> Tensor:
+def _means(
+    batches: list[Tensor], labels: Tensor, centres: Tensor, distance: Tensor, group: Group
+) -> Tensor:
     """Return the mean of each cluster; one without rows moves to a row far from its centre."""
     k = len(centres)
     parts = labels.split([len(x) for x in batches])
@@ -130,9 +144,17 @@ def _means(batches: list[Tensor], labels: Tensor, centres: Tensor, distance: Ten
     spread(items, [work] * min(n_workers(centres.device), len(batches)))
     count = torch.bincount(labels, minlength=k).unsqueeze(-1)
     total = torch.stack(sums).sum(0)
+    group.add([count, total])
     means = (total / count.clamp_min(1)).to(centres.dtype)
     empty = (count.squeeze(-1) == 0).nonzero().squeeze(-1)
     if len(empty):
-        rows = torch.cat(batches)
-        means[empty] = rows[distance.topk(len(empty)).indices]
+        means[empty] = _farthest(torch.cat(batches), distance, len(empty), group)
     return means
+
+
+def _farthest(rows: Tensor, distance: Tensor, m: int, group: Group) -> Tensor:
+    """Return the m rows of all processes that are farthest from their centres, (m, D)."""
+    far, which = distance.topk(min(m, len(distance)))
+    parts = group.gather((far, rows[which]))
+    far, rows = (torch.cat(each) for each in zip(*parts, strict=True))
+    return rows[far.topk(m).indices]

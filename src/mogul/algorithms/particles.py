@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor
 from mogul.algorithms.base import Pass
 from mogul.algorithms.particle_moves import LatentMove, State, SteinCoin
 from mogul.algorithms.particle_parameters import ParameterUpdate
+from mogul.algorithms.watch import Watch
 from mogul.compute.backend import make_generator
 from mogul.errors import InputError
 from mogul.protocols import HasLogJoint, Source
@@ -171,7 +172,7 @@ class Particles:
         return state
 
     def step(
-        self, model: HasLogJoint, source: Source, state: _State, seen: Callable[[int], None]
+        self, model: HasLogJoint, source: Source, state: _State, watch: Watch
     ) -> tuple[_State, Pass]:
         """Visit every row once, in a random order.
 
@@ -197,7 +198,8 @@ class Particles:
                 )
             total += mean * len(index)
             self._average(model, state)
-            seen(len(index))
+            watch.seen(len(index))
+            watch.rest()
         if not all(bool(t.isfinite().all()) for t in (model.particles, *learned(model))):
             raise InputError(
                 "Particles or parameters stopped being finite; choose a smaller step_size or rate."

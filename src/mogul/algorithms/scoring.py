@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mogul.compute.collective import group_of
 from mogul.compute.threads import n_workers, spread
 from mogul.protocols import Batch, Density, Scorer, Source
 
@@ -14,6 +15,7 @@ _BATCH_BYTES = 2**25
 _MOST_ROWS = 2**16  # bytes of a column of a batch
 _LEAST_WORK = 5e7  # floating-point operations below which a batch is not worth a thread
 _MOST_SUMS = 2**28  # bytes of sums that all threads together may hold
+_SAMPLED = 2**20  # rows whose log-likelihoods are held together
 
 
 def default_batch_size(n_features: int, dtype: torch.dtype = torch.float32) -> int:
@@ -51,12 +53,14 @@ def batch_plan(
 
 
 class _Scores:
-    """One thread's share of scores."""
+    """One thread's share of scores: their weighted sum, and those of every so-manieth row."""
 
-    def __init__(self, kernel: Scorer, density: Density) -> None:
+    def __init__(self, kernel: Scorer, density: Density, every: int) -> None:
         self.score = kernel.score
         self.complete = density.log_prob
-        self.parts: list[tuple[int, Tensor, Tensor | None]] = []
+        self.every = every
+        self.total, self.mass = 0.0, 0.0
+        self.parts: list[tuple[int, Tensor]] = []
 
     @torch.no_grad()
     def __call__(self, read: Callable[[], Batch]) -> None:
@@ -64,29 +68,51 @@ class _Scores:
         log_prob = self.score(x)
         if bool(log_prob.isnan().any()):  # gaps, or numbers beyond the type
             log_prob = self.complete(x)
-        self.parts.append((int(index[0]), log_prob.double().cpu(), weight))
+        log_prob = log_prob.double()
+        w = torch.ones_like(log_prob) if weight is None else weight.double()
+        self.total += float((w * log_prob).sum())
+        self.mass += float(w.sum())
+        if self.every:
+            self.parts.append((int(index[0]), log_prob.cpu()[index % self.every == 0]))
 
 
-def _scored(density: Density, source: Source) -> list[tuple[int, Tensor, Tensor | None]]:
+def _scored(density: Density, source: Source, every: int) -> list[_Scores]:
     kernel = density.kernel()
     size, number = batch_plan(source, density.device, density.dtype, kernel.footprint)
     kernels = [kernel, *(kernel.fork() for _ in range(number - 1))]
-    workers = [_Scores(own, density) for own in kernels]
+    workers = [_Scores(own, density, every) for own in kernels]
     spread(source.parts(size, density.dtype, density.device), workers)
-    parts = [part for worker in workers for part in worker.parts]
-    return sorted(parts, key=lambda part: part[0])
+    return workers
+
+
+def _in_order(workers: list[_Scores]) -> Tensor:
+    parts = sorted((p for w in workers for p in w.parts), key=lambda part: part[0])
+    return torch.cat([log_prob for _, log_prob in parts])
+
+
+def _mean(workers: list[_Scores], source: Source) -> float:
+    sums = sum(w.total for w in workers), sum(w.mass for w in workers)
+    total, mass = group_of(source).total(*sums)
+    return total / mass
 
 
 def log_likelihoods(density: Density, source: Source) -> Tensor:
     """Return the log-likelihood of every row in nats, (n,) in float64 on the CPU."""
-    return torch.cat([log_prob for _, log_prob, _ in _scored(density, source)])
+    return _in_order(_scored(density, source, every=1))
 
 
 def mean_log_likelihood(density: Density, source: Source) -> float:
-    """Return the weighted mean log-likelihood per row, in nats."""
-    total, mass = 0.0, 0.0
-    for _, log_prob, weight in _scored(density, source):
-        w = torch.ones_like(log_prob) if weight is None else weight.double().cpu()
-        total += float((w * log_prob).sum())
-        mass += float(w.sum())
-    return total / mass
+    """Return the weighted mean log-likelihood per row, in nats, over all processes' shares."""
+    return _mean(_scored(density, source, every=0), source)
+
+
+def sampled_log_likelihoods(density: Density, source: Source) -> tuple[float, Tensor]:
+    """Return the weighted mean of log-likelihoods in nats, and those of some rows.
+
+    These are the rows whose numbers are multiples of the least whole number that leaves about a
+    million of them, (m,) in float64: all rows where there are no more. Of all processes' shares.
+    """
+    group = group_of(source)
+    n = int(group.total(len(source))[0])
+    workers = _scored(density, source, every=-(-n // _SAMPLED))
+    return _mean(workers, source), group.collect(_in_order(workers))

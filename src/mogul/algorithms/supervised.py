@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from mogul.algorithms.base import Pass
 from mogul.algorithms.initialise import Rows, initialise, row_weights
+from mogul.algorithms.watch import Watch
 from mogul.compute.backend import make_generator
 from mogul.compute.threads import threads_for
 from mogul.errors import InputError
@@ -183,7 +183,7 @@ class Supervised:
                 model.head.linear.weight.zero_()
 
     def step(
-        self, model: HasConditional, source: Source, state: _State, seen: Callable[[int], None]
+        self, model: HasConditional, source: Source, state: _State, watch: Watch
     ) -> tuple[_State, Pass]:
         """Take one step per minibatch over the rows that are not held out, in a random order.
 
@@ -191,10 +191,10 @@ class Supervised:
             InputError: if an input has gaps, or the log-likelihood stops being finite.
         """
         with threads_for(self.batch_size * sum(p.numel() for p in model.parameters())):
-            return self._step(model, source, state, seen)
+            return self._step(model, source, state, watch)
 
     def _step(
-        self, model: HasConditional, source: Source, state: _State, seen: Callable[[int], None]
+        self, model: HasConditional, source: Source, state: _State, watch: Watch
     ) -> tuple[_State, Pass]:
         draw = make_generator(self.seed * 1_000_003 + state.done + 1, model.device)
         order = torch.randperm(len(state.training), generator=draw, device=model.device).cpu()
@@ -224,7 +224,8 @@ class Supervised:
                 torch.nn.utils.clip_grad_norm_(parameters, self.clip)
                 state.optimiser.step()
                 total -= float(loss.detach()) * len(index)
-                seen(len(index))
+                watch.seen(len(index))
+                watch.rest()
         finally:
             model.eval()
         state.done, told, state.told = state.done + 1, state.told, []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ from mogul.algorithms.base import Pass
 from mogul.algorithms.bounds import EvidenceBound, Objective
 from mogul.algorithms.initialise import Rows, initialise
 from mogul.algorithms.particles import batches_of, check_latent_model
+from mogul.algorithms.watch import Watch
 from mogul.compute.backend import make_generator
 from mogul.distributions import product_bound, variational_bound
 from mogul.errors import InputError
@@ -112,7 +112,7 @@ class Variational:
         return state
 
     def step(
-        self, model: HasPosterior, source: Source, state: _State, seen: Callable[[int], None]
+        self, model: HasPosterior, source: Source, state: _State, watch: Watch
     ) -> tuple[_State, Pass]:
         """Take one step per minibatch, over all rows in a random order.
 
@@ -136,7 +136,8 @@ class Variational:
                 state.optimiser.step()
                 told.update(model.clamp_prior())
                 sums += len(index) * torch.stack([value.detach() for value in bound])
-                seen(len(index))
+                watch.seen(len(index))
+                watch.rest()
         finally:
             model.eval()
         if model.prior_learning == "em":

@@ -156,7 +156,7 @@ def report(
         train=training,
         test=held_out,
         evaluation=found,
-        outliers=find_outliers(opened.mixture, held_out, opened.extra["quantiles"]),
+        outliers=find_outliers(opened.mixture, held_out, opened.quantiles),
         history=opened.extra["history"],
         fit_command=opened.extra["command"],
         report_command=command_line(),

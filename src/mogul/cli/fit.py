@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mogul.cli import options
-from mogul.cli.console import FitProgress, check_output, command_line, err, show
+from mogul.cli.console import check_output
 from mogul.cli.fit_autoencoder import fit_autoencoder
 from mogul.cli.fit_decoder import Choices, fit_decoder, settings
+from mogul.cli.fit_mixture import MixtureSettings, fit_mixture
 from mogul.cli.fit_network import fit_network
 from mogul.cli.neural import open_images
 
 if TYPE_CHECKING:
-    from mogul.data import DataSource
-    from mogul.models import GaussianMixture
+    pass
 
 _BOTH = (
     "decoder", "likelihood", "latents", "scale", "width", "resume", "prior", "prior_learning",
@@ -26,7 +26,7 @@ _BOTH = (
 _OF = {
     "a mixture": (
         "components", "rank", "sharing", "tolerance", "start", "n_init", "test", "variance_floor",
-        "dequantise",
+        "dequantise", "resume",
     ),
     "a decoder": (*_BOTH, "algorithm", "preset", "particles", "step_size", "rate"),
     "a vae": (
@@ -158,12 +158,7 @@ def fit(
     json: options.Json = False,
 ) -> None:
     """Fit a mixture of Gaussians or a network that is made with one to DATA; write it to a file."""
-    import mogul
-    from mogul.algorithms import mean_log_likelihood
-    from mogul.compute.backend import resolve_device, resolve_dtype
-    from mogul.data import counterpart
-    from mogul.distributions import family
-    from mogul.evaluation import bits_per_dim
+    from mogul.compute.collective import joined
 
     check_output(output, (), data, test)
     if model == "decoder":
@@ -196,40 +191,17 @@ def fit(
         fit_network(data, output, given, reading, test, device, precision, json)
         return
     _refuse(context, "a mixture")
-    family(model)  # an unknown name is told before the data are read
     reading: dict[str, Any] = {
         "crop": _size(crop), "size": _size(size), "colour": colour, "dequantise": dequantise,
         "columns": options.listed(columns),
         "seed": seed,
     }  # fmt: skip
-    source = mogul.open_source(data, limit=limit, **reading)
-    held_out_name = test or counterpart(data)
-    held_out_rows = mogul.open_source(held_out_name, **reading) if held_out_name else None
-    mixture = mogul.GaussianMixture(
-        components, source.n_features, model, rank, sharing, variance_floor,
-        dtype=resolve_dtype(dtype), device=resolve_device(device),
+    asked = MixtureSettings(
+        components, model, rank, sharing, passes or 30, tolerance, start, n_init, variance_floor,
+        seed, dtype,
     )  # fmt: skip
-    if not json:
-        err.print(f"{len(source):,} rows of shape {source.feature_shape}; starting by {start} …")
-    mogul.initialise(mixture, source, start, n_init, seed)
-    most = 30 if passes is None else passes
-    with FitProgress(most, len(source), quiet=json) as progress:
-        fitted = mogul.fit(
-            mixture, source, mogul.EM(), passes=most, tolerance=tolerance, validation=held_out_rows,
-            callback=progress.passed, seen=progress.seen,
-        )  # fmt: skip
-    mixture.requires_grad_(False)
-    figures: dict[str, Any] = {}
-    if held_out_rows is not None:
-        reached = mean_log_likelihood(mixture(), held_out_rows)
-        figures["test_log_likelihood"] = reached
-        figures["test_bits_per_dim"] = bits_per_dim(held_out_rows, reached)
-    figures |= {
-        "n_parameters": mixture.n_parameters, "passes": len(fitted.history),
-        "seconds": fitted.seconds, "stopped": fitted.reason.value,
-    }  # fmt: skip
-    figures = keep(output, mixture, source, fitted.history, figures)
-    show(f"{output}", figures | {"advice": fitted.reason.advice}, json)
+    with joined() as group:
+        fit_mixture(data, output, asked, reading, limit, test, resume, group, device, json)
 
 
 def given_options(context: typer.Context) -> dict[str, Any]:
@@ -253,33 +225,3 @@ def _refuse(context: typer.Context, model: str) -> None:
     given = ["--" + n.replace("_", "-") for n in given_options(context) if n in others]
     if given:
         raise InputError(f"{', '.join(given)}: {model} has no use for this; leave it out.")
-
-
-def keep(
-    output: Path,
-    model: GaussianMixture,
-    source: DataSource,
-    history: list[dict[str, Any]],
-    figures: dict[str, Any],
-) -> dict[str, Any]:
-    """Write a model with all that other commands need to know of it; return its figures."""
-    import mogul
-    from mogul.algorithms import log_likelihoods
-    from mogul.evaluation import bits_per_dim
-    from mogul.tasks import training_quantiles
-
-    scores = log_likelihoods(model(), source).numpy()
-    mean = float(scores.mean())
-    reached = {"log_likelihood": mean, "bits_per_dim": bits_per_dim(source, mean)}
-    figures = reached | {"n": len(source)} | figures
-    extra = {
-        "options": source.options,
-        "feature_shape": list(source.feature_shape),
-        "levels": source.scale.levels if source.scale else None,
-        "history": history,
-        "quantiles": training_quantiles(scores),
-        "figures": figures,
-        "command": command_line(),
-    }
-    mogul.save_model(output, model, extra)
-    return figures

@@ -55,6 +55,21 @@ class _OpenedFile:
         shape = self.feature_shape
         return len(shape) == 2 or (len(shape) == 3 and shape[-1] == 3)
 
+    @property
+    def quantiles(self) -> list[float]:
+        """The quantiles of training log-likelihoods, which the end of a fit works out.
+
+        Raises:
+            InputError: if the fit has not come to its end.
+        """
+        if "quantiles" not in self.extra:
+            raise InputError(
+                f"The fit in {self.path} has not ended ({len(self.extra['history'])} passes are "
+                "made), so that likelihoods of training rows are not known; end it by `mogul fit` "
+                "with --resume."
+            )
+        return self.extra["quantiles"]
+
     def to_pixels(self, x: Tensor) -> np.ndarray:
         """Return rows (n, D) as 8-bit pictures.
 

@@ -89,7 +89,7 @@ Width = Annotated[int | None, _text("Channels inside the convolutional decoder."
 StepSize = Annotated[float | None, _text("Step of the particles.")]
 Rate = Annotated[float | None, _text("Step of the parameters, relative to it.")]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with OUTPUT.", rich_help_panel=_DECODERS)
+    bool, typer.Option("--resume", help="Go on with the fit in OUTPUT, with the same options.")
 ]
 
 

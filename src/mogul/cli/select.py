@@ -37,7 +37,7 @@ def select(
 ) -> None:
     """Fit families × components × factors to DATA, and rank them."""
     import mogul
-    from mogul.cli.fit import keep
+    from mogul.cli.fit_mixture import facts_of
     from mogul.compute.checkpoint import atomic_write
     from mogul.evaluation import select as choose
     from mogul.report import selection_lines
@@ -69,7 +69,7 @@ def select(
     figures = {k: best[k] for k in ("covariance", "sharing", "components", "rank", criterion)}
     figures |= {"n_parameters": best["n_parameters"], "seconds": time.perf_counter() - since}
     if output is not None:
-        keep(output, found.model, source, [], figures)
+        mogul.save_model(output, found.model, facts_of(found.model, source, [], figures)[1])
     if json:
         figures["candidates"] = table
     else:

@@ -129,7 +129,7 @@ def score(
     else:
         _refuse(samples is not None, f"{model} is a mixture, scored exactly; leave --samples out.")
         values = log_likelihoods(opened.mixture, source).numpy()
-        ranks = {"training_percentile": percentile_of(values, opened.extra["quantiles"])}
+        ranks = {"training_percentile": percentile_of(values, opened.quantiles)}
         bits = bits_per_dim(source, float(values.mean()))
     if output is not None and output.suffix == ".npy":
         write_arrays(output, log_likelihood=values)
@@ -179,10 +179,10 @@ def outliers(
         check_output(output, (".png", ".csv"), model, data)
     opened = open_model(model, device)
     source = opened.open(data)
-    found = find_outliers(opened.mixture, source, opened.extra["quantiles"], fraction)
+    found = find_outliers(opened.mixture, source, opened.quantiles, fraction)
     first = found.order[:n]
     values = found.log_likelihood[first]
-    percentile = percentile_of(values, opened.extra["quantiles"])
+    percentile = percentile_of(values, opened.quantiles)
     table = [
         [int(i), float(v), None, "has gaps"]
         if found.incomplete[i]

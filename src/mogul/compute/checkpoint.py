@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import glob
+import hashlib
 import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -15,6 +19,7 @@ from torch import Tensor
 from mogul.errors import InputError
 
 _KEY = "mogul"
+_PART = ".part"  # ending of what is being written
 
 
 def atomic_write(path: str | Path, content: bytes) -> None:
@@ -26,7 +31,7 @@ def atomic_write(path: str | Path, content: bytes) -> None:
     path = Path(path)
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(_PART, f".{path.name}.", path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
@@ -37,8 +42,22 @@ def atomic_write(path: str | Path, content: bytes) -> None:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise InputError(
-            f"Cannot write {path}: {error.strerror}; choose a folder that exists and is writable."
+            f"Cannot write {path}: {error.strerror}; {_remedy(path, error)}"
         ) from error
+
+
+def remove_stale(path: str | Path) -> None:
+    """Remove what writers of this file left behind that were killed; none may be at work."""
+    path = Path(path)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_PART}"):
+        left.unlink(missing_ok=True)
+
+
+def _remedy(path: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        kept = f", and {path} is as it was before" if path.exists() else ""
+        return f"nothing was written{kept}: make room, or choose another disk."
+    return "choose a folder that exists and is writable."
 
 
 def save_tensors(path: str | Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
@@ -49,7 +68,14 @@ def save_tensors(path: str | Path, tensors: dict[str, Tensor], config: dict[str,
         tensors: tensors by name, on the CPU.
         config: anything JSON can hold.
     """
-    atomic_write(path, save(tensors, metadata={_KEY: json.dumps(config)}))
+    about = config | {"sha256": {name: _digest(tensor) for name, tensor in tensors.items()}}
+    atomic_write(path, save(tensors, metadata={_KEY: json.dumps(about)}))
+
+
+def _digest(tensor: Tensor) -> str:
+    """Return the SHA-256 of the bytes of a tensor on the CPU."""
+    flat = tensor.detach().contiguous().flatten().view(torch.uint8)
+    return hashlib.sha256(flat.numpy()).hexdigest()  # pyright: ignore[reportArgumentType] - a buffer
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -62,7 +88,8 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors by name, and the configuration.
 
     Raises:
-        InputError: if the file is missing, damaged, or not one of ours.
+        InputError: if the file is missing, damaged (a tensor differs from its SHA-256), or not one
+            of ours.
     """
     if not Path(path).is_file():
         raise InputError(f"No model file at {path}; give the path that `mogul fit -o` wrote.")
@@ -70,8 +97,16 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             config = json.loads(metadata[_KEY])
-            return {name: file.get_tensor(name) for name in file.keys()}, config  # ruff: ignore[in-dict-keys]
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # ruff: ignore[in-dict-keys]
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise InputError(
             f"{path} is not a mogul model, or it is damaged; give a file that `mogul fit -o` wrote."
         ) from error
+    known = config.pop("sha256", {})  # absent in files of the first versions
+    changed = [name for name, tensor in tensors.items() if known.get(name, "") != _digest(tensor)]
+    if known and changed:
+        raise InputError(
+            f"{path} is damaged: {', '.join(changed[:3])} differs from what was written; fetch the "
+            "file again, or fit again."
+        )
+    return tensors, config

@@ -62,7 +62,11 @@ def n_workers(device: torch.device) -> int:
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
-def spread(items: Iterable[Item], workers: Sequence[Callable[[Item], None]]) -> None:
+def spread(
+    items: Iterable[Item],
+    workers: Sequence[Callable[[Item], None]],
+    pause: Callable[[], Callable[[], None] | None] | None = None,
+) -> None:
     """Give items to workers in turn, each worker on a thread of its own.
 
     Item i goes to worker i modulo their number, in order, so that sums do not depend on timing.
@@ -70,10 +74,13 @@ def spread(items: Iterable[Item], workers: Sequence[Callable[[Item], None]]) -> 
     Args:
         items: what to work on; read in the calling thread, a few ahead of the workers.
         workers: functions of an item; one that raises ends the whole.
+        pause: asked after every item; what it returns, if anything, is called once all workers are
+            at rest.
     """
     if len(workers) == 1 or getattr(_INSIDE, "worker", False):  # would wait for its own thread
         for number, item in enumerate(items):
             workers[number % len(workers)](item)
+            _rest(pause)
         return
     before, gradients = torch.get_num_threads(), torch.is_grad_enabled()
     while len(_THREADS) < len(workers):
@@ -87,6 +94,7 @@ def spread(items: Iterable[Item], workers: Sequence[Callable[[Item], None]]) -> 
             waiting.append(_THREADS[which].submit(work))
             if len(waiting) > 2 * len(workers):
                 waiting.popleft().result()
+            _rest(pause, waiting)
         while waiting:
             waiting.popleft().result()
     finally:
@@ -95,6 +103,18 @@ def spread(items: Iterable[Item], workers: Sequence[Callable[[Item], None]]) -> 
         wait(waiting)  # none may go on with a worker once this has returned
         # The last number set by any thread is also what new threads begin with.
         torch.set_num_threads(before)
+
+
+def _rest(
+    pause: Callable[[], Callable[[], None] | None] | None,
+    waiting: deque[Future[None]] | None = None,
+) -> None:
+    """Ask for a pause; once all that waits is done, call what was asked for."""
+    asked = None if pause is None else pause()
+    if asked is not None:
+        while waiting:
+            waiting.popleft().result()
+        asked()
 
 
 # Kept from call to call: a new thread costs a millisecond, and begins with no memory of its own.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mogul.compute.collective import Group
 from mogul.data.pixels import PixelScale
 from mogul.errors import InputError
 from mogul.protocols import Batch
@@ -28,6 +30,36 @@ class DataSource(ABC):
     name: str
     options: dict[str, Any]
     scale: PixelScale | None
+    group: Group = Group()  # the processes among which the data were split
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is known that no value is missing, so that nobody needs to look."""
+        return self.scale is not None
+
+    def shard(self, group: Group) -> Self:
+        """Return this process's share of the rows, one contiguous part for each of the group.
+
+        What is summed over the rows of this source is then summed over those of all processes, so
+        that a fit on the shares is a fit on the whole. Batches keep the numbers of rows in the
+        whole; `take` counts from zero within the share.
+
+        Raises:
+            InputError: if there are fewer rows, row groups or files than processes.
+        """
+        part = copy.copy(self)
+        part.group = group
+        if group.world > 1:
+            part._keep(group.rank, group.world)
+        return part
+
+    @abstractmethod
+    def _keep(self, rank: int, world: int) -> None:
+        """Keep the rank-th of `world` parts only.
+
+        Raises:
+            InputError: if there are too few rows.
+        """
 
     @property
     @abstractmethod
@@ -134,6 +166,7 @@ class ArraySource(DataSource):
             )
         if self._weight is not None:
             _check_weight(self._weight)
+        self._start = 0  # the number of the first row, where this is a share
         self.scale = scale
         self.name = name
         self.options = options or {}
@@ -159,7 +192,7 @@ class ArraySource(DataSource):
             yield partial(self._batch, start, min(start + size, len(self)), dtype, device)
 
     def _batch(self, start: int, end: int, dtype: torch.dtype, device: Any) -> Batch:
-        index = torch.arange(start, end)
+        index = torch.arange(self._start + start, self._start + end)
         x = self._rows(slice(start, end), index, dtype)
         weight = None if self._weight is None else self._weight[start:end].to(device, dtype)
         return Batch(x.to(device), weight, index)
@@ -177,21 +210,23 @@ class ArraySource(DataSource):
         """
         index = torch.as_tensor(index, dtype=torch.long).cpu()
         key = index if isinstance(self._array, Tensor) else index.numpy()
-        return self._rows(key, index, dtype).to(device)
+        return self._rows(key, self._start + index, dtype).to(device)
 
-    def shard(self, rank: int, world: int) -> ArraySource:
-        """Return the rank-th of `world` contiguous parts.
+    def _keep(self, rank: int, world: int) -> None:
+        """Keep the rank-th of `world` parts only.
 
         Raises:
             InputError: if there are fewer rows than parts.
         """
         if len(self) < world:
-            raise InputError(f"{len(self)} row(s) cannot be split into {world} parts.")
+            raise InputError(
+                f"{self.name}: {len(self)} row(s) cannot be split among {world} processes; start "
+                "fewer."
+            )
         low, high = rank * len(self) // world, (rank + 1) * len(self) // world
-        part = ArraySource(self._array[low:high], None, self.scale, self.name, self.options)
-        if self._weight is not None:
-            part._weight = self._weight[low:high]  # a part may have weights of zero only
-        return part
+        self._array, self._start = self._array[low:high], self._start + low
+        if self._weight is not None:  # a part may have weights of zero only
+            self._weight = self._weight[low:high]
 
     def _rows(self, key: Any, index: Tensor, dtype: torch.dtype) -> Tensor:
         part = self._array[key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,7 +95,27 @@ class ColumnarSource(DataSource):
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return self._groups[-1].start + self._groups[-1].rows
+        return sum(group.rows for group in self._groups)
+
+    def _keep(self, rank: int, world: int) -> None:
+        """Keep the rank-th of `world` parts: whole row groups, as nearly equal as these allow.
+
+        Raises:
+            InputError: if there are fewer row groups than parts.
+        """
+        if len(self._groups) < world:
+            raise InputError(
+                f"{self.name} has {len(self._groups)} row group(s) for {world} processes; write it "
+                "with more and smaller ones, or start fewer processes."
+            )
+        ends = list(accumulate(group.rows for group in self._groups))
+        cuts = [0]
+        for part in range(1, world):
+            wanted = part * ends[-1] / world
+            allowed = range(cuts[-1] + 1, len(ends) - world + part + 1)
+            cuts.append(min(allowed, key=lambda cut: abs(ends[cut - 1] - wanted)))
+        cuts.append(len(ends))
+        self._groups = self._groups[cuts[rank] : cuts[rank + 1]]
 
     def parts(
         self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = "cpu"
@@ -169,6 +190,7 @@ class ColumnarSource(DataSource):
         """
         index = torch.as_tensor(index, dtype=torch.long).cpu()
         out = torch.empty(len(index), self.n_features, dtype=dtype)
+        index = self._groups[0].start + index  # in the whole, of which this may be a share
         starts = torch.tensor([group.start for group in self._groups])
         which = torch.searchsorted(starts, index, right=True) - 1
         for g in which.unique().tolist():

@@ -332,6 +332,15 @@ class CompletingKernel:
     def _add(self, found: Any) -> None:
         self._total = found if self._total is None else self._total + found
 
+    def sums(self) -> dict[str, Tensor]:
+        """Return all that was added, by name."""
+        return {} if self._total is None else self._total.tensors()
+
+    def take_up(self, sums: dict[str, Tensor]) -> None:
+        """Go on with what was added before."""
+        kind = MaskedMoments if "gram" in sums else Moments
+        self._total = kind(**sums) if sums else None
+
     def fork(self) -> CompletingKernel:
         """Return the same E-step without rows."""
         return CompletingKernel(self.mixture)

@@ -107,6 +107,18 @@ class Kernel(ABC):
         for name, value in other._sums.items():
             self._add(name, value)
 
+    def sums(self) -> dict[str, Tensor]:
+        """Return all that was added, by name, so that `take_up` can go on with it."""
+        strides = {f"{name}/stride": torch.tensor(t.stride()) for name, t in self._sums.items()}
+        return self._sums | strides
+
+    def take_up(self, sums: dict[str, Tensor]) -> None:
+        """Go on with what another kernel with these parameters had added."""
+        for name, value in sums.items():
+            if not name.endswith("/stride"):
+                stride = tuple(sums[f"{name}/stride"].tolist())  # products round by the layout
+                self._sums[name] = self._total(name, value.shape, stride).copy_(value)
+
     def fork(self) -> Self:
         """Return a kernel with the same parameters, its own buffers, and no moments."""
         other = copy.copy(self)
@@ -243,6 +255,14 @@ class DirectKernel(Kernel):
         """Add the total of a fork."""
         if other._total is not None:
             self._total = other._total if self._total is None else self._total + other._total
+
+    def sums(self) -> dict[str, Tensor]:
+        """Return the total, by name."""
+        return {} if self._total is None else self._total.tensors()
+
+    def take_up(self, sums: dict[str, Tensor]) -> None:
+        """Go on with a total."""
+        self._total = Moments(**sums) if sums else None
 
     def fork(self) -> Self:
         """Forget the moments."""

@@ -22,9 +22,13 @@ class Additive:
         """Return the statistics of the data with all weights multiplied by `factor`."""
         return self._each(lambda name, own: own * factor)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the statistics by name, without those that this family has no use for."""
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
     def _each(self, function: Callable[[str, Tensor], Tensor]) -> Self:
-        present = [f.name for f in fields(self) if getattr(self, f.name) is not None]
-        return replace(self, **{name: function(name, getattr(self, name)) for name in present})
+        return replace(self, **{name: function(name, own) for name, own in self.tensors().items()})
 
 
 @dataclass(frozen=True)

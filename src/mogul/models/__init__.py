@@ -2,6 +2,7 @@
 
 from mogul.models.autoencoder import PosteriorFamily, VampPrior, VariationalAutoencoder
 from mogul.models.bayesian_mixture import BayesianGaussianMixture
+from mogul.models.checkpoint import Checkpoint
 from mogul.models.decoder import LatentVariableModel
 from mogul.models.files import load_model, save_model
 from mogul.models.gaussian_mixture import GaussianMixture
@@ -33,6 +34,7 @@ __all__ = [
     "MLP",
     "BayesianGaussianMixture",
     "BernoulliLikelihood",
+    "Checkpoint",
     "ConvDecoder",
     "ConvEncoder",
     "DiscretisedLogisticLikelihood",

@@ -17,6 +17,7 @@ from mogul.models.gaussian_mixture import GaussianMixture
 from mogul.models.mixture_density import MixtureDensityNetwork
 
 _TRAINING = "training/"  # before the names of what a fit needs to go on
+_MEMORY = "memory/"  # the same, where `fit` keeps it
 _FORMAT = 1
 _KINDS: dict[type, str] = {
     GaussianMixture: "gaussian-mixture",
@@ -31,6 +32,7 @@ def save_model(
     path: str | Path,
     model: Model,
     extra: dict[str, Any] | None = None,
+    memory: dict[str, Tensor] | None = None,
 ) -> None:
     """Write a model atomically; an interrupted save leaves the old file as it was.
 
@@ -40,6 +42,7 @@ def save_model(
         path: the file to write.
         model: the model.
         extra: JSON-like facts to keep beside it (data options, history, command).
+        memory: what a fit that goes on from here needs; see `Checkpoint`.
 
     Raises:
         InputError: for a model of another class, or a path that cannot be written.
@@ -55,6 +58,7 @@ def save_model(
     tensors = dict(model.state_dict())
     if isinstance(model, LatentVariableModel):
         tensors |= {_TRAINING + name: t for name, t in model.training_state.items()}
+    tensors |= {_MEMORY + name: t for name, t in (memory or {}).items()}
     kind = _KINDS[type(model)]
     config = {"format": _FORMAT, "model": kind, "arguments": model.config(), "extra": extra or {}}
     # Cloned, because what shares memory cannot be written.
@@ -77,13 +81,8 @@ def load_model(
     Raises:
         InputError: if the file is not a model of this library, or its tensors contradict it.
     """
-    tensors, config = load_tensors(Path(path))
+    tensors, config, _ = load_fit(path)
     try:
-        if config["format"] != _FORMAT:
-            raise InputError(
-                f"{path} has model format {config['format']}, and this version reads format "
-                f"{_FORMAT}; install a mogul version that knows it."
-            )
         cls = {name: cls for cls, name in _KINDS.items()}[config["model"]]
         arguments = dict(config["arguments"])
         if cls is GaussianMixture:
@@ -104,6 +103,27 @@ def load_model(
     return model.to(device), config.get("extra", {})
 
 
+def load_fit(
+    path: str | Path,
+) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Tensor]]:
+    """Read the tensors of a model, its configuration, and what a fit that goes on needs.
+
+    Raises:
+        InputError: if the file is missing, damaged, or of another format.
+    """
+    tensors, config = load_tensors(Path(path))
+    if config.get("format") != _FORMAT:
+        raise InputError(
+            f"{path} has model format {config.get('format')}, and this version reads format "
+            f"{_FORMAT}; install a mogul version that knows it."
+        )
+    own = {name: t for name, t in tensors.items() if not name.startswith(_MEMORY)}
+    memory = {
+        name.removeprefix(_MEMORY): t for name, t in tensors.items() if name.startswith(_MEMORY)
+    }
+    return own, config, memory
+
+
 def _mixture(arguments: dict[str, Any], tensors: dict[str, Tensor]) -> GaussianMixture:
     arguments["dtype"] = getattr(torch, arguments["dtype"])
     if arguments["prior"] is not None:
@@ -115,6 +135,19 @@ def _mixture(arguments: dict[str, Any], tensors: dict[str, Tensor]) -> GaussianM
 
 def _latent(cls: Any, arguments: dict[str, Any], tensors: dict[str, Tensor]) -> LatentVariableModel:
     model = cls.from_config(arguments)
+    fill(model, tensors)
+    return model.eval()
+
+
+def fill(model: Model, tensors: dict[str, Tensor]) -> None:
+    """Give a model the tensors of a file, with particles and the state of a fit where it has any.
+
+    Raises:
+        KeyError: if some of its parameters are not among them.
+    """
+    if not isinstance(model, LatentVariableModel):
+        model.load_state_dict(tensors)
+        return
     own = {name: t for name, t in tensors.items() if not name.startswith(_TRAINING)}
     model.particles = own.pop("particles", None)
     model.load_state_dict(own, strict=False)
@@ -124,4 +157,3 @@ def _latent(cls: Any, arguments: dict[str, Any], tensors: dict[str, Tensor]) -> 
     model.training_state = {
         name.removeprefix(_TRAINING): t for name, t in tensors.items() if name.startswith(_TRAINING)
     }
-    return model.eval()

@@ -1,0 +1,187 @@
+"""`mogul fit` of a mixture of Gaussians, by one process or by those that torchrun began."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mogul.cli.console import FitProgress, command_line, err, show
+from mogul.errors import InputError
+
+if TYPE_CHECKING:
+    from mogul.compute.collective import Group
+    from mogul.data import DataSource
+    from mogul.models import Checkpoint, GaussianMixture
+
+
+@dataclass(frozen=True)
+class MixtureSettings:
+    """What the command line says of a mixture and of its fit."""
+
+    components: int
+    family: str
+    rank: int | None
+    sharing: str
+    passes: int
+    tolerance: float
+    start: str
+    n_init: int
+    variance_floor: float
+    seed: int
+    dtype: str
+
+
+def fit_mixture(
+    data: str,
+    output: Path,
+    settings: MixtureSettings,
+    reading: dict[str, Any],
+    limit: int | None,
+    test: str | None,
+    resume: bool,
+    group: Group,
+    device: str,
+    json: bool,
+) -> None:
+    """Fit, writing the model after every pass.
+
+    Args:
+        data: what to fit to.
+        output: the file to write.
+        settings: the model and how to fit it.
+        reading: how to open the data.
+        limit: rows to take, or None for all.
+        test: held-out data, or None for the test split of a data set.
+        resume: go on with the fit in `output`.
+        group: the processes that fit together.
+        device: auto, cpu or cuda.
+        json: print figures for machines.
+
+    Raises:
+        Exit: when a signal asked to stop, having told how to go on.
+    """
+    import mogul
+    from mogul.algorithms import StopReason, mean_log_likelihood
+    from mogul.compute.backend import resolve_device, resolve_dtype
+    from mogul.data import counterpart
+    from mogul.distributions import family
+    from mogul.evaluation import bits_per_dim
+    from mogul.models import Checkpoint
+
+    family(settings.family)  # an unknown name is told before the data are read
+    quiet = json or not group.first
+    source = mogul.open_source(data, limit=limit, **reading)
+    n = len(source)
+    source = source.shard(group)
+    held_out_name = test or counterpart(data)
+    held_out = mogul.open_source(held_out_name, **reading).shard(group) if held_out_name else None
+    mixture = mogul.GaussianMixture(
+        settings.components, source.n_features, settings.family, settings.rank, settings.sharing,
+        settings.variance_floor, dtype=resolve_dtype(settings.dtype),
+        device=resolve_device(device),
+    )  # fmt: skip
+    checkpoint = Checkpoint(output, resume, facts=_about(source))
+    goes_on = group.said(group.first and _goes_on(checkpoint, source, resume, group.run))
+    if not quiet:
+        among = "" if group.world == 1 else f" among {group.world} processes"
+        what = "going on" if goes_on else f"starting by {settings.start}"
+        err.print(f"{n:,} rows of shape {source.feature_shape}{among}; {what} …")
+    if not goes_on:
+        mogul.initialise(mixture, source, settings.start, settings.n_init, settings.seed)
+    with FitProgress(settings.passes, len(source), quiet=quiet) as progress:
+        fitted = mogul.fit(
+            mixture, source, mogul.EM(), passes=settings.passes, tolerance=settings.tolerance,
+            validation=held_out, callback=progress.passed, seen=progress.seen,
+            checkpoint=checkpoint,
+        )  # fmt: skip
+    if fitted.reason is StopReason.INTERRUPTED:
+        if group.first:
+            _tell_how_to_go_on(output, len(fitted.history))
+        raise typer.Exit(130)
+    mixture.requires_grad_(False)
+    figures: dict[str, Any] = {}
+    if held_out is not None:
+        reached = mean_log_likelihood(mixture(), held_out)
+        figures["test_log_likelihood"] = reached
+        figures["test_bits_per_dim"] = bits_per_dim(held_out, reached)
+    figures |= {
+        "n_parameters": mixture.n_parameters, "passes": len(fitted.history),
+        "seconds": sum(row["seconds"] for row in fitted.history), "stopped": fitted.reason.value,
+    }  # fmt: skip
+    figures, facts = facts_of(mixture, source, fitted.history, figures)
+    if group.first:
+        checkpoint.finish(mixture, facts)
+        show(f"{output}", figures | {"advice": fitted.reason.advice}, json)
+
+
+def _goes_on(checkpoint: Checkpoint, source: DataSource, resume: bool, run: str) -> bool:
+    """Tell whether the fit goes on with an earlier one, which needs no start.
+
+    Raises:
+        InputError: if it is to go on and there is none, or one of other data.
+    """
+    from mogul.models import load_model
+
+    if not checkpoint.holds(run):
+        if resume:
+            raise InputError(
+                f"There is no fit in {checkpoint.path} to go on with; leave --resume out."
+            )
+        return False
+    held = load_model(checkpoint.path)[1].get("options") if checkpoint.path.exists() else None
+    if held is not None and _reading(held) != _reading(source.options):
+        raise InputError(
+            f"{checkpoint.path} is of a fit to data that were read otherwise ({held}); go on with "
+            "the same data and options, or leave --resume out."
+        )
+    return True
+
+
+def _reading(options: dict[str, Any]) -> dict[str, Any]:
+    """Return how data were read, wherever they are."""
+    return {name: value for name, value in options.items() if name != "data"}
+
+
+def _tell_how_to_go_on(output: Path, passes: int) -> None:
+    if passes == 0 and not output.exists():
+        err.print("Interrupted before anything was written.")
+        return
+    err.print(
+        f"Interrupted; {output} holds {passes} pass(es) and what was done of the next: the same "
+        "command with --resume goes on."
+    )
+
+
+def _about(source: DataSource) -> dict[str, Any]:
+    """Return what other commands need to know of the data of a fit."""
+    return {
+        "options": source.options,
+        "feature_shape": list(source.feature_shape),
+        "levels": source.scale.levels if source.scale else None,
+        "command": command_line(),
+    }
+
+
+def facts_of(
+    model: GaussianMixture,
+    source: DataSource,
+    history: list[dict[str, Any]],
+    figures: dict[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return figures of a fit, and all facts to keep with its model, over all processes' rows."""
+    from mogul.algorithms import sampled_log_likelihoods
+    from mogul.evaluation import bits_per_dim
+    from mogul.tasks import training_quantiles
+
+    mean, scores = sampled_log_likelihoods(model(), source)
+    n = int(source.group.total(len(source))[0])
+    reached = {"log_likelihood": mean, "bits_per_dim": bits_per_dim(source, mean)}
+    figures = reached | {"n": n} | figures
+    facts = {
+        "history": history, "quantiles": training_quantiles(scores.numpy()), "figures": figures,
+        "rows": n,
+    }  # fmt: skip
+    return figures, _about(source) | facts

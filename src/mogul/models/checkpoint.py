@@ -1,0 +1,153 @@
+"""Checkpoint: the file of a fit under way, whole at every moment, from which it can go on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mogul.compute.checkpoint import remove_stale
+from mogul.compute.collective import group_of
+from mogul.errors import InputError
+from mogul.models.files import fill, load_fit, save_model
+from mogul.protocols import Saved, Source
+
+
+class Checkpoint:
+    """A file that a fit writes after every pass, and from which `fit` goes on.
+
+    It is a model file like any other, of the parameters after the last whole pass. The one before
+    it stays beside it, as `PATH.before`, until the fit is at its end, for the case that the newer
+    one is damaged. Among several processes, the first one writes and tells the others.
+
+    Args:
+        path: the file.
+        resume: go on with the fit that the file holds, if it exists; otherwise it is replaced.
+            Processes that torchrun begins anew go on in any case with what they wrote before.
+        minutes: how often to write within a pass that takes longer.
+        facts: JSON-like facts to keep beside the model.
+
+    Example:
+        >>> from mogul import EM, Checkpoint, GaussianMixture, fit, initialise, open_source
+        >>> source = open_source("digits")
+        >>> model = GaussianMixture(5, source.n_features)
+        >>> initialise(model, source)
+        >>> kept = Checkpoint("digits.mogul", resume=True)
+        >>> fitted = fit(model, source, EM(), passes=20, checkpoint=kept)
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        resume: bool = False,
+        minutes: float = 10.0,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        """Remember what to keep.
+
+        Raises:
+            InputError: if the minutes are not positive.
+        """
+        if not minutes > 0:
+            raise InputError(f"Checkpoints every {minutes} minutes; give a positive number.")
+        self.path, self.resume, self.every = Path(path), resume, 60 * minutes
+        self.facts = facts or {}
+        self.memory: dict[str, Tensor] = {}
+        self._ours = False  # whether the file holds this fit
+
+    @property
+    def before(self) -> Path:
+        """Where the file before the present one is."""
+        return self.path.with_name(self.path.name + ".before")
+
+    def holds(self, run: str = "") -> bool:
+        """Tell whether there is a fit to go on with, in the run of this name."""
+        return self._read(run) is not None
+
+    def restore(self, model: Any, source: Source) -> Saved | None:
+        """Put a model to where its fit stood, on all processes.
+
+        Returns:
+            where that was; None if there is nothing to go on with.
+
+        Raises:
+            InputError: if the file is damaged, of another model, or of a fit to other data.
+        """
+        group = group_of(source)
+        rows = int(group.total(len(source))[0])
+        found = None
+        if group.first:
+            remove_stale(self.path)
+            found = self._read(group.run)
+        found = group.said(found)
+        if found is None:
+            return None
+        self._ours = True
+        tensors, config, memory = found
+        facts = config["extra"]
+        if facts.get("rows", rows) != rows:
+            raise InputError(
+                f"{self.path} is of a fit to {facts['rows']:,} rows, and {rows:,} came; go on with "
+                "the same data, or begin anew."
+            )
+        if config["arguments"] != model.config():
+            raise InputError(
+                f"{self.path} holds another model than the one to be fitted; go on with the same "
+                "settings, or begin anew."
+            )
+        fill(model, tensors)
+        self.memory = memory
+        return Saved(facts.get("history", []), memory, bool(facts.get("disturbed")))
+
+    def save(self, model: Any, source: Source, saved: Saved) -> None:
+        """Write the file, from the first process."""
+        group = group_of(source)
+        self.memory = saved.memory
+        rows = int(group.total(len(source))[0])
+        if not group.first:
+            return
+        where = {
+            "history": saved.history, "disturbed": saved.disturbed, "rows": rows, "run": group.run,
+        }  # fmt: skip
+        if self._ours:
+            self._set_aside()
+        save_model(self.path, model, self.facts | where, saved.memory)
+        self._ours = True
+
+    def finish(self, model: Any, facts: dict[str, Any]) -> None:
+        """Write the model of a fit that has ended, with facts about it, and leave nothing else."""
+        save_model(self.path, model, self.facts | facts, self.memory)
+        self.before.unlink(missing_ok=True)
+
+    def _set_aside(self) -> None:
+        """Give the present file a second name, so that neither name is ever missing."""
+        link = self.before.with_name(f".{self.path.name}.before.part")
+        link.unlink(missing_ok=True)
+        try:
+            os.link(self.path, link)
+        except OSError:
+            return  # a file system without links keeps the newest alone
+        os.replace(link, self.before)
+
+    def _read(self, run: str) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Tensor]] | None:
+        """Read the file, or the one before it where that is damaged; None if neither is wanted.
+
+        Raises:
+            InputError: if a fit is to go on, and none can be read.
+        """
+        error = None
+        for path in (self.path, self.before):
+            if not path.exists():
+                continue
+            try:
+                found = load_fit(path)
+            except InputError as damaged:
+                error = error or damaged
+                continue
+            same = run != "" and found[1]["extra"].get("run") == run
+            return found if self.resume or same else None
+        if error is not None and self.resume:
+            raise error
+        return None
