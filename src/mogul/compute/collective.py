@@ -39,6 +39,7 @@ class Group:
         """Whether this process is the one that speaks and writes files."""
         return self.rank == 0
 
+    @torch.no_grad()
     def add(self, tensors: Sequence[Tensor]) -> None:
         """Replace every tensor, in place, by its sum over all processes.
 
