@@ -10,6 +10,7 @@ from PIL import Image
 import mogul
 from command_line import run_command
 from mogul.cli import main
+from mogul.models import checkpoint
 
 SMALL = "--model decoder --limit 24 --width 4 --latents 3 --particles 2"
 
@@ -46,16 +47,16 @@ def test_a_fit_tells_its_time_first_and_leaves_a_picture(run, tmp_path):
 
 def test_a_fit_goes_on_to_the_same_end(run, tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole.mogul", tmp_path / "cut.mogul"
-    save = mogul.save_model
+    save = checkpoint.save_model
 
-    def save_and_keep(path, model, extra):
-        save(path, model, extra)
+    def save_and_keep(path, model, extra, memory):
+        save(path, model, extra, memory)
         if len(extra["history"]) == 2:
             cut.write_bytes(whole.read_bytes())  # what an interrupted fit leaves
 
-    monkeypatch.setattr(mogul, "save_model", save_and_keep)
+    monkeypatch.setattr(checkpoint, "save_model", save_and_keep)
     assert run(f"fit digits -o {whole} {SMALL} --passes 3 --json")[0] == 0
-    monkeypatch.setattr(mogul, "save_model", save)
+    monkeypatch.setattr(checkpoint, "save_model", save)
     code, out, _ = run(f"fit digits -o {cut} --model decoder --resume --passes 3 --json")
     assert code == 0
     assert json.loads(out)["passes"] == 3

@@ -47,6 +47,10 @@ class Source(Protocol):
         """Yield the same batches still unread; calling one reads it, on whatever thread."""
         ...
 
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Return the rows' numbers (n,) in a random order in which they are fast to take."""
+        ...
+
     def take(
         self, index: Tensor, dtype: torch.dtype = torch.float32, device: Any = "cpu"
     ) -> Tensor:
@@ -288,8 +292,8 @@ class HasLogJoint(Protocol):
         """Return log p(x, z) in nats, (..., n), of rows (n, D) and latents (..., n, d)."""
         ...
 
-    def maximise_prior(self, particles: Tensor) -> list[str]:
-        """Make one EM step of a prior that learns so; return what to tell."""
+    def maximise_prior(self, particles: Tensor, group: Any = None) -> list[str]:
+        """Make one EM step of a prior that learns so, on all processes; return what to tell."""
         ...
 
     def maximise(self, x: Tensor, z: Tensor) -> list[str]:

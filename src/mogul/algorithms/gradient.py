@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mogul.algorithms.base import Pass
 from mogul.algorithms.initialise import row_weights
+from mogul.algorithms.minibatches import minibatches, pool
 from mogul.algorithms.watch import Watch
 from mogul.compute.backend import make_generator
+from mogul.compute.collective import group_of
 from mogul.errors import InputError
 from mogul.protocols import HasGradient, Source
 
+_APART = 7_368_787  # between the seeds of processes
 OPTIMISERS = ("adam", "sgd")
 
 
@@ -96,12 +100,49 @@ class Gradient:
             optimiser: torch.optim.Optimizer = torch.optim.Adam(groups)
         else:
             optimiser = torch.optim.SGD(groups, momentum=0.9)
-        steps = passes * math.ceil(len(source) / self.batch_size)
+        group = group_of(source)
+        n = group.total(len(source))[0]
+        steps = passes * math.ceil(n / self.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        weight, mass = row_weights(source), float(len(source))
+        weight, mass = row_weights(source), n
         if weight is not None:
-            weight, mass = weight / weight.mean(), float(weight.sum())
-        return _State(optimiser, schedule, make_generator(self.seed), weight, mass)
+            mass = group.total(float(weight.sum()))[0]
+            weight = weight / (mass / n)
+        draw = make_generator(self.seed + _APART * group.rank)
+        return _State(optimiser, schedule, draw, weight, mass)
+
+    def memory(self, state: _State) -> dict[str, Tensor]:
+        """Return the moments of the optimiser, the steps made, and the state of the generator."""
+        held = state.optimiser.state_dict()["state"]
+        moments = {f"{i}/{k}": v for i, each in held.items() for k, v in each.items()}
+        steps = torch.tensor(state.schedule.last_epoch)
+        return moments | {"steps": steps, "generator": state.generator.get_state()}
+
+    def resume(
+        self, model: HasGradient, source: Source, passes: int, memory: dict[str, Tensor]
+    ) -> _State:
+        """Go on where a fit ended.
+
+        Raises:
+            InputError: if another algorithm made the passes before.
+        """
+        if "generator" not in memory:
+            raise InputError(
+                "The passes before were made by another algorithm; go on with that, or begin anew."
+            )
+        state = self.init(model, source, passes)
+        whole: dict[str, Any] = state.optimiser.state_dict()
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in memory.items():
+            number, _, key = name.partition("/")
+            if key:
+                moments.setdefault(int(number), {})[key] = tensor
+        state.optimiser.load_state_dict(whole | {"state": moments})
+        for _ in range(int(memory["steps"])):
+            state.schedule.step()
+        if group_of(source).world == 1:
+            state.generator.set_state(memory["generator"])
+        return state
 
     def step(
         self, model: HasGradient, source: Source, state: _State, watch: Watch
@@ -112,8 +153,9 @@ class Gradient:
             InputError: if the loss stops being finite.
         """
         total, events = 0.0, set[str]()
-        order = torch.randperm(len(source), generator=state.generator)
-        for index in order.split(self.batch_size):
+        group = group_of(source)
+        order = source.order(state.generator)
+        for index, share in minibatches(order, self.batch_size, group):
             x = source.take(index, model.dtype, model.device)
             state.optimiser.zero_grad(set_to_none=True)
             log_prob = model().log_prob(x)
@@ -122,6 +164,7 @@ class Gradient:
             loss = -log_prob.mean() - model.log_prior() / state.mass
             _check_finite(loss)
             loss.backward()
+            pool([p.grad for p in _moving(state.optimiser) if p.grad is not None], share, group)
             model.hold_frozen()
             state.optimiser.step()
             state.schedule.step()
@@ -129,9 +172,15 @@ class Gradient:
             total += float(log_prob.detach().double().sum())
             watch.seen(len(index))
             watch.rest()
-        mean = total / len(source)
+        total, n = group.total(total, len(source))
+        mean = total / n
         objective = mean + float(model.log_prior().detach()) / state.mass
         return state, Pass(mean, sorted(events), objective, disturbed=False)
+
+
+def _moving(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    """Return what an optimiser moves."""
+    return [p for part in optimiser.param_groups for p in part["params"]]
 
 
 def _check_finite(loss: Tensor) -> None:

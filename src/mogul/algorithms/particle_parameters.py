@@ -31,13 +31,26 @@ class Plan:
     latent_gradient: Tensor | None = None
 
 
+def _keep(gradients: list[Tensor]) -> None:
+    """Leave gradients as they are: there are no other processes."""
+
+
 class ParameterUpdate(Protocol):
     """Works out a step of a model's parameters."""
 
     def __call__(
-        self, model: HasLogJoint, x: Tensor, z: Tensor, n_rows: int, memory: State
+        self,
+        model: HasLogJoint,
+        x: Tensor,
+        z: Tensor,
+        n_rows: int,
+        memory: State,
+        pool: Callable[[list[Tensor]], None] = _keep,
     ) -> Plan:
-        """Return the step for rows x (n, D), of n_rows in all, and their latents z (N, n, d)."""
+        """Return the step for rows x (n, D), of n_rows in all, and their latents z (N, n, d).
+
+        `pool` makes gradients over these rows, in place, those over the rows of all processes.
+        """
         ...
 
 
@@ -52,7 +65,13 @@ class ByGradient:
     move: ParameterMove
 
     def __call__(
-        self, model: HasLogJoint, x: Tensor, z: Tensor, n_rows: int, memory: State
+        self,
+        model: HasLogJoint,
+        x: Tensor,
+        z: Tensor,
+        n_rows: int,
+        memory: State,
+        pool: Callable[[list[Tensor]], None] = _keep,
     ) -> Plan:
         """Differentiate once."""
         parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
@@ -65,6 +84,7 @@ class ByGradient:
             gradients = list(torch.autograd.grad(log_joint, wanted))
         model.eval()
         of_latents = gradients.pop() * log_joint.new_tensor(z[..., 0].numel()) if together else None
+        pool(gradients)
 
         def apply() -> None:
             with torch.no_grad():
@@ -81,7 +101,13 @@ class ByNewton:
     step_size: float
 
     def __call__(
-        self, model: HasLogJoint, x: Tensor, z: Tensor, n_rows: int, memory: State
+        self,
+        model: HasLogJoint,
+        x: Tensor,
+        z: Tensor,
+        n_rows: int,
+        memory: State,
+        pool: Callable[[list[Tensor]], None] = _keep,
     ) -> Plan:
         """Form and solve with the matrix of second derivatives."""
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -121,7 +147,13 @@ class ByMaximiser:
     """θ ← argmax of the mean of log p(x, z), in closed form (PMGA); particles move at the new θ."""
 
     def __call__(
-        self, model: HasLogJoint, x: Tensor, z: Tensor, n_rows: int, memory: State
+        self,
+        model: HasLogJoint,
+        x: Tensor,
+        z: Tensor,
+        n_rows: int,
+        memory: State,
+        pool: Callable[[list[Tensor]], None] = _keep,
     ) -> Plan:
         """Maximise at once; there is nothing left to apply.
 

@@ -19,13 +19,16 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.base import Pass
+from mogul.algorithms.minibatches import Minibatch, minibatches, pool, pool_statistics
 from mogul.algorithms.particle_moves import LatentMove, State, SteinCoin
-from mogul.algorithms.particle_parameters import ParameterUpdate
+from mogul.algorithms.particle_parameters import ByGradient, ParameterUpdate
 from mogul.algorithms.watch import Watch
 from mogul.compute.backend import make_generator
+from mogul.compute.collective import Group, group_of
 from mogul.errors import InputError
 from mogul.protocols import HasLogJoint, Source
 
+_APART = 7_368_787  # between the seeds of processes
 _REFRESHES = 20  # batches over which statistics of normalisation follow averaged parameters
 
 
@@ -49,7 +52,9 @@ class _State:
     """Where a fit stands; all of it can be written to a file."""
 
     passes: int
+    rows: int = 0  # of all processes
     done: int = 0
+    steps: int = 0  # of the parameters, in this run
     memory: dict[str, State] = field(default_factory=dict)
 
     def of(self, name: str) -> State:
@@ -64,7 +69,7 @@ class _State:
     @classmethod
     def restored(cls, passes: int, tensors: State) -> _State:
         """Return the state that `flat` told of."""
-        state = cls(passes, int(tensors.get("done", 0)))
+        state = cls(passes, done=int(tensors.get("done", 0)))
         for name, tensor in tensors.items():
             part, _, key = name.partition("/")
             if key:
@@ -151,7 +156,14 @@ class Particles:
                 rows, or made these passes before.
         """
         check_latent_model(model, source)
+        group = group_of(source)
+        if group.world > 1 and not isinstance(self.parameters, ByGradient):
+            raise InputError(
+                f"pqn and pmga need all rows in one process, and there are {group.world}; choose "
+                "pga, or start one."
+            )
         state = _State.restored(passes, model.training_state)
+        state.rows = int(group.total(len(source))[0])
         held = model.particles
         if held is not None and set(state.of("latents")) != set(self.latents.start(held)):
             state.memory.clear()  # what another algorithm remembers
@@ -162,7 +174,7 @@ class Particles:
             )
         if held is None:
             count = 1 if self.warm_up > 0 else self.n_particles
-            drawn = model.prior.sample((len(source), count), seed=self.seed)
+            drawn = model.prior.sample((len(source), count), seed=self._of(group))
             model.particles = drawn.to(model.dtype).detach()
         elif len(held) != len(source):
             raise InputError(
@@ -179,18 +191,19 @@ class Particles:
         Raises:
             InputError: if the log-density, particles or parameters stop being finite.
         """
-        events = []
+        events, group = [], group_of(source)
         if model.particles.shape[1] < self.n_particles and state.done >= self.warm_up:
             copies = -(-self.n_particles // model.particles.shape[1])
             model.particles = model.particles.repeat(1, copies, 1)[:, : self.n_particles]
             state.memory["latents"] = {}
             events.append(f"warm-up ends: {self.n_particles} particles for every row from here")
         before = model.particles.clone()
-        order = torch.randperm(len(source), generator=make_generator(self._seed(state, 0)))
+        order = source.order(make_generator(self._seed(state, 0, group)))
         total = 0.0
-        for number, index in enumerate(batches_of(order, self.batch_size)):
-            draw = make_generator(self._seed(state, number + 1), model.device)
-            mean = self.advance(model, source, index.to(model.device), state, draw)
+        for number, (index, share) in enumerate(minibatches(order, self.batch_size, group)):
+            draw = make_generator(self._seed(state, number + 1, group), model.device)
+            rows = Minibatch(index.to(model.device), share)
+            mean = self.advance(model, source, rows, state, draw)
             if not abs(mean) < float("inf"):
                 raise InputError(
                     "The log-density of the particles stopped being finite; choose a smaller "
@@ -204,33 +217,46 @@ class Particles:
             raise InputError(
                 "Particles or parameters stopped being finite; choose a smaller step_size or rate."
             )
+        pool_statistics(model, group)
         state.done += 1
-        events += model.maximise_prior(model.particles)
+        events += model.maximise_prior(model.particles, group)
         if state.done >= state.passes and state.of("average"):
             self._take_average(model, source, state)
+            pool_statistics(model, group)
             events.append("parameters averaged over steps were taken")
         model.training_state = state.flat()
-        moved = float((model.particles - before).square().mean().sqrt())
-        mean = total / len(source)
+        squares = float((model.particles - before).double().square().sum())
+        total, rows, squares, values = group.total(
+            total, len(source), squares, model.particles.numel()
+        )
+        moved, mean = (squares / values) ** 0.5, total / rows
         return state, Pass(None, events, mean, False, {"movement": moved})
 
-    def _seed(self, state: _State, number: int) -> int:
-        return (self.seed * 1_000_003 + state.done) * 1_000_003 + number
+    def _of(self, group: Group) -> int:
+        """Return the seed of a process: what it draws for its rows is not what others draw."""
+        return self.seed + _APART * group.rank
+
+    def _seed(self, state: _State, number: int, group: Group) -> int:
+        return (self._of(group) * 1_000_003 + state.done) * 1_000_003 + number
 
     def advance(
         self,
         model: HasLogJoint,
         source: Source,
-        index: Tensor,
+        rows: Minibatch,
         state: _State,
         draw: torch.Generator,
     ) -> float:
         """Step the parameters on some rows, and their particles or all; return the mean log p."""
+        index, group = rows.index, group_of(source)
         x = source.take(index.cpu(), model.dtype, model.device)
         z = model.particles[index]
         if self.chain is not None:
             z = self._run_chain(model, x, index, state, draw)
-        plan = self.parameters(model, x, z.transpose(0, 1), len(source), state.of("parameters"))
+        plan = self.parameters(
+            model, x, z.transpose(0, 1), state.rows, state.of("parameters"),
+            lambda gradients: pool(gradients, rows.share, group),
+        )  # fmt: skip
         if self.chain is None:
             if self.which == "full":
                 self._move_all(model, source, state, draw)
@@ -239,9 +265,12 @@ class Particles:
         plan.apply()
         if self.noise:
             length = (2 * self.noise / model.particles.shape[1]) ** 0.5
+            if group.world > 1:  # all processes draw the same
+                draw = make_generator(self._seed(state, -1 - state.steps, Group()), model.device)
             for parameter in learned(model):
                 kick = torch.empty_like(parameter).normal_(generator=draw)
                 parameter.detach().add_(kick, alpha=length)
+        state.steps += 1
         return plan.log_joint
 
     def _run_chain(
@@ -334,14 +363,6 @@ def check_latent_model(model: Any, source: Source) -> None:
         )
 
 
-def batches_of(order: Tensor, size: int) -> list[Tensor]:
-    """Split an order of rows; a last row alone goes with those before it, to have statistics."""
-    parts = list(order.split(size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
-        parts[-2:] = [torch.cat(parts[-2:])]
-    return parts
-
-
 def learned(model: HasLogJoint) -> list[Tensor]:
     """Return the parameters that gradients move."""
     return [p for p in model.parameters() if p.requires_grad]
@@ -389,7 +410,7 @@ def estimated_seconds(
         index = torch.arange(len(source))[number * algorithm.batch_size :][: algorithm.batch_size]
         since = time.perf_counter()
         if len(index):
-            algorithm.advance(trial, source, index.to(trial.device), state, draw)
+            algorithm.advance(trial, source, Minibatch(index.to(trial.device), 1.0), state, draw)
             seconds.append(time.perf_counter() - since)
     left = passes - done
     warm = min(left, max(0, algorithm.warm_up - done))  # with one particle a row

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.base import Pass
-from mogul.algorithms.bounds import EvidenceBound, Objective
+from mogul.algorithms.bounds import Bound, EvidenceBound, Objective
 from mogul.algorithms.initialise import Rows, initialise
-from mogul.algorithms.particles import batches_of, check_latent_model
+from mogul.algorithms.minibatches import minibatches
+from mogul.algorithms.particles import check_latent_model
 from mogul.algorithms.watch import Watch
 from mogul.compute.backend import make_generator
+from mogul.compute.collective import group_of
 from mogul.distributions import product_bound, variational_bound
 from mogul.errors import InputError
 from mogul.protocols import HasPosterior, Source
@@ -22,6 +24,7 @@ from mogul.protocols import HasPosterior, Source
 _ENCODED = 2048  # rows encoded at a time where no gradient is wanted
 _START_ROWS = 20  # per component of a prior, at least 10,000, that it is started from
 _WIDTH_VALUES = 2**22  # numbers held for the product bound
+_APART = 7_368_787  # between the seeds of processes
 _JITTER = 0.01  # deviation by which pseudo-inputs differ from rows at first
 _SCORING, _STARTING = 1_000_001, 1_000_002  # purposes that draw, as if they were passes
 _STATE = "adam/"  # before the names of Adam's moments in a model's training state
@@ -29,10 +32,22 @@ _STATE = "adam/"  # before the names of Adam's moments in a model's training sta
 
 @dataclass
 class _State:
+    bound: torch.nn.Module  # its backward pass gives gradients over the rows of all processes
     optimiser: torch.optim.Optimizer
     names: list[str]
     done: int = 0
     told: list[str] = field(default_factory=list)
+
+
+class _Bound(torch.nn.Module):
+    """A bound as a module's call, which is what gradients can be shared of."""
+
+    def __init__(self, model: Any, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, x: Tensor, draw: torch.Generator, beta: float) -> tuple[Tensor, ...]:
+        return tuple(self.objective(self.model, x, draw, beta))
 
 
 class Variational:
@@ -99,7 +114,9 @@ class Variational:
         moving = {n: p for n, p in model.named_parameters() if p.requires_grad}
         # One kernel for all of a parameter's update: a third of a step of a small network.
         optimiser = torch.optim.Adam(list(moving.values()), lr=self.learning_rate, fused=True)
-        state = _State(optimiser, list(moving))
+        told = [] if model.training_state else self._start_prior(model, source)
+        bound = group_of(source).replicated(_Bound(model, self.objective))
+        state = _State(bound, optimiser, list(moving), told=told)
         if model.training_state:
             _restore(state, model.training_state)
             if state.done >= passes:
@@ -107,8 +124,6 @@ class Variational:
                     f"The model has made {state.done} passes and {passes} were asked for, in all; "
                     "ask for more, or build it anew."
                 )
-        else:
-            state.told = self._start_prior(model, source)
         return state
 
     def step(
@@ -119,19 +134,21 @@ class Variational:
         Raises:
             InputError: if rows have gaps, or the bound stops being finite.
         """
-        draw = self._generator(model, state.done)
-        order = torch.randperm(len(source), generator=draw, device=draw.device).cpu()
+        group = group_of(source)
+        draw = self._generator(model, state.done, group.rank)
+        order = source.order(draw)
         beta = min(1.0, (state.done + 1) / self.warm_up) if self.warm_up else 1.0
         sums = torch.zeros(4, dtype=torch.float64, device=model.device)
         told, x = set(state.told), None
         model.train()
         try:
-            for index in batches_of(order, self.batch_size):
+            for index, share in minibatches(order, self.batch_size, group):
                 x = self._rows(model, source, index, draw)
-                bound = self.objective(model, x, draw, beta)
+                bound = Bound(*state.bound(x, draw, beta))
                 _check_finite(bound.objective)
                 state.optimiser.zero_grad(set_to_none=True)
-                (-bound.objective).backward()
+                # The processes' gradients are averaged, and they differ in their shares of rows.
+                (-bound.objective * (share * group.world)).backward()
                 model.hold_frozen()
                 state.optimiser.step()
                 told.update(model.clamp_prior())
@@ -141,10 +158,12 @@ class Variational:
         finally:
             model.eval()
         if model.prior_learning == "em":
-            told.update(model.maximise_prior(self._drawn(model, source, len(source), draw)))
+            drawn = self._drawn(model, source, len(source), draw)
+            told.update(model.maximise_prior(drawn, group))
         state.done, state.told = state.done + 1, []
         model.training_state = _flat(state)
-        objective, *means = (sums / len(source)).tolist()
+        *totals, n = group.total(*sums.tolist(), len(source))
+        objective, *means = (total / n for total in totals)
         names = ("evidence_bound", "reconstruction", "divergence")
         figures: dict[str, float] = dict(zip(names, means, strict=True))
         if x is not None and model.prior.n_components > 1:
@@ -156,12 +175,14 @@ class Variational:
     def score(self, model: HasPosterior, source: Source) -> float:
         """Return the mean bound of held-out rows, with the divergence at its full weight."""
         model.eval()
-        draw = self._generator(model, _SCORING)
+        group = group_of(source)
+        draw = self._generator(model, _SCORING, group.rank)
         total = 0.0
         for index in torch.arange(len(source)).split(self.batch_size):
             x = self._rows(model, source, index, draw)
             total += len(index) * float(self.objective(model, x, draw).evidence)
-        return total / len(source)
+        total, n = group.total(total, len(source))
+        return total / n
 
     @torch.no_grad()
     def _drawn(self, model: HasPosterior, source: Source, n: int, draw: torch.Generator) -> Tensor:
@@ -173,9 +194,9 @@ class Variational:
             parts.append(q.sample(1, draw)[0])
         return torch.cat(parts)
 
-    def _generator(self, model: HasPosterior, number: int) -> torch.Generator:
-        """Return the generator of a pass, or of another purpose, by its number."""
-        return make_generator(self.seed * 1_000_003 + number, model.device)
+    def _generator(self, model: HasPosterior, number: int, rank: int) -> torch.Generator:
+        """Return a process's generator of a pass, or of another purpose, by its number."""
+        return make_generator((self.seed + _APART * rank) * 1_000_003 + number, model.device)
 
     def _rows(
         self, model: HasPosterior, source: Source, index: Tensor, draw: torch.Generator
@@ -198,17 +219,20 @@ class Variational:
     def _start_prior(self, model: HasPosterior, source: Source) -> list[str]:
         """Start a prior that was not; tell of it."""
         vamp, mixture = model.vamp_prior, model.prior_model
-        draw = self._generator(model, _STARTING)
+        group = group_of(source)
+        draw = self._generator(model, _STARTING, group.rank)
         if vamp is not None and not bool(vamp.started):
             every = torch.randperm(len(source), generator=draw, device=draw.device).cpu()
-            index = every.repeat(-(-vamp.n_components // len(every)))[: vamp.n_components]
-            x = source.take(index, model.dtype, model.device)
+            own = -(-vamp.n_components // group.world)
+            index = every.repeat(-(-own // len(every)))[:own]
+            x = group.collect(source.take(index, model.dtype, model.device))[: vamp.n_components]
             # Equal rows would stay equal for ever.
             vamp.start(x + _JITTER * torch.empty_like(x).normal_(generator=draw))
             return ["pseudo-inputs started as rows of the data"]
         if mixture is not None and not mixture.started:
             n = max(10_000, _START_ROWS * mixture.n_components)
-            initialise(mixture, Rows(self._drawn(model, source, n, draw)), seed=self.seed)
+            drawn = group.collect(self._drawn(model, source, -(-n // group.world), draw))
+            initialise(mixture, Rows(drawn), seed=self.seed)
             return ["mixture prior started from encoded rows"]
         return []
 

@@ -173,17 +173,20 @@ def fit(
             "limit": chosen.rows, "crop": _size(crop), "size": _size(size), "colour": colour,
             "dequantise": False, "columns": options.listed(columns), "seed": seed,
         })  # fmt: skip
-        fit_decoder(source, output, choices, chosen, name, seed, device, dtype, json)
+        with joined() as group:
+            fit_decoder(source, output, choices, chosen, name, seed, device, dtype, json, group)
         return
     if model == "vae":
         _refuse(context, "a vae")
         given = given_options(context)
         reading = {"limit": limit, "crop": _size(crop), "size": _size(size), "colour": colour,
                    "columns": options.listed(columns), "seed": seed}  # fmt: skip
-        fit_autoencoder(data, output, given, reading, device, dtype, json)
+        with joined() as group:
+            fit_autoencoder(data, output, given, reading, device, dtype, json, group)
         return
     if model == "mdn":
         _refuse(context, "an mdn")
+        refuse_several("an mdn")
         given = given_options(context)
         reading = {"limit": limit, "crop": _size(crop), "size": _size(size), "colour": colour}
         # A table's columns may lie far from zero, and small networks lose little by it.
@@ -202,6 +205,21 @@ def fit(
     )  # fmt: skip
     with joined() as group:
         fit_mixture(data, output, asked, reading, limit, test, resume, group, device, json)
+
+
+def refuse_several(model: str) -> None:
+    """Refuse to fit by several processes.
+
+    Raises:
+        InputError: if torchrun began this process as one of them.
+    """
+    from mogul.compute.collective import is_launched
+    from mogul.errors import InputError
+
+    if is_launched():
+        raise InputError(
+            f"{model.capitalize()} is fitted by one process; start it without torchrun."
+        )
 
 
 def given_options(context: typer.Context) -> dict[str, Any]:

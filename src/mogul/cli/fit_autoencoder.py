@@ -20,6 +20,7 @@ from mogul.errors import InputError
 
 if TYPE_CHECKING:
     from mogul.algorithms import Variational
+    from mogul.compute.collective import Group
     from mogul.data import DataSource
     from mogul.models import VariationalAutoencoder
 
@@ -69,6 +70,7 @@ def fit_autoencoder(
     device: str,
     dtype: str,
     json: bool,
+    group: Group,
 ) -> None:
     """Fit, writing the model after every pass and pictures at intervals.
 
@@ -80,6 +82,7 @@ def fit_autoencoder(
         device: auto, cpu or cuda.
         dtype: float32 or float64.
         json: whether to print figures for machines.
+        group: the processes that fit together.
 
     Raises:
         InputError: for options that do not fit each other, or a file that this fit cannot go on
@@ -89,10 +92,11 @@ def fit_autoencoder(
     from mogul.data import counterpart
 
     check_output_name(output)
-    model, settings, history, before = None, None, [], None
-    if given.get("resume"):
+    model, settings, before = None, None, None
+    resume = bool(given.get("resume"))
+    if resume:
         model, settings, extra = _resumed(output, given)
-        history, before = list(extra["history"]), extra["command"]
+        before = extra["command"]
         reading = {k: v for k, v in extra["options"].items() if k != "data"}
     settings = _chosen(settings, given)
     reading |= {"dequantise": False, "binarise": settings.binarise, "seed": settings.seed}
@@ -111,27 +115,31 @@ def fit_autoencoder(
     if model is None:
         model = _model(settings, source).to(resolve_dtype(dtype))
     model.to(resolve_device(device))
-    if not json:
+    quiet, rows = json or not group.first, len(source)
+    if not quiet:
         err.print(
-            f"{len(source):,} rows of shape {source.feature_shape}, {model.n_parameters:,} "
+            f"{rows:,} rows of shape {source.feature_shape}, {model.n_parameters:,} "
             f"parameters, {settings.latents} latents, {settings.prior} prior"
         )
-    kept = asdict(settings) | {"rows": len(source)}
     run = Run(
-        model, source, output, kept, settings.objective, history, settings.passes, settings.seed,
-        commands(before),
+        model, source.shard(group), output, asdict(settings) | {"rows": rows}, settings.objective,
+        settings.passes, settings.seed, commands(before), resume,
     )  # fmt: skip
-    figures = run.fit(algorithm(settings), quiet=json, validation=held_out)
-    figures = {"evidence_bound": history[-1]["evidence_bound"]} | figures
-    if held_out is not None:
-        rows = _SCORED if settings.decoder != "conv" else _SCORED // 10
-        if not json:
-            err.print(f"scoring {min(rows, len(held_out)):,} held-out rows by importance sampling")
-        figures = scored(model, held_out, _SAMPLES, rows, settings.seed) | figures
-        figures |= _best(history)
-    run.keep(figures)
-    run.draw()
-    show(f"{output}", figures, json)
+
+    def figures_of(history: list[dict[str, Any]]) -> dict[str, Any]:
+        figures = {"evidence_bound": history[-1]["evidence_bound"]}
+        if held_out is None or not group.first:
+            return figures
+        most = _SCORED if settings.decoder != "conv" else _SCORED // 10
+        if not quiet:
+            err.print(f"scoring {min(most, len(held_out)):,} held-out rows by importance sampling")
+        found = scored(model, held_out, _SAMPLES, most, settings.seed)
+        return found | figures | _best(history)
+
+    validation = None if held_out is None else held_out.shard(group)
+    figures = run.fit(algorithm(settings), quiet, validation, figures_of)
+    if group.first:
+        show(f"{output}", figures, json)
 
 
 def scored(

@@ -14,6 +14,7 @@ from mogul.errors import InputError
 
 if TYPE_CHECKING:
     from mogul.algorithms import Preset
+    from mogul.compute.collective import Group
     from mogul.data import DataSource
     from mogul.models import LatentVariableModel
 
@@ -127,6 +128,7 @@ def fit_decoder(
     device: str,
     dtype: str,
     json: bool,
+    group: Group,
 ) -> None:
     """Fit, writing the model after every pass and pictures at intervals.
 
@@ -136,32 +138,37 @@ def fit_decoder(
     from mogul.algorithms import estimated_seconds
     from mogul.compute.backend import resolve_device, resolve_dtype
 
-    model, history, before = _model(source, output, choices, preset, seed)
+    model, before = _model(source, output, choices, preset, seed)
     if not choices.resume:
         model.to(resolve_dtype(dtype))
     model.to(resolve_device(device))
     algorithm: Any = _algorithm(name, choices, preset, model, seed)
-    if not json:
+    quiet, rows = json or not group.first, len(source)
+    if not quiet:
         err.print(
-            f"{len(source):,} rows of shape {source.feature_shape}, {model.n_parameters:,} "
+            f"{rows:,} rows of shape {source.feature_shape}, {model.n_parameters:,} "
             f"parameters, {preset.latents} latents; {name}"
         )
+    if not quiet and group.world == 1:
         seconds = estimated_seconds(model, source, algorithm, preset.passes)
-        left = preset.passes - len(history)
+        left = preset.passes - int(model.training_state.get("done", 0))
         err.print(f"about {_duration(seconds)} for {left} passes, from the first steps")
-    kept = dataclasses.asdict(preset) | {"data": source.options["data"], "rows": len(source)}
-    run = Run(model, source, output, kept, name, history, preset.passes, seed, commands(before))
-    figures = run.fit(algorithm, quiet=json)
-    figures = {"log_joint": history[-1]["objective"]} | figures
-    run.keep(figures)
-    run.draw()
-    show(f"{output}", figures, json)
+    kept = dataclasses.asdict(preset) | {"data": source.options["data"], "rows": rows}
+    run = Run(
+        model, source.shard(group), output, kept, name, preset.passes, seed, commands(before),
+        choices.resume,
+    )  # fmt: skip
+    figures = run.fit(
+        algorithm, quiet, figures_of=lambda history: {"log_joint": history[-1]["objective"]}
+    )
+    if group.first:
+        show(f"{output}", figures, json)
 
 
 def _model(
     source: DataSource, output: Path, choices: Choices, preset: Preset, seed: int
-) -> tuple[LatentVariableModel, list[dict[str, Any]], str | None]:
-    """Return a new model, or the one in the output file with its history and command so far.
+) -> tuple[LatentVariableModel, str | None]:
+    """Return a new model, or the one in the output file with the commands that made it.
 
     Raises:
         InputError: for an unknown part, or a file that holds another kind of model.
@@ -179,7 +186,7 @@ def _model(
     if choices.resume:
         model, extra = mogul.load_model(output)
         assert isinstance(model, LatentVariableModel)
-        return model, list(extra["history"]), extra["command"]
+        return model, extra["command"]
     decoder_name, noise_name = choices.decoder or "conv", choices.likelihood or "gaussian"
     asked = [
         ("decoder", decoder_name, list(DECODERS)), ("likelihood", noise_name, list(LIKELIHOODS)),
@@ -196,12 +203,12 @@ def _model(
         wide = {"width": preset.width} if decoder_name == "conv" else {}
         decoder = DECODERS[decoder_name](d, shape, **wide)
     if choices.prior != "mixture":
-        return LatentVariableModel(decoder, d, shape, noise), [], None
+        return LatentVariableModel(decoder, d, shape, noise), None
     prior = mogul.GaussianMixture(choices.components or 10, d, "diagonal")
     with torch.no_grad():  # apart, so that EM can tell components apart
         prior.centres.normal_(generator=torch.Generator().manual_seed(seed))
     learning = choices.prior_learning or "em"
-    return LatentVariableModel(decoder, d, shape, noise, prior, learning), [], None
+    return LatentVariableModel(decoder, d, shape, noise, prior, learning), None
 
 
 def _algorithm(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mogul.cli.console import FitProgress, command_line, err, show
+from mogul.cli.neural import tell_how_to_go_on
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def fit_mixture(
         )  # fmt: skip
     if fitted.reason is StopReason.INTERRUPTED:
         if group.first:
-            _tell_how_to_go_on(output, len(fitted.history))
+            tell_how_to_go_on(output, len(fitted.history))
         raise typer.Exit(130)
     mixture.requires_grad_(False)
     figures: dict[str, Any] = {}
@@ -112,8 +113,8 @@ def fit_mixture(
         "seconds": sum(row["seconds"] for row in fitted.history), "stopped": fitted.reason.value,
     }  # fmt: skip
     figures, facts = facts_of(mixture, source, fitted.history, figures)
+    checkpoint.finish(mixture, source, facts)
     if group.first:
-        checkpoint.finish(mixture, facts)
         show(f"{output}", figures | {"advice": fitted.reason.advice}, json)
 
 
@@ -143,16 +144,6 @@ def _goes_on(checkpoint: Checkpoint, source: DataSource, resume: bool, run: str)
 def _reading(options: dict[str, Any]) -> dict[str, Any]:
     """Return how data were read, wherever they are."""
     return {name: value for name, value in options.items() if name != "data"}
-
-
-def _tell_how_to_go_on(output: Path, passes: int) -> None:
-    if passes == 0 and not output.exists():
-        err.print("Interrupted before anything was written.")
-        return
-    err.print(
-        f"Interrupted; {output} holds {passes} pass(es) and what was done of the next: the same "
-        "command with --resume goes on."
-    )
 
 
 def _about(source: DataSource) -> dict[str, Any]:

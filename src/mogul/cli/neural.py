@@ -25,7 +25,7 @@ _SIDE = 32
 class Run:
     """A fit that writes its model after every pass, and pictures beside it at intervals.
 
-    `history` holds the passes made before and grows; `settings` and `algorithm` are kept with the
+    `source` may be one process's share of the rows. `settings` and `algorithm` are kept with the
     model so that the fit can go on, and `command` tells all commands that made it.
     """
 
@@ -34,68 +34,85 @@ class Run:
     output: Path
     settings: dict[str, Any]
     algorithm: str
-    history: list[dict[str, Any]]
     passes: int
     seed: int
     command: str
+    resume: bool = False
 
     def fit(
-        self, algorithm: Any, quiet: bool, validation: DataSource | None = None
+        self,
+        algorithm: Any,
+        quiet: bool,
+        validation: DataSource | None = None,
+        figures_of: Callable[[list[dict[str, Any]]], dict[str, Any]] = lambda history: {},
     ) -> dict[str, Any]:
-        """Fit, and return figures of the run.
+        """Fit, write the model with its figures, and return these.
+
+        Args:
+            algorithm: how to fit.
+            quiet: whether to print no progress.
+            validation: held-out rows to score at every pass.
+            figures_of: what to add to the figures, given the history.
 
         Raises:
-            Exit: when interrupted after the first pass, having told how to go on.
-            KeyboardInterrupt: when interrupted before.
+            Exit: when a signal asked to stop, having told how to go on.
         """
         import mogul
+        from mogul.algorithms import StopReason
 
         every = max(1, self.passes // _PICTURES)
+        first = self.source.group.first
+        checkpoint = mogul.Checkpoint(self.output, self.resume, facts=self._facts())
 
         def passed(row: dict[str, Any]) -> None:
-            self.history.append(row)
             progress.passed(row)
-            self.keep({})
             if row["pass"] % every == 0:
                 self.draw()
 
-        with FitProgress(self.passes, len(self.source), quiet=quiet) as progress:
-            try:
-                done = mogul.fit(
-                    self.model, self.source, algorithm, passes=self.passes, tolerance=0.0,
-                    validation=validation, callback=passed, seen=progress.seen,
-                )  # fmt: skip
-            except KeyboardInterrupt:
-                if not self.history:
-                    raise
-                err.print(
-                    f"Interrupted; {self.output} holds {len(self.history)} passes: go on with "
-                    "--resume."
-                )
-                raise typer.Exit(130) from None
-        return {
-            "passes": len(self.history), "n": len(self.source),
+        with FitProgress(self.passes, len(self.source), quiet=quiet or not first) as progress:
+            done = mogul.fit(
+                self.model, self.source, algorithm, passes=self.passes, tolerance=0.0,
+                validation=validation, callback=passed, seen=progress.seen, checkpoint=checkpoint,
+            )  # fmt: skip
+        if done.reason is StopReason.INTERRUPTED:
+            if first:
+                tell_how_to_go_on(self.output, len(done.history))
+            raise typer.Exit(130)
+        figures = figures_of(done.history) | {
+            "passes": len(done.history), "n": self.settings["rows"],
             "n_parameters": self.model.n_parameters,
-            "seconds": sum(row["seconds"] for row in self.history), "stopped": done.reason.value,
+            "seconds": sum(row["seconds"] for row in done.history), "stopped": done.reason.value,
         }  # fmt: skip
+        facts = {"history": done.history, "figures": figures, "rows": self.settings["rows"]}
+        checkpoint.finish(self.model, self.source, facts)
+        self.draw()
+        return figures
 
-    def keep(self, figures: dict[str, Any]) -> None:
-        """Write the model, with its figures once there are any."""
-        import mogul
-
+    def _facts(self) -> dict[str, Any]:
+        """Return what other commands, and a fit that goes on, need to know."""
         source = self.source
-        extra = {
+        return {
             "options": source.options, "feature_shape": list(source.feature_shape),
             "levels": source.scale.levels if source.scale else None, "settings": self.settings,
-            "algorithm": self.algorithm, "command": self.command, "history": self.history,
+            "algorithm": self.algorithm, "command": self.command,
         }  # fmt: skip
-        mogul.save_model(self.output, self.model, extra | ({"figures": figures} if figures else {}))
 
     def draw(self) -> None:
         """Write images, what their latents make of them, and samples from the prior."""
-        if self.source.is_image:
+        if self.source.is_image and self.source.group.first:
             picture = progress_picture(self.model, self.source, self.seed)
             write_picture(self.output.with_suffix(".png"), picture)
+
+
+def tell_how_to_go_on(output: Path, passes: int) -> None:
+    """Print how to go on with a fit that a signal has stopped."""
+    if not output.exists():
+        err.print("Interrupted before the first pass was made; nothing was written.")
+        return
+    err.print(
+        f"Interrupted; {output} holds {passes} whole pass(es): the same command with --resume "
+        "goes on."
+    )
 
 
 def progress_picture(model: LatentVariableModel, source: DataSource, seed: int) -> Any:

@@ -75,6 +75,14 @@ class Group:
         """Return the rows of all processes' tensors, one after the other, to all of them."""
         return tensor if self.world == 1 else torch.cat(self.gather(tensor))
 
+    def brought(self, tensor: Tensor) -> Tensor:
+        """Return the rows of all processes' tensors to the first; to the others, their own."""
+        if self.world == 1:
+            return tensor
+        found: list[Any] | None = [None] * self.world if self.first else None
+        dist.gather_object(tensor.cpu(), found, dst=0)
+        return tensor if found is None else torch.cat(found)
+
     def said(self, value: Any) -> Any:
         """Return what the first process gave, to all of them."""
         if self.world == 1:

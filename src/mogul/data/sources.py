@@ -93,6 +93,14 @@ class DataSource(ABC):
             InputError: if a value is infinite.
         """
 
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Return the numbers of all rows (n,) in a random order, for `take`.
+
+        Sources that read rows in groups mix those of a few groups at a time, which is not quite a
+        draw without replacement, but does not read every group for every batch.
+        """
+        return torch.randperm(len(self), generator=generator, device=generator.device).cpu()
+
     @property
     def n_features(self) -> int:
         """Number of features D, the product of `feature_shape`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from mogul.compute.checkpoint import remove_stale
-from mogul.compute.collective import group_of
+from mogul.compute.collective import Group, group_of
 from mogul.errors import InputError
 from mogul.models.files import fill, load_fit, save_model
 from mogul.protocols import Saved, Source
+
+_OF_ROWS = "latents/"  # before the names of what an algorithm remembers of every particle
 
 
 class Checkpoint:
@@ -92,12 +96,14 @@ class Checkpoint:
                 f"{self.path} is of a fit to {facts['rows']:,} rows, and {rows:,} came; go on with "
                 "the same data, or begin anew."
             )
-        if config["arguments"] != model.config():
+        if config["arguments"] != json.loads(json.dumps(model.config())):
             raise InputError(
                 f"{self.path} holds another model than the one to be fitted; go on with the same "
                 "settings, or begin anew."
             )
         fill(model, tensors)
+        if group.world > 1:
+            _keep_own(model, source, group)
         self.memory = memory
         return Saved(facts.get("history", []), memory, bool(facts.get("disturbed")))
 
@@ -106,6 +112,7 @@ class Checkpoint:
         group = group_of(source)
         self.memory = saved.memory
         rows = int(group.total(len(source))[0])
+        whole = _whole(model, group)
         if not group.first:
             return
         where = {
@@ -113,13 +120,16 @@ class Checkpoint:
         }  # fmt: skip
         if self._ours:
             self._set_aside()
-        save_model(self.path, model, self.facts | where, saved.memory)
+        save_model(self.path, whole, self.facts | where, saved.memory)
         self._ours = True
 
-    def finish(self, model: Any, facts: dict[str, Any]) -> None:
+    def finish(self, model: Any, source: Source, facts: dict[str, Any]) -> None:
         """Write the model of a fit that has ended, with facts about it, and leave nothing else."""
-        save_model(self.path, model, self.facts | facts, self.memory)
-        self.before.unlink(missing_ok=True)
+        group = group_of(source)
+        whole = _whole(model, group)
+        if group.first:
+            save_model(self.path, whole, self.facts | facts, self.memory)
+            self.before.unlink(missing_ok=True)
 
     def _set_aside(self) -> None:
         """Give the present file a second name, so that neither name is ever missing."""
@@ -151,3 +161,29 @@ class Checkpoint:
         if error is not None and self.resume:
             raise error
         return None
+
+
+def _whole(model: Any, group: Group) -> Any:
+    """Return, to the first process, a model with the particles of all processes."""
+    if group.world == 1 or getattr(model, "particles", None) is None:
+        return model
+    whole = copy.copy(model)
+    whole._buffers = dict(model._buffers)
+    whole.particles = group.brought(model.particles)
+    whole.training_state = {
+        name: group.brought(t) if name.startswith(_OF_ROWS) else t
+        for name, t in model.training_state.items()
+    }
+    return whole
+
+
+def _keep_own(model: Any, source: Source, group: Group) -> None:
+    """Leave a model the particles of this process's rows."""
+    if getattr(model, "particles", None) is None:
+        return
+    start = sum(group.gather(len(source))[: group.rank])
+    own = slice(start, start + len(source))
+    model.particles = model.particles[own].clone()
+    for name, tensor in model.training_state.items():
+        if name.startswith(_OF_ROWS):
+            model.training_state[name] = tensor[own].clone()

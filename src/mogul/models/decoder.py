@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mogul.compute.collective import Group
 from mogul.distributions import Isotropic, Mixture
 from mogul.errors import InputError
 from mogul.models.gaussian_mixture import GaussianMixture
@@ -163,14 +164,20 @@ class LatentVariableModel(nn.Module):
         return self.likelihood.sample(output, seed + 1) if noise else self.likelihood.mean(output)
 
     @torch.no_grad()
-    def maximise_prior(self, particles: Tensor) -> list[str]:
-        """Make one EM step of the prior on particles (..., d); return what to tell."""
+    def maximise_prior(self, particles: Tensor, group: Group | None = None) -> list[str]:
+        """Make one EM step of the prior on particles (..., d), those of all processes of a group.
+
+        Returns:
+            what to tell.
+        """
         if self.prior_model is None or self.prior_learning != "em":
             return []
         kernel = self.prior_model.expectation(gaps=False)
         for part in particles.reshape(-1, self.n_latents).split(_PRIOR_ROWS):
             kernel.expect(part)
-        return self.prior_model.maximise(kernel.moments)
+        moments = kernel.moments
+        (group or Group()).add(list(moments.tensors().values()))
+        return self.prior_model.maximise(moments)
 
     @torch.no_grad()
     def maximise(self, x: Tensor, z: Tensor) -> list[str]:
