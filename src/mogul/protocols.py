@@ -82,6 +82,10 @@ class Checkpoint(Protocol):
         """Keep a model and where its fit stands."""
         ...
 
+    def ended(self, source: Any) -> None:
+        """Keep nothing that only a fit under way needs."""
+        ...
+
 
 class Density(Protocol):
     """A value that scores rows."""

@@ -198,6 +198,8 @@ def fit(
                 reason = StopReason.HELD_OUT
                 break
     finish(model, state)
+    if checkpoint is not None and reason is not StopReason.INTERRUPTED:
+        checkpoint.ended(source)
     fell = len(history) > 1 and history[-1]["objective"] < history[0]["objective"]
     if reason is StopReason.PASS_LIMIT and fell and not disturbed and not algorithm.monotone:
         reason = StopReason.FELL

@@ -178,7 +178,7 @@ def run(command: Callable[[], None]) -> None:
         err.print(f"[red]Error:[/red] {_escape(str(error))}", soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        err.print("Interrupted; nothing was written.")
+        err.print("Interrupted; no file was left half-written.")
         sys.exit(130)
 
 

@@ -123,13 +123,17 @@ class Checkpoint:
         save_model(self.path, whole, self.facts | where, saved.memory)
         self._ours = True
 
+    def ended(self, source: Source) -> None:
+        """Leave nothing but the file itself."""
+        if group_of(source).first:
+            self.before.unlink(missing_ok=True)
+
     def finish(self, model: Any, source: Source, facts: dict[str, Any]) -> None:
-        """Write the model of a fit that has ended, with facts about it, and leave nothing else."""
+        """Write the model of a fit that has ended, with facts about it."""
         group = group_of(source)
         whole = _whole(model, group)
         if group.first:
             save_model(self.path, whole, self.facts | facts, self.memory)
-            self.before.unlink(missing_ok=True)
 
     def _set_aside(self) -> None:
         """Give the present file a second name, so that neither name is ever missing."""

@@ -1,0 +1,387 @@
+"""Fits that stop and go on end as those that never stopped; files are whole or untouched."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from command_line import run_command
+from mogul import (
+    EM,
+    Checkpoint,
+    GaussianMixture,
+    Gradient,
+    InputError,
+    fit,
+    initialise,
+    load_model,
+    open_source,
+    save_model,
+)
+from mogul.algorithms import StopReason
+from mogul.compute.checkpoint import atomic_write
+from mogul.compute.heartbeat import LOST, Heartbeat
+from mogul.compute.signals import StopSignals
+from mogul.data import ArraySource
+
+PASSES = 5
+
+
+def rows(n=800, gaps=False):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(n, 5)) + 4 * random.integers(0, 3, size=(n, 1))
+    if gaps:
+        x[::5, 1] = np.nan
+    return x
+
+
+def started(source, family="full"):
+    model = GaussianMixture(3, 5, family, 2 if family == "ppca" else None)
+    initialise(model, source)
+    return model
+
+
+def algorithm(name):
+    return Gradient(batch_size=50) if name == "gradient" else EM(batch_size=20)
+
+
+def state(model):
+    return {k: v.clone() for k, v in model.state_dict().items()}
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for name, tensor in a.items():
+        assert torch.equal(tensor, b[name]), name
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("after", [330, 800, 1210, 2399])
+@pytest.mark.parametrize("case", ["full", "diagonal", "ppca", "gaps", "gradient"])
+def test_a_fit_that_a_signal_stops_goes_on_to_the_same_bits(tmp_path, threads, case, after, kind):
+    source = ArraySource(rows(gaps=case == "gaps"))
+    family = case if case in ("diagonal", "ppca") else "full"
+    whole = started(source, family)
+    undisturbed = fit(whole, source, algorithm(case), passes=PASSES, tolerance=0.0)
+    count, lock = [0], threading.Lock()
+
+    def seen(n):
+        with lock:
+            count[0] += n
+            ask, count[1:] = count[0] >= after and len(count) == 1, [True] * (count[0] >= after)
+        if ask:
+            os.kill(os.getpid(), kind)
+
+    model, path = started(source, family), tmp_path / "m.mogul"
+    stopped = fit(
+        model, source, algorithm(case), passes=PASSES, tolerance=0.0, seen=seen,
+        checkpoint=Checkpoint(path),
+    )  # fmt: skip
+    assert stopped.reason is StopReason.INTERRUPTED
+    assert "goes on" in stopped.reason.advice
+    anew = GaussianMixture(3, 5, family, 2 if family == "ppca" else None)
+    if not path.exists():  # gradient steps of the first pass leave nothing to go on with
+        assert case == "gradient"
+        assert after <= 800
+        return
+    done = fit(
+        anew, source, algorithm(case), passes=PASSES, tolerance=0.0,
+        checkpoint=Checkpoint(path, resume=True),
+    )  # fmt: skip
+    assert_equal(state(whole), state(anew))
+    seconds = {"seconds": None}
+    assert [r | seconds for r in done.history] == [r | seconds for r in undisturbed.history]
+
+
+@pytest.mark.parametrize("case", ["full", "ppca", "gaps"])
+def test_what_is_written_within_a_pass_goes_on_to_the_same_bits(tmp_path, threads, case):
+    source = ArraySource(rows(gaps=case == "gaps"))
+    family = "ppca" if case == "ppca" else "full"
+    path, copies = tmp_path / "m.mogul", []
+
+    class Copying(Checkpoint):
+        def save(self, model, source, saved):
+            super().save(model, source, saved)
+            copies.append(path.read_bytes())
+
+    whole = started(source, family)
+    fit(whole, source, EM(batch_size=20), passes=3, tolerance=0.0,
+        checkpoint=Copying(path, minutes=1e-9))  # fmt: skip
+    assert len(copies) > 3 * 4
+    for content in copies[:: len(copies) // 9][:-1]:
+        path.write_bytes(content)
+        anew = GaussianMixture(3, 5, family, 2 if family == "ppca" else None)
+        fit(anew, source, EM(batch_size=20), passes=3, tolerance=0.0,
+            checkpoint=Checkpoint(path, resume=True))  # fmt: skip
+        assert_equal(state(whole), state(anew))
+
+
+def test_an_unfinished_pass_of_other_threads_begins_again_and_says_so(tmp_path):
+    source, path = ArraySource(rows()), tmp_path / "m.mogul"
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    asked = []
+
+    def seen(n):
+        if not asked:
+            asked.append(os.kill(os.getpid(), signal.SIGTERM))
+
+    stopped = fit(
+        started(source), source, EM(batch_size=20), seen=seen, checkpoint=Checkpoint(path)
+    )
+    assert stopped.reason is StopReason.INTERRUPTED
+    torch.set_num_threads(1)
+    try:
+        model = GaussianMixture(3, 5, "full")
+        done = fit(
+            model, source, EM(batch_size=20), passes=2, tolerance=0.0,
+            checkpoint=Checkpoint(path, resume=True),
+        )  # fmt: skip
+    finally:
+        torch.set_num_threads(before)
+    assert "began again" in done.history[0]["events"][0]
+    twin = started(source)
+    expected = fit(twin, source, EM(batch_size=20), passes=2, tolerance=0.0)
+    np.testing.assert_allclose(
+        done.history[1]["objective"], expected.history[1]["objective"], atol=1e-6
+    )
+
+
+def test_the_second_signal_ends_at_once():
+    with StopSignals() as signals:
+        signal.raise_signal(signal.SIGINT)
+        assert signals.asked == "SIGINT"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def finished(tmp_path, passes=3):
+    source, path = ArraySource(rows()), tmp_path / "m.mogul"
+    kept = Checkpoint(path)
+    fit(started(source), source, EM(), passes=passes, tolerance=0.0, checkpoint=kept)
+    return source, path
+
+
+def test_a_damaged_file_is_told_and_the_one_before_it_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(Checkpoint, "ended", lambda self, source: None)  # as if killed at the end
+    source, path = finished(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match="differs from what was written"):
+        load_model(path)
+    model = GaussianMixture(3, 5, "full")
+    done = fit(model, source, EM(), passes=4, tolerance=0.0,
+               checkpoint=Checkpoint(path, resume=True))  # fmt: skip
+    assert [row["pass"] for row in done.history] == [1, 2, 3, 4]
+    twin = started(source)
+    fit(twin, source, EM(), passes=4, tolerance=0.0)
+    assert_equal(state(model), state(twin))
+    path.write_bytes(b"nothing")
+    Checkpoint(path).before.unlink()
+    with pytest.raises(InputError, match="damaged"):
+        fit(model, source, EM(), passes=9, checkpoint=Checkpoint(path, resume=True))
+
+
+def test_every_tensor_has_its_sha_256(tmp_path):
+    _, path = finished(tmp_path)
+    with safe_open(str(path), "pt") as file:
+        about = json.loads(file.metadata()["mogul"])
+        names = set(file.keys())
+    assert set(about["sha256"]) == names
+    assert all(len(digest) == 64 for digest in about["sha256"].values())
+    changed = {n: t + 1 if t.is_floating_point() else t for n, t in load_tensors(path).items()}
+    save_file(changed, path, {"mogul": json.dumps(about)})
+    with pytest.raises(InputError, match="damaged"):
+        load_model(path)
+
+
+def load_tensors(path):
+    with safe_open(str(path), "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # ruff: ignore[in-dict-keys]
+
+
+def test_stale_temporaries_of_this_file_alone_are_removed(tmp_path):
+    source, path = finished(tmp_path)
+    stale, other = tmp_path / ".m.mogul.abc.part", tmp_path / ".n.mogul.abc.part"
+    stale.write_bytes(b"x")
+    other.write_bytes(b"x")
+    fit(started(source), source, EM(), passes=1, checkpoint=Checkpoint(path))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".n.mogul.abc.part", "m.mogul"]
+
+
+FULL = """
+import resource, sys
+import torch
+from mogul import GaussianMixture, InputError, save_model
+small, large = GaussianMixture(1, 2), GaussianMixture(200, 100)
+save_model(sys.argv[1], small)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    save_model(sys.argv[1], large)
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_told_and_the_earlier_file_is_intact(tmp_path):
+    path = tmp_path / "m.mogul"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=120
+    )
+    assert "as it was before: make room" in done.stdout, done.stderr
+    assert load_model(path)[0].n_components == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["m.mogul"]
+
+
+def test_no_space_says_what_to_do(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="No space left on device; nothing was written: make room"):
+        atomic_write(tmp_path / "x", b"content")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda s, p: (ArraySource(rows(700)), started(s), EM()), "800 rows, and 700 came"),
+        (lambda s, p: (s, started(s, "diagonal"), EM()), "another model"),
+        (lambda s, p: (s, started(s), Gradient()), "another algorithm"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(tmp_path, change, text):
+    source, model, how = change(*finished(tmp_path))
+    with pytest.raises(InputError, match=text):
+        fit(model, source, how, passes=9, checkpoint=Checkpoint(tmp_path / "m.mogul", resume=True))
+
+
+def test_passes_made_before_count(tmp_path):
+    source, path = finished(tmp_path)
+    with pytest.raises(InputError, match="made 3 passes before, and 3 were asked for"):
+        fit(started(source), source, EM(), passes=3, checkpoint=Checkpoint(path, resume=True))
+
+
+def test_the_command_goes_on_with_a_fit(tmp_path, monkeypatch, capsys):
+    np.save(tmp_path / "x.npy", rows())
+    fitting = f"fit {tmp_path / 'x.npy'} --model full --components 3 --tolerance 0 --json"
+
+    def run(more):
+        code, out, err = run_command(monkeypatch, capsys, *f"{fitting} {more}".split())
+        return code, out, err
+
+    whole, cut = tmp_path / "whole.mogul", tmp_path / "cut.mogul"
+    assert run(f"-o {whole} --passes 6")[0] == 0
+    assert run(f"-o {cut} --passes 2")[0] == 0
+    code, out, err = run(f"-o {cut} --passes 6 --resume")
+    assert code == 0, err
+    assert json.loads(out)["passes"] == 6
+    assert_equal(state(load_model(whole)[0]), state(load_model(cut)[0]))
+    code, _, err = run(f"-o {tmp_path / 'none.mogul'} --resume")
+    assert code == 2
+    assert "no fit in" in err
+    code, _, err = run(f"-o {cut} --passes 9 --resume --limit 700")
+    assert code == 2
+    assert "read otherwise" in err
+
+
+def test_the_command_stops_at_a_signal_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    np.save(tmp_path / "x.npy", rows())
+    keep, asked = Checkpoint.save, []
+
+    def save(self, model, source, saved):
+        keep(self, model, source, saved)
+        if len(saved.history) == 2 and not asked:
+            asked.append(True)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Checkpoint, "save", save)
+    path = tmp_path / "m.mogul"
+    command = f"fit {tmp_path / 'x.npy'} -o {path} --model full --components 3 --tolerance 0"
+    code, _, err = run_command(monkeypatch, capsys, *command.split())
+    assert code == 130
+    assert "holds 2 whole pass(es): the same command with --resume goes on" in " ".join(err.split())
+    code, _, err = run_command(monkeypatch, capsys, "score", str(path), str(tmp_path / "x.npy"))
+    assert code == 2
+    assert "has not ended" in err
+
+
+def test_files_of_models_without_digests_are_read(tmp_path):
+    model = GaussianMixture(2, 3)
+    save_model(tmp_path / "m.mogul", model)
+    tensors = load_tensors(tmp_path / "m.mogul")
+    with safe_open(str(tmp_path / "m.mogul"), "pt") as file:
+        about = json.loads(file.metadata()["mogul"])
+    del about["sha256"]
+    save_file(tensors, tmp_path / "old.mogul", {"mogul": json.dumps(about)})
+    assert_equal(state(load_model(tmp_path / "old.mogul")[0]), state(model))
+
+
+class Beats:
+    """Counts that processes share, and a process that never beats."""
+
+    def __init__(self):
+        self.counts = {}
+
+    def add(self, name, n):
+        self.counts[name] = self.counts.get(name, 0) + n
+        return self.counts[name]
+
+
+def test_a_silent_process_ends_the_others(monkeypatch, capfd):
+    ended, over = [], threading.Event()
+
+    def end(code):
+        ended.append(code)
+        over.set()
+        raise RuntimeError  # ends the thread, as the process would be
+
+    monkeypatch.setattr("os._exit", end)
+    monkeypatch.setattr("mogul.compute.heartbeat._EVERY", 0.01)
+    monkeypatch.setattr("mogul.compute.heartbeat._SILENCE", 0.05)
+    with Heartbeat(Beats(), 0, 2):
+        assert over.wait(30)
+    assert ended == [LOST]
+    assert "Process 1 of 2 has not answered" in capfd.readouterr().err
+
+
+def test_a_process_that_came_to_its_end_is_not_missed(monkeypatch):
+    monkeypatch.setattr("os._exit", lambda code: pytest.fail("ended"))
+    monkeypatch.setattr("mogul.compute.heartbeat._EVERY", 0.001)
+    monkeypatch.setattr("mogul.compute.heartbeat._SILENCE", 0.0)
+    beats = Beats()
+    beats.add("1 ended", 1)
+    with Heartbeat(beats, 0, 2):
+        while beats.counts.get("0", 0) < 20:
+            pass
+    assert beats.counts["0 ended"] == 1
+
+
+def test_digits_go_on(tmp_path):
+    source = open_source("digits")
+    model = GaussianMixture(3, source.n_features, "ppca", 2)
+    initialise(model, source)
+    kept = Checkpoint(tmp_path / "d.mogul")
+    done = fit(model, source, EM(), passes=2, checkpoint=kept)
+    assert load_model(tmp_path / "d.mogul")[1]["history"] == done.history
