@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from command_line import run_command
 from mogul import EM, GaussianMixture, InputError, fit, initialise, open_source
+from mogul.compute.prefetch import ahead
 from mogul.data import ArraySource, ColumnarSource
-from mogul.data.prefetch import ahead
 from mogul.data.streams import ABOUT
 
 NAMES = list("abcd")

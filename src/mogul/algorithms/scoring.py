@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 
 from mogul.compute.collective import group_of
+from mogul.compute.memory import MEMORY_ERRORS, halved, rows_that_fit
 from mogul.compute.threads import n_workers, spread
+from mogul.compute.transfer import staged
 from mogul.protocols import Batch, Density, Scorer, Source
 
 _BATCH_BYTES = 2**25
 _MOST_ROWS = 2**16  # bytes of a column of a batch
 _LEAST_WORK = 5e7  # floating-point operations below which a batch is not worth a thread
 _MOST_SUMS = 2**28  # bytes of sums that all threads together may hold
+_MOST_ON_GPU = 2**18  # rows, above which batches gain nothing
 _SAMPLED = 2**20  # rows whose log-likelihoods are held together
 
 
@@ -40,6 +43,10 @@ def batch_plan(
         size: rows per batch, if the user asks for a number.
     """
     rows = len(source)
+    if device.type == "cuda" and size is None:
+        # Rows, their copies, and scores: as many values as a component's sums have columns.
+        values = 3 * source.n_features + 3 * footprint // (12 * max(1, source.n_features))
+        return min(rows, rows_that_fit(device, values * dtype.itemsize), _MOST_ON_GPU), 1
     cores = n_workers(device)
     workers = min(cores, max(1, _MOST_SUMS // max(footprint, 1)))
     if size is not None:
@@ -77,12 +84,18 @@ class _Scores:
 
 
 def _scored(density: Density, source: Source, every: int) -> list[_Scores]:
-    kernel = density.kernel()
-    size, number = batch_plan(source, density.device, density.dtype, kernel.footprint)
-    kernels = [kernel, *(kernel.fork() for _ in range(number - 1))]
-    workers = [_Scores(own, density, every) for own in kernels]
-    spread(source.parts(size, density.dtype, density.device), workers)
-    return workers
+    """Score all rows; where memory runs out, again with batches of half the size."""
+    kernel, asked = density.kernel(), None
+    while True:
+        size, number = batch_plan(source, density.device, density.dtype, kernel.footprint, asked)
+        kernels = [kernel, *(kernel.fork() for _ in range(number - 1))]
+        workers = [_Scores(own, density, every) for own in kernels]
+        try:
+            spread(staged(source, size, density.dtype, density.device), workers)
+        except MEMORY_ERRORS as error:
+            asked, kernel = halved(size, error), density.kernel()
+            continue
+        return workers
 
 
 def _in_order(workers: list[_Scores]) -> Tensor:

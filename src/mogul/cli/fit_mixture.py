@@ -67,7 +67,7 @@ def fit_mixture(
     import mogul
     from mogul.algorithms import StopReason, mean_log_likelihood
     from mogul.compute.backend import resolve_device, resolve_dtype
-    from mogul.data import counterpart
+    from mogul.data import counterpart, resident
     from mogul.distributions import family
     from mogul.evaluation import bits_per_dim
     from mogul.models import Checkpoint
@@ -76,13 +76,14 @@ def fit_mixture(
     quiet = json or not group.first
     source = mogul.open_source(data, limit=limit, **reading)
     n = len(source)
-    source = source.shard(group)
+    chosen = resolve_device(device)
+    source = resident(source.shard(group), chosen)
     held_out_name = test or counterpart(data)
     held_out = mogul.open_source(held_out_name, **reading).shard(group) if held_out_name else None
     mixture = mogul.GaussianMixture(
         settings.components, source.n_features, settings.family, settings.rank, settings.sharing,
         settings.variance_floor, dtype=resolve_dtype(settings.dtype),
-        device=resolve_device(device),
+        device=chosen,
     )  # fmt: skip
     checkpoint = Checkpoint(output, resume, facts=_about(source))
     goes_on = group.said(group.first and _goes_on(checkpoint, source, resume, group.run))

@@ -9,6 +9,7 @@ from mogul.data.datasets import (
 )
 from mogul.data.masks import hide_half, hide_random, hide_rectangle, parse_mask, read_mask
 from mogul.data.pixels import PixelScale
+from mogul.data.resident import ResidentSource, resident
 from mogul.data.sources import ArraySource, DataSource
 from mogul.data.streams import ColumnarSource
 
@@ -17,6 +18,7 @@ __all__ = [
     "ColumnarSource",
     "DataSource",
     "PixelScale",
+    "ResidentSource",
     "column_names",
     "counterpart",
     "hide_half",
@@ -27,4 +29,5 @@ __all__ = [
     "open_source",
     "parse_mask",
     "read_mask",
+    "resident",
 ]

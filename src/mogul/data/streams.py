@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mogul.compute.prefetch import ahead
 from mogul.data.columnar import ColumnarFile, columnar_files, numbers
 from mogul.data.pixels import PixelScale
-from mogul.data.prefetch import ahead
 from mogul.data.sources import DataSource, finite_rows
 from mogul.errors import InputError
 from mogul.protocols import Batch
