@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mogul.algorithms import EM, Gradient, fit, initialise
+    from mogul.algorithms import EM, Gradient, OnlineEM, fit, initialise
     from mogul.data import open_source
     from mogul.distributions import Mixture
     from mogul.errors import InputError
@@ -18,6 +18,7 @@ _HOMES = {
     "Gradient": "mogul.algorithms",
     "InputError": "mogul.errors",
     "Mixture": "mogul.distributions",
+    "OnlineEM": "mogul.algorithms",
     "fit": "mogul.algorithms",
     "initialise": "mogul.algorithms",
     "load_model": "mogul.models",
@@ -31,6 +32,7 @@ __all__ = [
     "Gradient",
     "InputError",
     "Mixture",
+    "OnlineEM",
     "fit",
     "initialise",
     "load_model",

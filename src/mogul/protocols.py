@@ -219,6 +219,22 @@ class HasMoments(Protocol):
         ...
 
 
+class LearnsOnline(HasMoments, Protocol):
+    """A model that online EM can fit: it has complete-data statistics."""
+
+    def complete(self, moments: Any) -> Any:
+        """Return the moments of an E-step as statistics that may be mixed across parameters."""
+        ...
+
+    def own_statistics(self, components: Tensor | None = None) -> Any:
+        """Return the statistics that the model expects of a row; of some components (m,) alone."""
+        ...
+
+    def follow(self, moments: Any, mass: float) -> tuple[list[str], Any]:
+        """Make the M-step; return what to tell, and by what to restate the statistics."""
+        ...
+
+
 class HasLogJoint(Protocol):
     """A module p(x, z) with latents that particles can stand for."""
 

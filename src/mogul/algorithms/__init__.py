@@ -6,6 +6,7 @@ from mogul.algorithms.bounds import DIVERGENCES, EvidenceBound, ImportanceBound
 from mogul.algorithms.em import EM
 from mogul.algorithms.gradient import Gradient
 from mogul.algorithms.initialise import initialise
+from mogul.algorithms.online_em import OnlineEM, OnlineState
 from mogul.algorithms.particle_algorithms import (
     PARTICLE_ALGORITHMS,
     PRESETS,
@@ -37,6 +38,8 @@ __all__ = [
     "Gradient",
     "ImportanceBound",
     "Move",
+    "OnlineEM",
+    "OnlineState",
     "Particles",
     "Preset",
     "StopReason",

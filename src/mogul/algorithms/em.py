@@ -66,7 +66,7 @@ class _Worker:
         each = log_prob if weight is None else log_prob * weight
         total = float(each.sum(dtype=torch.float64))
         if not math.isfinite(total):
-            _check_finite(log_prob, index)
+            check_finite(log_prob, index)
         self.total += total
         self.mass += float(len(x) if weight is None else weight.sum(dtype=torch.float64))
         if weight is None:
@@ -190,7 +190,12 @@ def check_enough_rows(n_rows: int, n_components: int) -> None:
         )
 
 
-def _check_finite(log_prob: Tensor, index: Tensor) -> None:
+def check_finite(log_prob: Tensor, index: Tensor) -> None:
+    """Refuse rows of these numbers (n,) whose log-likelihood (n,) is not finite.
+
+    Raises:
+        InputError: naming the first of them.
+    """
     if bool(log_prob.isfinite().all()):
         return
     row = int(index[int((~log_prob.isfinite()).nonzero()[0])])

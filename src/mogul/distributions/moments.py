@@ -22,9 +22,29 @@ class Additive:
         """Return the statistics of the data with all weights multiplied by `factor`."""
         return self._each(lambda name, own: own * factor)
 
+    def without(self, components: Tensor) -> Self:
+        """Return the statistics without those that the components (m,) alone account for."""
+        k = len(self.count)  # pyright: ignore[reportAttributeAccessIssue]
+        return self._each(
+            lambda _, own: own.index_fill(0, components, 0.0) if len(own) == k else own
+        )
+
     def _each(self, function: Callable[[str, Tensor], Tensor]) -> Self:
         present = [f.name for f in fields(self) if getattr(self, f.name) is not None]
         return replace(self, **{name: function(name, getattr(self, name)) for name in present})
+
+
+@dataclass(frozen=True)
+class Change:
+    """How an M-step moved what statistics are measured by.
+
+    `centre` (K, D) is what was added to the centres. Factors z are L⁻¹(z − m) of what they were:
+    `factor_mean` m (K, H) and `factor_tril` L (C, H, H), None for families that have none.
+    """
+
+    centre: Tensor
+    factor_mean: Tensor | None = None
+    factor_tril: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +103,10 @@ class Moments(Additive):
             cross = delta.unsqueeze(-1) * self.first.unsqueeze(-2)
             moved = n.unsqueeze(-1) * delta.unsqueeze(-1) * delta.unsqueeze(-2) - cross - cross.mT
         return Moments(self.count, self.first - n * delta, self.second + self.pool(moved))
+
+    def restate(self, change: Change) -> Moments:
+        """Return the same data's moments about the centres of changed parameters."""
+        return self.recentre(change.centre)
 
     @property
     def shift(self) -> Tensor:

@@ -1,0 +1,304 @@
+"""Online expectation–maximisation: the parameters learn many times in a pass."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mogul.algorithms.base import Pass
+from mogul.algorithms.em import check_enough_rows, check_finite
+from mogul.algorithms.shuffled import shuffled
+from mogul.compute.backend import make_generator
+from mogul.compute.threads import n_workers, spread
+from mogul.distributions import MaskedMoments, Moments
+from mogul.errors import InputError
+from mogul.protocols import Batch, Expectation, LearnsOnline, Source
+
+_RECENT = 3.0  # η of averages: the weight of step t grows as t^η
+_LEAST_ROWS = 128  # of a batch, below which a thread is not worth its sums
+
+
+@dataclass
+class OnlineState:
+    """Where online EM stands; all of it but scratch memory can be written to a file.
+
+    `statistics` are those of the present parameters, `average` their mean over steps; both are
+    about the present centres. `steps` and `done` count steps and whole passes, `mass` and `rows`
+    what the present pass has seen, `whole` the mass of the pass before. `seen` (D,) marks columns
+    that had a value.
+    """
+
+    done: int = 0
+    steps: int = 0
+    rows: int = 0
+    mass: float = 0.0
+    whole: float = 0.0
+    statistics: Any = None
+    average: Any = None
+    seen: Tensor | None = None
+    workspaces: list[dict[str, Tensor]] = field(default_factory=list)
+
+    def flat(self) -> dict[str, Tensor]:
+        """Return copies of all tensors by name, and the counts as tensors."""
+        out = {name: torch.tensor(getattr(self, name)) for name in ("done", "steps", "rows")}
+        for name in ("mass", "whole"):
+            out[name] = torch.tensor(getattr(self, name), dtype=torch.float64)
+        if self.seen is not None:
+            out["seen"] = self.seen.clone()
+        for part in ("statistics", "average"):
+            held = getattr(self, part)
+            for f in () if held is None else dataclasses.fields(held):
+                value = getattr(held, f.name)
+                if value is not None:
+                    out[f"{part}/{f.name}"] = value.clone(memory_format=torch.contiguous_format)
+        return out
+
+    @classmethod
+    def restored(cls, tensors: dict[str, Tensor]) -> OnlineState:
+        """Return the state that `flat` told of."""
+        kinds = {int: ("done", "steps", "rows"), float: ("mass", "whole")}
+        state = cls(**{n: kind(tensors[n]) for kind, names in kinds.items() for n in names})
+        state.seen = tensors.get("seen")
+        for part in ("statistics", "average"):
+            own = {k.removeprefix(f"{part}/"): v for k, v in tensors.items() if k.startswith(part)}
+            if own:
+                setattr(state, part, (MaskedMoments if "gram" in own else Moments)(**own))
+        return state
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one batch told: its log-likelihood before it was learned from, in nats, and its mass.
+
+    `restarted` are the components that were; `told` what else a user should know.
+    """
+
+    total: float
+    mass: float
+    restarted: list[int]
+    told: list[str]
+
+
+class OnlineEM:
+    """Online expectation–maximisation (Cappé & Moulines 2009): an M-step after every batch.
+
+    Complete-data sufficient statistics are averaged over batches, S ← (1 − γ_t) S + γ_t s_t, with
+    steps γ_t = (t + delay)^−power, and the parameters are the maximiser of S. They begin as what
+    the model expects of data by itself. At the end the parameters are those of statistics averaged
+    over steps, late ones most (Polyak & Juditsky 1992; weights of Shamir & Zhang 2013).
+
+    A step costs little more than its share of a pass of `EM`. Rows come in a random order, or in
+    their own from sources that can be read only once. The history's log-likelihood is that of
+    every batch before it was learned from. Components without data are restarted at the
+    worst-explained rows of a batch.
+
+    Args:
+        batch_size: rows per step; default: a 25th of the data, from 100 to 1,000 rows.
+        power: how fast steps shrink, above 0.5 and at most 1.
+        delay: at least 1; with 1 the first batch replaces what the model began with.
+        average: end with averaged statistics.
+        seed: seed of the order of rows.
+
+    Raises:
+        InputError: for numbers out of range.
+    """
+
+    monotone = False
+
+    def __init__(
+        self,
+        batch_size: int | None = None,
+        power: float = 0.6,
+        delay: float = 2.0,
+        average: bool = True,
+        seed: int = 0,
+    ) -> None:
+        """Check the settings.
+
+        Raises:
+            InputError: as the class says.
+        """
+        if batch_size is not None and batch_size < 1:
+            raise InputError(f"The batch size is {batch_size}; it must be at least 1.")
+        if not 0.5 < power <= 1 or not 1 <= delay < float("inf"):
+            raise InputError(
+                f"power {power} and delay {delay} came; the first must lie above 0.5 and at most "
+                "at 1, the second be at least 1."
+            )
+        self.batch_size, self.power, self.delay = batch_size, power, delay
+        self.average, self.seed = average, seed
+
+    def init(self, model: LearnsOnline, source: Source, passes: int) -> OnlineState:
+        """Check that the model can learn from the source.
+
+        Raises:
+            InputError: if the model has no complete-data statistics or was never started, or there
+                are fewer rows than components.
+        """
+        check_online(model)
+        if getattr(source, "repeatable", True):
+            check_enough_rows(len(source), model.n_components)
+        model.check_started()
+        return OnlineState()
+
+    def step(
+        self, model: LearnsOnline, source: Source, state: OnlineState, seen: Callable[[int], None]
+    ) -> tuple[OnlineState, Pass]:
+        """Learn from every batch in turn.
+
+        Raises:
+            InputError: if a row has a log-likelihood that is not finite, or a column no value.
+        """
+        state.rows, state.mass, total = 0, 0.0, 0.0
+        draw = make_generator(self.seed * 1_000_003 + state.done)
+        size = self.batch_size or _default_size(source)
+        restarted, told = set(), []
+        for batch in shuffled(source, size, model.dtype, model.device, draw):
+            lesson = self.learn(model, batch, state)
+            total += lesson.total
+            restarted.update(lesson.restarted)
+            told = lesson.told
+            seen(len(batch.x))
+        _check_columns(state)
+        state.done, state.whole = state.done + 1, state.mass
+        if restarted:
+            told.append(
+                f"component(s) {', '.join(map(str, sorted(restarted)))} held no data and were "
+                "restarted at the worst-explained rows of a batch"
+            )
+        penalty = float(model.log_prior().detach())
+        mass = state.mass
+        return state, Pass(total / mass, told, (total + penalty) / mass, bool(restarted))
+
+    @torch.no_grad()
+    def learn(self, model: LearnsOnline, batch: Batch, state: OnlineState) -> Lesson:
+        """Make one step with a batch of rows.
+
+        Raises:
+            InputError: if a row has a log-likelihood that is not finite.
+        """
+        x, weight, index = batch
+        kernel = model.expectation(gaps=_notice(x, state))
+        log_prob, moments = _expect(kernel, x, weight, state)
+        each = log_prob if weight is None else log_prob * weight
+        total = float(each.sum(dtype=torch.float64))
+        if not abs(total) < float("inf"):
+            check_finite(log_prob, index)
+        mass = float(len(x) if weight is None else weight.sum(dtype=torch.float64))
+        if mass == 0:
+            return Lesson(0.0, 0.0, [], [])
+        state.rows, state.mass = state.rows + len(x), state.mass + mass
+        if state.statistics is None:
+            state.statistics = model.own_statistics().scale(mass)
+        rate = (state.steps + self.delay) ** -self.power
+        told = self._follow(model, model.complete(moments), rate, state)
+        dead = model.dead(state.statistics.scale(1 / rate), state.mass / state.rows)
+        if len(dead):
+            some = log_prob if weight is None else log_prob.masked_fill(weight == 0, torch.inf)
+            self._restart(model, dead, x[some.argsort()[: len(dead)]], state)
+        told = told if kernel.note is None else [kernel.note, *told]
+        return Lesson(total, mass, dead.tolist(), told)
+
+    def finish(self, model: LearnsOnline, state: OnlineState) -> None:
+        """Take the parameters of the averaged statistics."""
+        if state.average is not None:
+            model.follow(state.average, max(state.mass, state.whole))
+
+    def _follow(self, model: LearnsOnline, new: Any, rate: float, state: OnlineState) -> list[str]:
+        """Mix new statistics in, make the M-step, and restate all by what it moved."""
+        mixed = state.statistics.scale(1 - rate) + new.scale(rate)
+        told, change = model.follow(mixed, max(state.mass, state.whole))
+        state.statistics = mixed.restate(change)
+        state.steps += 1
+        if self.average:
+            share = (_RECENT + 1) / (state.steps + _RECENT)
+            held = state.statistics if state.average is None else state.average.restate(change)
+            state.average = held.scale(1 - share) + state.statistics.scale(share)
+        return told
+
+    def _restart(self, model: LearnsOnline, dead: Tensor, rows: Tensor, state: OnlineState) -> None:
+        """Restart components at rows (m, D), with the statistics that they then expect."""
+        dead = dead[: len(rows)]
+        model.reseed(dead, rows)
+        own = model.own_statistics(dead)
+        for name in ("statistics", "average"):
+            held = getattr(state, name)
+            if held is not None:
+                setattr(state, name, held.without(dead) + own.scale(float(held.count.sum())))
+
+
+def check_online(model: Any) -> None:
+    """Refuse models that cannot learn online.
+
+    Raises:
+        InputError: if the model has no complete-data statistics.
+    """
+    if not getattr(model, "learns_online", False):
+        raise InputError(
+            f"A {type(model).__name__} has no complete-data statistics that online EM could "
+            "average; fit a GaussianMixture, or this by EM() or the algorithm made for it."
+        )
+
+
+def _notice(x: Tensor, state: OnlineState) -> bool:
+    """Return whether rows (n, D) have gaps, and mark the columns that have values."""
+    if state.seen is None:
+        state.seen = torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
+    if not bool(x.sum().isnan()):
+        state.seen.fill_(True)
+        return False
+    state.seen |= ~x.isnan().all(0)
+    return True
+
+
+def _check_columns(state: OnlineState) -> None:
+    """Refuse data with a column that never had a value.
+
+    Raises:
+        InputError: naming the column.
+    """
+    if state.mass == 0:
+        raise InputError("The source gave no rows of any weight; give at least one.")
+    if state.seen is not None and not bool(state.seen.all()):
+        column = int((~state.seen).nonzero()[0])
+        raise InputError(
+            f"Column {column} is NaN in every row, so nothing can be learned of it; remove the "
+            "column."
+        )
+
+
+def _default_size(source: Source) -> int:
+    """Return rows per step."""
+    if not getattr(source, "repeatable", True):
+        return 1000
+    return max(100, min(1000, len(source) // 25))
+
+
+def _expect(
+    kernel: Expectation, x: Tensor, weight: Tensor | None, state: OnlineState
+) -> tuple[Tensor, Any]:
+    """Return log-likelihoods (n,) and moments of rows (n, D), shared out over the cores."""
+    number = max(1, min(n_workers(x.device), len(x) // _LEAST_ROWS))
+    kernels = [kernel, *(kernel.fork() for _ in range(number - 1))]
+    for own, workspace in zip(kernels, state.workspaces, strict=False):
+        own.workspace = workspace
+    state.workspaces = [own.workspace for own in kernels]
+    size = -(-len(x) // number)
+    weights: Iterable[Tensor | None] = [None] * number if weight is None else weight.split(size)
+    out = torch.empty_like(x[:, 0])
+    parts = list(zip(x.split(size), weights, out.split(size), strict=False))
+    spread(parts, [partial(_expect_part, own) for own in kernels])
+    for other in kernels[1:]:
+        kernel.absorb(other)
+    return out, kernel.moments
+
+
+def _expect_part(kernel: Expectation, part: tuple[Tensor, Tensor | None, Tensor]) -> None:
+    x, weight, out = part
+    out.copy_(kernel.expect(x, weight))

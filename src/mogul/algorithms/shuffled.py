@@ -1,0 +1,56 @@
+"""Rows of a source in a random order, a window of memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mogul.algorithms.initialise import row_weights
+from mogul.compute.threads import n_workers, spread
+from mogul.protocols import Batch, Source
+
+_BLOCK = 1024  # rows read together: single ones would be dear to find, or to decode
+_WINDOW = 2**24  # values held at a time, 64 MB in float32
+
+
+def shuffled(
+    source: Source, size: int, dtype: torch.dtype, device: torch.device, draw: torch.Generator
+) -> Iterator[Batch]:
+    """Yield all rows once, about `size` at a time, in a random order.
+
+    Blocks of rows are read in a random order, and their rows are mixed within a window of many
+    blocks; data that fit in one are mixed wholly. Sources that can be read only once are read in
+    their own order.
+    """
+    if not getattr(source, "repeatable", True):
+        yield from source.batches(size, dtype, device)
+        return
+    n, weight = len(source), row_weights(source)
+    blocks = torch.randperm(-(-n // _BLOCK), generator=draw)
+    for some in blocks.split(max(1, _WINDOW // (_BLOCK * source.n_features))):
+        index = (some.sort().values.unsqueeze(-1) * _BLOCK + torch.arange(_BLOCK)).flatten()
+        index = index[index < n]
+        rows = _read(source, index, dtype, device)
+        order = torch.randperm(len(index), generator=draw)
+        for chosen in order.tensor_split(max(1, round(len(index) / size))):
+            own = index[chosen]
+            of_rows = None if weight is None else weight[own].to(device, dtype)
+            yield Batch(rows[chosen.to(device)], of_rows, own)
+
+
+def _read(source: Source, index: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return rows of ascending numbers (m,), (m, D), read on all cores."""
+    rows = torch.empty(len(index), source.n_features, dtype=dtype, device=device)
+
+    def read(part: tuple[Any, Any]) -> None:
+        where, into = part
+        into.copy_(source.take(where, dtype, device))
+
+    size = -(-len(index) // n_workers(device) // _BLOCK) * _BLOCK
+    parts = list(zip(index.split(size), rows.split(size), strict=True))
+    spread(parts, [partial(read) for _ in parts])
+    return rows
