@@ -212,14 +212,14 @@ class OnlineEM:
 
     def _follow(self, model: LearnsOnline, new: Any, rate: float, state: OnlineState) -> list[str]:
         """Mix new statistics in, make the M-step, and restate all by what it moved."""
-        mixed = state.statistics.scale(1 - rate) + new.scale(rate)
+        mixed = state.statistics.mix(new, rate)
         told, change = model.follow(mixed, max(state.mass, state.whole))
         state.statistics = mixed.restate(change)
         state.steps += 1
         if self.average:
             share = (_RECENT + 1) / (state.steps + _RECENT)
             held = state.statistics if state.average is None else state.average.restate(change)
-            state.average = held.scale(1 - share) + state.statistics.scale(share)
+            state.average = held.mix(state.statistics, share)
         return told
 
     def _restart(self, model: LearnsOnline, dead: Tensor, rows: Tensor, state: OnlineState) -> None:

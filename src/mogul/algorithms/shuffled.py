@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +13,7 @@ from mogul.protocols import Batch, Source
 
 _BLOCK = 1024  # rows read together: single ones would be dear to find, or to decode
 _WINDOW = 2**24  # values held at a time, 64 MB in float32
+_PIECE = 2**22  # values read at a time
 
 
 def shuffled(
@@ -29,7 +28,7 @@ def shuffled(
     if not getattr(source, "repeatable", True):
         yield from source.batches(size, dtype, device)
         return
-    n, weight = len(source), row_weights(source)
+    n, weight = len(source), _weights(source)
     blocks = torch.randperm(-(-n // _BLOCK), generator=draw)
     for some in blocks.split(max(1, _WINDOW // (_BLOCK * source.n_features))):
         index = (some.sort().values.unsqueeze(-1) * _BLOCK + torch.arange(_BLOCK)).flatten()
@@ -46,11 +45,17 @@ def _read(source: Source, index: Tensor, dtype: torch.dtype, device: torch.devic
     """Return rows of ascending numbers (m,), (m, D), read on all cores."""
     rows = torch.empty(len(index), source.n_features, dtype=dtype, device=device)
 
-    def read(part: tuple[Any, Any]) -> None:
-        where, into = part
-        into.copy_(source.take(where, dtype, device))
+    def read(part: tuple[Tensor, Tensor]) -> None:
+        part[1].copy_(source.take(part[0], dtype, device))
 
-    size = -(-len(index) // n_workers(device) // _BLOCK) * _BLOCK
+    number = max(n_workers(device), -(-rows.numel() // _PIECE))
+    size = max(1, -(-len(index) // number // _BLOCK)) * _BLOCK
     parts = list(zip(index.split(size), rows.split(size), strict=True))
-    spread(parts, [partial(read) for _ in parts])
+    spread(parts, [read] * min(n_workers(device), len(parts)))
     return rows
+
+
+def _weights(source: Source) -> Tensor | None:
+    """Return the weights of all rows, (n,), or None if there are none."""
+    first = next(iter(source.batches(1)))
+    return None if first.weight is None else row_weights(source)

@@ -70,21 +70,23 @@ class MaskedMoments(Additive):
         shared = self.square.shape[0] != self.count.shape[0]
         return per_component.sum(0, keepdim=True) if shared else per_component
 
+    def less(self, base: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """Return base − a bᵀ, (C, D, H), of a (K, D) and b (K, D or 1, H), summed if base is."""
+        if base.shape[0] != a.shape[0]:
+            return base - (a.unsqueeze(-1) * b).sum(0, keepdim=True)
+        return torch.addcmul(base, a.unsqueeze(-1), b, value=-1)
+
     def restate(self, change: Change) -> MaskedMoments:
         """Return the same data's moments about moved centres, of factors L⁻¹(z − m)."""
         m, L = change.factor_mean, change.factor_tril
-        if m is None or L is None:
-            m = self.factor_mean.new_zeros(self.factor_mean.shape)
-            L = torch.eye(m.shape[-1], dtype=m.dtype, device=m.device)
+        assert m is not None
+        assert L is not None
         eye = torch.eye(m.shape[-1], dtype=m.dtype, device=m.device)
         inverse = torch.linalg.solve_triangular(L, eye.expand_as(L), upper=False)
         back = inverse.mT.expand(len(m), -1, -1)  # of rows of factors, (K, H, H)
         n, delta = self.count.unsqueeze(-1), change.centre
         factor = (self.factor - self.seen.unsqueeze(-1) * m.unsqueeze(-2)) @ back
-        product = (
-            self.product - self.pool(self.value.unsqueeze(-1) * m.unsqueeze(-2))
-        ) @ inverse.mT
-        product = product - self.pool(delta.unsqueeze(-1) * factor)
+        product = self.less(self.product @ inverse.mT, self.value, m.unsqueeze(-2) @ back)
         moved = delta * (self.seen * delta - 2 * self.value)
         return MaskedMoments(
             count=self.count,
@@ -92,7 +94,7 @@ class MaskedMoments(Additive):
             value=self.value - delta * self.seen,
             square=self.square + self.pool(moved),
             factor=factor,
-            product=product,
+            product=self.less(product, delta, factor),
             gram=self._standard(self.gram, self.factor, self.seen, m.unsqueeze(-2), inverse),
             factor_mean=((self.factor_mean - n * m).unsqueeze(-2) @ back).squeeze(-2),
             factor_gram=self._standard(self.factor_gram, self.factor_mean, n[..., 0], m, inverse),
@@ -143,25 +145,21 @@ def regress(moments: MaskedMoments, loadings: Tensor, learn: bool) -> Regression
     def pool(t: Tensor) -> Tensor:
         return t.sum(0, keepdim=True) if shared else t
 
-    f = moments.factor
+    f, value = moments.factor, moments.value
+    left = pool(moments.square) - pool(inverse * value.square())
     if learn and W.shape[-1]:
         G = pool(moments.gram) - pool(inverse[..., None, None] * f.unsqueeze(-1) * f.unsqueeze(-2))
-        t = pool(moments.product) - pool((inverse * moments.value).unsqueeze(-1) * f)
+        t = moments.less(pool(moments.product), inverse * value, f)
         usable = pool(n) > 0
         eye = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device)
-        G = torch.where(usable[..., None, None], G, eye)
-        W = torch.where(usable.unsqueeze(-1), _solved(G, t), W)
-    shift = inverse * (moments.value - (f * W).sum(-1))
-    # Σ r o E[(x − δ − w·z)²], written out. Of isotropic families only the sum over features counts,
-    # so that a feature's own may be negative.
-    left = (
-        pool(moments.square)
-        - pool(2 * shift * moments.value)
-        - 2 * (pool(moments.product) * W).sum(-1)
-        + pool(n * shift.square())
-        + 2 * (pool(shift.unsqueeze(-1) * f) * W).sum(-1)
-        + _quadratic(W, pool(moments.gram))
-    )
+        W = torch.where(
+            usable.unsqueeze(-1), _solved(torch.where(usable[..., None, None], G, eye), t), W
+        )
+        # What a regression with intercept leaves of Σ r o E[(x − δ − w·z)²]. Of isotropic families
+        # only the sum over features counts, so that a feature's own may be negative.
+        left = left - (t * W).sum(-1)
+    of_factors = (f @ W.mT).squeeze(-2) if f.shape[1] == 1 else (f * W).sum(-1)
+    shift = inverse * (value - of_factors)
     return Regression(shift, W, left, pool(n))
 
 
@@ -170,13 +168,6 @@ def _solved(gram: Tensor, t: Tensor) -> Tensor:
     if gram.shape[1] == 1:
         return torch.linalg.solve(gram.squeeze(1), t.mT).mT
     return torch.linalg.solve(gram, t.unsqueeze(-1)).squeeze(-1)
-
-
-def _quadratic(W: Tensor, gram: Tensor) -> Tensor:
-    """Return w_dᵀ G_d w_d of every feature d, (C, D)."""
-    if gram.shape[1] == 1:
-        return ((W @ gram.squeeze(1)) * W).sum(-1)
-    return (W.unsqueeze(-2) @ gram @ W.unsqueeze(-1)).squeeze(-1).squeeze(-1)
 
 
 def factor_scale(moments: MaskedMoments) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,10 @@ class Additive:
         """Return the statistics of the data with all weights multiplied by `factor`."""
         return self._each(lambda name, own: own * factor)
 
+    def mix(self, other: Self, share: float) -> Self:
+        """Return (1 − share) of these statistics and `share` of the others."""
+        return self._each(lambda name, own: own.lerp(getattr(other, name), share))
+
     def without(self, components: Tensor) -> Self:
         """Return the statistics without those that the components (m,) alone account for."""
         k = len(self.count)  # pyright: ignore[reportAttributeAccessIssue]
