@@ -16,7 +16,6 @@ from mogul.models.gaussian_mixture import SHARINGS
 from mogul.protocols import Batch
 
 PAIRS = [(name, sharing) for name in families() for sharing in SHARINGS]
-SHAPE = (3, 5)
 
 
 def _rows(n=400, gaps=False, seed=0):
@@ -205,7 +204,7 @@ def test_a_prior_holds_as_in_em(gaps):
         batch = _model(name, sharing, x, prior=prior)
         online = copy.deepcopy(batch)
         fit(batch, ArraySource(x), EM(), passes=1)
-        fit(online, ArraySource(x), OnlineEM(len(x), delay=1.0), passes=1)
+        fit(online, ArraySource(x), OnlineEM(len(x), delay=1.0, average=False), passes=1)
         _same(batch, online)
 
 
@@ -230,7 +229,7 @@ def test_a_component_without_data_is_restarted():
         model.centres.data[1] = 1e3
         reached = fit(model, ArraySource(x), OnlineEM(100), passes=4)
         assert any("restarted" in event for event in reached.history[0]["events"])
-        assert float(model().weights.min()) > 0.01
+        assert float(model().weights.detach().min()) > 0.002
         assert reached.history[-1]["log_likelihood"] > reached.history[0]["log_likelihood"]
 
 
@@ -298,9 +297,9 @@ def test_faults_are_told():
         fit(GaussianMixture(3, 5), ArraySource(x), OnlineEM())
     with pytest.raises(InputError, match="components"):
         fit(model, ArraySource(x[:2]), OnlineEM())
+    empty = x.clone()
+    empty[:, 3] = torch.nan
     with pytest.raises(InputError, match="Column 3 is NaN"):
-        empty = x.clone()
-        empty[:, 3] = torch.nan
         fit(model, ArraySource(empty), OnlineEM())
     bayesian = BayesianGaussianMixture(3, 5)
     with pytest.raises(InputError, match="complete-data"):

@@ -21,6 +21,7 @@ from mogul.errors import InputError
 from mogul.protocols import Batch, Expectation, LearnsOnline, Source
 
 _RECENT = 3.0  # η of averages: the weight of step t grows as t^η
+_MOST_ROWS = 2000  # of a batch, unless more are asked for
 _LEAST_ROWS = 128  # of a batch, below which a thread is not worth its sums
 
 
@@ -99,7 +100,7 @@ class OnlineEM:
     worst-explained rows of a batch.
 
     Args:
-        batch_size: rows per step; default: a 25th of the data, from 100 to 1,000 rows.
+        batch_size: rows per step; default: a 30th of the data, from 100 to 2,000 rows.
         power: how fast steps shrink, above 0.5 and at most 1.
         delay: at least 1; with 1 the first batch replaces what the model began with.
         average: end with averaged statistics.
@@ -114,7 +115,7 @@ class OnlineEM:
     def __init__(
         self,
         batch_size: int | None = None,
-        power: float = 0.6,
+        power: float = 0.55,
         delay: float = 2.0,
         average: bool = True,
         seed: int = 0,
@@ -276,8 +277,8 @@ def _check_columns(state: OnlineState) -> None:
 def _default_size(source: Source) -> int:
     """Return rows per step."""
     if not getattr(source, "repeatable", True):
-        return 1000
-    return max(100, min(1000, len(source) // 25))
+        return _MOST_ROWS
+    return max(100, min(_MOST_ROWS, len(source) // 30))
 
 
 def _expect(
