@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mogul.algorithms.base import Pass
 from mogul.algorithms.em import check_enough_rows, check_finite
-from mogul.algorithms.shuffled import shuffled
+from mogul.algorithms.shuffled import shuffled, weights_of
 from mogul.compute.backend import make_generator
 from mogul.compute.threads import n_workers, spread
 from mogul.distributions import MaskedMoments, Moments
@@ -27,7 +27,7 @@ _LEAST_ROWS = 128  # of a batch, below which a thread is not worth its sums
 
 @dataclass
 class OnlineState:
-    """Where online EM stands; all of it but scratch memory can be written to a file.
+    """Where online EM stands; all but what can be had again can be written to a file.
 
     `statistics` are those of the present parameters, `average` their mean over steps; both are
     about the present centres. `steps` and `done` count steps and whole passes, `mass` and `rows`
@@ -44,6 +44,7 @@ class OnlineState:
     average: Any = None
     seen: Tensor | None = None
     workspaces: list[dict[str, Tensor]] = field(default_factory=list)
+    weights: Tensor | None = None  # of all rows, read again by a fit that goes on
 
     def flat(self) -> dict[str, Tensor]:
         """Return copies of all tensors by name, and the counts as tensors."""
@@ -158,9 +159,11 @@ class OnlineEM:
         """
         state.rows, state.mass, total = 0, 0.0, 0.0
         draw = make_generator(self.seed * 1_000_003 + state.done)
+        if state.weights is None:
+            state.weights = weights_of(source)  # at once, where there are none
         size = self.batch_size or _default_size(source)
         restarted, told = set(), []
-        for batch in shuffled(source, size, model.dtype, model.device, draw):
+        for batch in shuffled(source, size, model.dtype, model.device, draw, state.weights):
             lesson = self.learn(model, batch, state)
             total += lesson.total
             restarted.update(lesson.restarted)

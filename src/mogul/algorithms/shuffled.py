@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from mogul.algorithms.initialise import row_weights
 from mogul.compute.threads import n_workers, spread
 from mogul.protocols import Batch, Source
 
@@ -17,18 +16,23 @@ _PIECE = 2**22  # values read at a time
 
 
 def shuffled(
-    source: Source, size: int, dtype: torch.dtype, device: torch.device, draw: torch.Generator
+    source: Source,
+    size: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    draw: torch.Generator,
+    weight: Tensor | None,
 ) -> Iterator[Batch]:
     """Yield all rows once, about `size` at a time, in a random order.
 
     Blocks of rows are read in a random order, and their rows are mixed within a window of many
     blocks; data that fit in one are mixed wholly. Sources that can be read only once are read in
-    their own order.
+    their own order. `weight` is what `weights_of` found.
     """
     if not getattr(source, "repeatable", True):
         yield from source.batches(size, dtype, device)
         return
-    n, weight = len(source), _weights(source)
+    n = len(source)
     blocks = torch.randperm(-(-n // _BLOCK), generator=draw)
     for some in blocks.split(max(1, _WINDOW // (_BLOCK * source.n_features))):
         index = (some.sort().values.unsqueeze(-1) * _BLOCK + torch.arange(_BLOCK)).flatten()
@@ -55,7 +59,11 @@ def _read(source: Source, index: Tensor, dtype: torch.dtype, device: torch.devic
     return rows
 
 
-def _weights(source: Source) -> Tensor | None:
-    """Return the weights of all rows, (n,), or None if there are none."""
-    first = next(iter(source.batches(1)))
-    return None if first.weight is None else row_weights(source)
+def weights_of(source: Source) -> Tensor | None:
+    """Return the weights of all rows, (n,), or None if there are none; streams bring their own."""
+    if not getattr(source, "repeatable", True):
+        return None
+    if next(iter(source.batches(1))).weight is None:
+        return None
+    parts = (batch.weight for batch in source.batches(dtype=torch.float64))
+    return torch.cat([part.cpu() for part in parts if part is not None])
