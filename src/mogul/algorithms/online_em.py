@@ -15,13 +15,13 @@ from mogul.algorithms.base import Pass
 from mogul.algorithms.em import check_enough_rows, check_finite
 from mogul.algorithms.shuffled import shuffled, weights_of
 from mogul.compute.backend import make_generator
-from mogul.compute.threads import n_workers, spread
+from mogul.compute.threads import n_workers, spread, threads_for
 from mogul.distributions import MaskedMoments, Moments
 from mogul.errors import InputError
 from mogul.protocols import Batch, Expectation, LearnsOnline, Source
 
 _RECENT = 3.0  # η of averages: the weight of step t grows as t^η
-_MOST_ROWS = 2000  # of a batch, unless more are asked for
+_MOST_ROWS = 2500  # of a batch, unless more are asked for
 _LEAST_ROWS = 128  # of a batch, below which a thread is not worth its sums
 
 
@@ -101,7 +101,7 @@ class OnlineEM:
     worst-explained rows of a batch.
 
     Args:
-        batch_size: rows per step; default: a 30th of the data, from 100 to 2,000 rows.
+        batch_size: rows per step; default: a 30th of the data, from 100 to 2,500 rows.
         power: how fast steps shrink, above 0.5 and at most 1.
         delay: at least 1; with 1 the first batch replaces what the model began with.
         average: end with averaged statistics.
@@ -163,12 +163,16 @@ class OnlineEM:
             state.weights = weights_of(source)  # at once, where there are none
         size = self.batch_size or _default_size(source)
         restarted, told = set(), []
-        for batch in shuffled(source, size, model.dtype, model.device, draw, state.weights):
-            lesson = self.learn(model, batch, state)
-            total += lesson.total
-            restarted.update(lesson.restarted)
-            told = lesson.told
-            seen(len(batch.x))
+        cores = n_workers(model.device)
+        batches = shuffled(source, size, model.dtype, model.device, draw, state.weights, cores)
+        # Threads of torch's own that wait for a next small product would be in the workers' way.
+        with threads_for(model.expectation(gaps=False).footprint):
+            for batch in batches:
+                lesson = self.learn(model, batch, state, cores)
+                total += lesson.total
+                restarted.update(lesson.restarted)
+                told = lesson.told
+                seen(len(batch.x))
         _check_columns(state)
         state.done, state.whole = state.done + 1, state.mass
         if restarted:
@@ -181,15 +185,17 @@ class OnlineEM:
         return state, Pass(total / mass, told, (total + penalty) / mass, bool(restarted))
 
     @torch.no_grad()
-    def learn(self, model: LearnsOnline, batch: Batch, state: OnlineState) -> Lesson:
-        """Make one step with a batch of rows.
+    def learn(
+        self, model: LearnsOnline, batch: Batch, state: OnlineState, cores: int = 1
+    ) -> Lesson:
+        """Make one step with a batch of rows, sharing out the E-step over some cores.
 
         Raises:
             InputError: if a row has a log-likelihood that is not finite.
         """
         x, weight, index = batch
         kernel = model.expectation(gaps=_notice(x, state))
-        log_prob, moments = _expect(kernel, x, weight, state)
+        log_prob, moments = _expect(kernel, x, weight, state, cores)
         each = log_prob if weight is None else log_prob * weight
         total = float(each.sum(dtype=torch.float64))
         if not abs(total) < float("inf"):
@@ -285,10 +291,10 @@ def _default_size(source: Source) -> int:
 
 
 def _expect(
-    kernel: Expectation, x: Tensor, weight: Tensor | None, state: OnlineState
+    kernel: Expectation, x: Tensor, weight: Tensor | None, state: OnlineState, cores: int
 ) -> tuple[Tensor, Any]:
-    """Return log-likelihoods (n,) and moments of rows (n, D), shared out over the cores."""
-    number = max(1, min(n_workers(x.device), len(x) // _LEAST_ROWS))
+    """Return log-likelihoods (n,) and moments of rows (n, D), shared out over so many cores."""
+    number = max(1, min(cores, len(x) // _LEAST_ROWS))
     kernels = [kernel, *(kernel.fork() for _ in range(number - 1))]
     for own, workspace in zip(kernels, state.workspaces, strict=False):
         own.workspace = workspace

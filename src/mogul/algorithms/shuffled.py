@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from mogul.compute.threads import n_workers, spread
+from mogul.compute.threads import spread
 from mogul.protocols import Batch, Source
 
 _BLOCK = 1024  # rows read together: single ones would be dear to find, or to decode
@@ -22,12 +22,13 @@ def shuffled(
     device: torch.device,
     draw: torch.Generator,
     weight: Tensor | None,
+    cores: int,
 ) -> Iterator[Batch]:
     """Yield all rows once, about `size` at a time, in a random order.
 
     Blocks of rows are read in a random order, and their rows are mixed within a window of many
     blocks; data that fit in one are mixed wholly. Sources that can be read only once are read in
-    their own order. `weight` is what `weights_of` found.
+    their own order. `weight` is what `weights_of` found; rows are read on so many cores.
     """
     if not getattr(source, "repeatable", True):
         yield from source.batches(size, dtype, device)
@@ -37,7 +38,7 @@ def shuffled(
     for some in blocks.split(max(1, _WINDOW // (_BLOCK * source.n_features))):
         index = (some.sort().values.unsqueeze(-1) * _BLOCK + torch.arange(_BLOCK)).flatten()
         index = index[index < n]
-        rows = _read(source, index, dtype, device)
+        rows = _read(source, index, dtype, device, cores)
         order = torch.randperm(len(index), generator=draw)
         for chosen in order.tensor_split(max(1, round(len(index) / size))):
             own = index[chosen]
@@ -45,17 +46,19 @@ def shuffled(
             yield Batch(rows[chosen.to(device)], of_rows, own)
 
 
-def _read(source: Source, index: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return rows of ascending numbers (m,), (m, D), read on all cores."""
+def _read(
+    source: Source, index: Tensor, dtype: torch.dtype, device: torch.device, cores: int
+) -> Tensor:
+    """Return rows of ascending numbers (m,), (m, D), read on some cores."""
     rows = torch.empty(len(index), source.n_features, dtype=dtype, device=device)
 
     def read(part: tuple[Tensor, Tensor]) -> None:
         part[1].copy_(source.take(part[0], dtype, device))
 
-    number = max(n_workers(device), -(-rows.numel() // _PIECE))
+    number = max(cores, -(-rows.numel() // _PIECE))
     size = max(1, -(-len(index) // number // _BLOCK)) * _BLOCK
     parts = list(zip(index.split(size), rows.split(size), strict=True))
-    spread(parts, [read] * min(n_workers(device), len(parts)))
+    spread(parts, [read] * min(cores, len(parts)))
     return rows
 
 

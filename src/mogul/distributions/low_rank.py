@@ -285,8 +285,9 @@ class DiagonalPlusLowRank(WoodburyCovariance):
         least = self._least(floor).double()
         met = ((noise < least) & (seen > 0)).any(-1)
         noise = torch.where(seen > 0, torch.maximum(noise, least), self.noise.double())
-        kept = self._loadings.double()
-        loadings = torch.where(mass.unsqueeze(-1) > 0, loadings, kept)
+        if not bool((mass > 0).all()):
+            kept = self._loadings.double()
+            loadings = torch.where(mass.unsqueeze(-1) > 0, loadings, kept)
         dtype = self.noise.dtype
         return type(self)(loadings.to(dtype), noise.to(dtype)), met
 

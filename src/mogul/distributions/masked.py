@@ -151,10 +151,12 @@ def regress(moments: MaskedMoments, loadings: Tensor, learn: bool) -> Regression
         G = pool(moments.gram) - pool(inverse[..., None, None] * f.unsqueeze(-1) * f.unsqueeze(-2))
         t = moments.less(pool(moments.product), inverse * value, f)
         usable = pool(n) > 0
-        eye = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device)
-        W = torch.where(
-            usable.unsqueeze(-1), _solved(torch.where(usable[..., None, None], G, eye), t), W
-        )
+        if bool(usable.all()):
+            W = _solved(G, t)
+        else:
+            eye = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device)
+            solved = _solved(torch.where(usable[..., None, None], G, eye), t)
+            W = torch.where(usable.unsqueeze(-1), solved, W)
         # What a regression with intercept leaves of Σ r o E[(x − δ − w·z)²]. Of isotropic families
         # only the sum over features counts, so that a feature's own may be negative.
         left = left - (t * W).sum(-1)
