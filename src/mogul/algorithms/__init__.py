@@ -6,7 +6,8 @@ from mogul.algorithms.bounds import DIVERGENCES, EvidenceBound, ImportanceBound
 from mogul.algorithms.em import EM
 from mogul.algorithms.gradient import Gradient
 from mogul.algorithms.initialise import initialise
-from mogul.algorithms.online_em import OnlineEM, OnlineState
+from mogul.algorithms.online_em import OnlineEM
+from mogul.algorithms.online_state import OnlineState
 from mogul.algorithms.particle_algorithms import (
     PARTICLE_ALGORITHMS,
     PRESETS,
