@@ -21,6 +21,7 @@ from mogul import (
     GaussianMixture,
     Gradient,
     InputError,
+    OnlineEM,
     fit,
     initialise,
     load_model,
@@ -51,7 +52,8 @@ def started(source, family="full"):
 
 
 def algorithm(name):
-    return Gradient(batch_size=50) if name == "gradient" else EM(batch_size=20)
+    made = {"gradient": Gradient(batch_size=50), "online": OnlineEM(batch_size=50)}
+    return made.get(name) or EM(batch_size=20)
 
 
 def state(model):
@@ -74,7 +76,7 @@ def threads(request):
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("after", [330, 800, 1210, 2399])
-@pytest.mark.parametrize("case", ["full", "diagonal", "ppca", "gaps", "gradient"])
+@pytest.mark.parametrize("case", ["full", "diagonal", "ppca", "gaps", "gradient", "online"])
 def test_a_fit_that_a_signal_stops_goes_on_to_the_same_bits(tmp_path, threads, case, after, kind):
     source = ArraySource(rows(gaps=case == "gaps"))
     family = case if case in ("diagonal", "ppca") else "full"
@@ -98,7 +100,7 @@ def test_a_fit_that_a_signal_stops_goes_on_to_the_same_bits(tmp_path, threads, c
     assert "goes on" in stopped.reason.advice
     anew = GaussianMixture(3, 5, family, 2 if family == "ppca" else None)
     if not path.exists():  # gradient steps of the first pass leave nothing to go on with
-        assert case == "gradient"
+        assert case in ("gradient", "online")
         assert after <= 800
         return
     done = fit(
@@ -261,6 +263,19 @@ def test_no_space_says_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="No space left on device; nothing was written: make room"):
         atomic_write(tmp_path / "x", b"content")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_fit_whose_parameters_were_averaged_goes_on_with_those_before(tmp_path):
+    source, path = ArraySource(rows()), tmp_path / "m.mogul"
+    whole, cut = started(source), started(source)
+    fit(whole, source, OnlineEM(50), passes=4)
+    kept = Checkpoint(path)
+    fit(cut, source, OnlineEM(50), passes=2, checkpoint=kept)
+    kept.finish(cut, source, {"history": [{"objective": 0.0}] * 2})
+    assert_equal(state(load_model(path)[0]), state(cut))
+    anew = GaussianMixture(3, 5, "full")
+    fit(anew, source, OnlineEM(50), passes=4, checkpoint=Checkpoint(path, resume=True))
+    assert_equal(state(anew), state(whole))
 
 
 @pytest.mark.parametrize(

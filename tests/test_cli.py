@@ -221,3 +221,19 @@ def test_demo_writes_a_report(run, tmp_path):
     page = (tmp_path / "demo" / "report.html").read_text()
     assert found["report"].endswith("report.html")
     assert "mogul fit digits" in page
+
+
+def test_online_em_on_the_command_line(run, tmp_path):
+    line = f"fit digits -o {tmp_path}/online --components 4 --rank 2 --passes 3 --json".split()
+    online = _figures(run(*line, "--algorithm", "online-em", "--batch-size", "100"))
+    batch = _figures(run(*line, "--algorithm", "em"))
+    assert online["passes"] == batch["passes"] == 3
+    assert online["log_likelihood"] > batch["log_likelihood"]
+    for options, told in [
+        (["--algorithm", "pga"], "choose em or online-em"),
+        (["--batch-size", "100"], "--batch-size: em has no use"),
+        (["--algorithm", "online-em", "--tolerance", "0"], "--tolerance: online-em has no use"),
+    ]:
+        code, _, error = run(*line, *options)
+        assert code != 0
+        assert told in " ".join(error.split())

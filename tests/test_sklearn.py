@@ -15,6 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from mogul import OnlineEM
+from mogul.algorithms import OnlineState
+from mogul.protocols import Batch
 from mogul.sklearn import MFA, MPPCA, BayesianGaussianMixture, GaussianMixture
 
 ESTIMATORS = [GaussianMixture(), MPPCA(), MFA()]
@@ -198,5 +201,46 @@ def test_one_pass_of_batches_comes_close_to_em(covariance_type):
         online.partial_fit(part)
     assert online.n_iter_ == 50
     assert online.score(x) > batch.score(x) - 0.02
-    with pytest.raises(ValueError, match="complete rows"):
-        online.partial_fit(np.full((5, 3), np.nan))
+
+
+def _batches():
+    x = make_blobs(600, n_features=4, centers=3, random_state=1)[0]
+    x[300:][np.random.default_rng(0).random((300, 4)) < 0.1] = np.nan
+    return [*np.array_split(x, 6), x[:1]]
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [*(GaussianMixture(3, covariance_type=t) for t in TYPES), MPPCA(3, 2), MFA(3, 2)],
+    ids=str,
+)
+def test_partial_fit_is_online_em_on_the_same_batches(estimator):
+    parts = _batches()
+    estimator = clone(estimator).set_params(random_state=0)
+    for part in parts:
+        estimator.partial_fit(part)
+    random = np.random.RandomState(0)
+    model = clone(estimator)._started(torch.as_tensor(parts[0]), None, random)
+    state = OnlineState()
+    for part in parts:
+        rows = torch.as_tensor(part)
+        OnlineEM().learn(model, Batch(rows, None, torch.arange(len(rows))), state)
+    OnlineEM().finish(model, state)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, estimator.model_.state_dict()[name])
+    assert estimator.n_iter_ == len(parts)
+
+
+def test_partial_fit_does_not_grow_and_goes_on_from_fit():
+    parts = _batches()
+    model = MPPCA(3, 2, random_state=0)
+    with pytest.raises(ValueError, match="choose fewer components"):
+        model.partial_fit(parts[0][:2])
+    sizes = []
+    for part in parts[3:6] * 3:
+        sizes.append(len(pickle.dumps(model.partial_fit(part))))
+    assert max(sizes[2:]) - min(sizes[2:]) < 100
+    fitted = MPPCA(3, 2, random_state=0, max_iter=500).fit(parts[0])
+    before = fitted.score(parts[0])
+    assert fitted.partial_fit(parts[0]).score(parts[0]) > before - 0.1
+    assert not hasattr(fitted.fit(parts[0]), "_online")

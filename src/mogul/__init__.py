@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mogul.algorithms import EM, Gradient, fit, initialise
+    from mogul.algorithms import EM, Gradient, OnlineEM, fit, initialise
     from mogul.compute.collective import joined
     from mogul.data import open_source
     from mogul.distributions import Mixture
@@ -20,6 +20,7 @@ _HOMES = {
     "Gradient": "mogul.algorithms",
     "InputError": "mogul.errors",
     "Mixture": "mogul.distributions",
+    "OnlineEM": "mogul.algorithms",
     "fit": "mogul.algorithms",
     "initialise": "mogul.algorithms",
     "joined": "mogul.compute.collective",
@@ -35,6 +36,7 @@ __all__ = [
     "Gradient",
     "InputError",
     "Mixture",
+    "OnlineEM",
     "fit",
     "initialise",
     "joined",

@@ -47,10 +47,6 @@ class Source(Protocol):
         """Yield the same batches still unread; calling one reads it, on whatever thread."""
         ...
 
-    def order(self, generator: torch.Generator) -> Tensor:
-        """Return the rows' numbers (n,) in a random order in which they are fast to take."""
-        ...
-
     def take(
         self, index: Tensor, dtype: torch.dtype = torch.float32, device: Any = "cpu"
     ) -> Tensor:
@@ -257,6 +253,22 @@ class HasMoments(Protocol):
 
     def start(self, x: Tensor, labels: Tensor, seed: int) -> None:
         """Set all parameters from hard assignments `labels` (n,) of rows (n, D)."""
+        ...
+
+
+class LearnsOnline(HasMoments, Protocol):
+    """A model that online EM can fit: it has complete-data statistics."""
+
+    def complete(self, moments: Any) -> Any:
+        """Return the moments of an E-step as statistics that may be mixed across parameters."""
+        ...
+
+    def own_statistics(self, components: Tensor | None = None) -> Any:
+        """Return the statistics that the model expects of a row; of some components (m,) alone."""
+        ...
+
+    def follow(self, moments: Any, mass: float) -> tuple[list[str], Any]:
+        """Make the M-step; return what to tell, and by what to restate the statistics."""
         ...
 
 

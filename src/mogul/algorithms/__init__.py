@@ -6,6 +6,8 @@ from mogul.algorithms.bounds import DIVERGENCES, EvidenceBound, ImportanceBound
 from mogul.algorithms.em import EM
 from mogul.algorithms.gradient import Gradient
 from mogul.algorithms.initialise import initialise
+from mogul.algorithms.online_em import OnlineEM
+from mogul.algorithms.online_state import OnlineState
 from mogul.algorithms.particle_algorithms import (
     PARTICLE_ALGORITHMS,
     PRESETS,
@@ -42,6 +44,8 @@ __all__ = [
     "Gradient",
     "ImportanceBound",
     "Move",
+    "OnlineEM",
+    "OnlineState",
     "Particles",
     "Preset",
     "StopReason",

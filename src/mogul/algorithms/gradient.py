@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mogul.algorithms.base import Pass
 from mogul.algorithms.initialise import row_weights
-from mogul.algorithms.minibatches import minibatches, pool
+from mogul.algorithms.minibatches import minibatches, pool, random_order
 from mogul.algorithms.watch import Watch
 from mogul.compute.backend import make_generator
 from mogul.compute.collective import group_of
@@ -154,7 +154,7 @@ class Gradient:
         """
         total, events = 0.0, set[str]()
         group = group_of(source)
-        order = source.order(state.generator)
+        order = random_order(source, state.generator)
         for index, share in minibatches(order, self.batch_size, group):
             x = source.take(index, model.dtype, model.device)
             state.optimiser.zero_grad(set_to_none=True)

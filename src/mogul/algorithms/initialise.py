@@ -114,10 +114,6 @@ class Rows:
             batch = Batch(x, None, torch.arange(start, start + len(x)))
             yield lambda batch=batch: batch
 
-    def order(self, generator: torch.Generator) -> Tensor:
-        """Return the numbers of rows in a random order."""
-        return torch.randperm(len(self), generator=generator, device=generator.device).cpu()
-
     def take(self, index: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
         """Return rows by number."""
         return self.x[index]

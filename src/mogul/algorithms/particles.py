@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.base import Pass
-from mogul.algorithms.minibatches import Minibatch, minibatches, pool, pool_statistics
+from mogul.algorithms.minibatches import Minibatch, minibatches, pool, pool_statistics, random_order
 from mogul.algorithms.particle_moves import LatentMove, State, SteinCoin
 from mogul.algorithms.particle_parameters import ByGradient, ParameterUpdate
 from mogul.algorithms.watch import Watch
@@ -198,7 +198,7 @@ class Particles:
             state.memory["latents"] = {}
             events.append(f"warm-up ends: {self.n_particles} particles for every row from here")
         before = model.particles.clone()
-        order = source.order(make_generator(self._seed(state, 0, group)))
+        order = random_order(source, make_generator(self._seed(state, 0, group)))
         total = 0.0
         for number, (index, share) in enumerate(minibatches(order, self.batch_size, group)):
             draw = make_generator(self._seed(state, number + 1, group), model.device)

@@ -12,7 +12,7 @@ from torch import Tensor
 from mogul.algorithms.base import Pass
 from mogul.algorithms.bounds import Bound, EvidenceBound, Objective
 from mogul.algorithms.initialise import Rows, initialise
-from mogul.algorithms.minibatches import minibatches
+from mogul.algorithms.minibatches import minibatches, random_order
 from mogul.algorithms.particles import check_latent_model
 from mogul.algorithms.watch import Watch
 from mogul.compute.backend import make_generator
@@ -136,7 +136,7 @@ class Variational:
         """
         group = group_of(source)
         draw = self._generator(model, state.done, group.rank)
-        order = source.order(draw)
+        order = random_order(source, draw)
         beta = min(1.0, (state.done + 1) / self.warm_up) if self.warm_up else 1.0
         sums = torch.zeros(4, dtype=torch.float64, device=model.device)
         told, x = set(state.told), None

@@ -26,7 +26,7 @@ _BOTH = (
 _OF = {
     "a mixture": (
         "components", "rank", "sharing", "tolerance", "start", "n_init", "test", "variance_floor",
-        "dequantise", "resume",
+        "dequantise", "resume", "algorithm", "batch_size",
     ),
     "a decoder": (*_BOTH, "algorithm", "preset", "particles", "step_size", "rate"),
     "a vae": (
@@ -194,6 +194,7 @@ def fit(
         fit_network(data, output, given, reading, test, device, precision, json)
         return
     _refuse(context, "a mixture")
+    learning = _learning(given_options(context), seed)
     reading: dict[str, Any] = {
         "crop": _size(crop), "size": _size(size), "colour": colour, "dequantise": dequantise,
         "columns": options.listed(columns),
@@ -204,7 +205,9 @@ def fit(
         seed, dtype,
     )  # fmt: skip
     with joined() as group:
-        fit_mixture(data, output, asked, reading, limit, test, resume, group, device, json)
+        fit_mixture(
+            data, output, asked, learning, reading, limit, test, resume, group, device, json
+        )
 
 
 def refuse_several(model: str) -> None:
@@ -229,6 +232,27 @@ def given_options(context: typer.Context) -> dict[str, Any]:
         for name, value in context.params.items()
         if str(context.get_parameter_source(name)).endswith("COMMANDLINE")
     }
+
+
+def _learning(given: dict[str, Any], seed: int) -> Any:
+    """Return the algorithm that a mixture is to be fitted by.
+
+    Raises:
+        InputError: for an unknown one, or an option that it has no use for.
+    """
+    import mogul
+    from mogul.errors import InputError
+
+    algorithm = given.get("algorithm", "em")
+    if algorithm not in ("em", "online-em"):
+        raise InputError(f"A mixture is not fitted by '{algorithm}'; choose em or online-em.")
+    idle = "batch_size" if algorithm == "em" else "tolerance"
+    if idle in given:
+        name = idle.replace("_", "-")
+        raise InputError(f"--{name}: {algorithm} has no use for this; leave it out.")
+    if algorithm == "em":
+        return mogul.EM()
+    return mogul.OnlineEM(given.get("batch_size"), seed=seed)
 
 
 def _refuse(context: typer.Context, model: str) -> None:

@@ -39,6 +39,7 @@ def fit_mixture(
     data: str,
     output: Path,
     settings: MixtureSettings,
+    algorithm: Any,
     reading: dict[str, Any],
     limit: int | None,
     test: str | None,
@@ -52,7 +53,8 @@ def fit_mixture(
     Args:
         data: what to fit to.
         output: the file to write.
-        settings: the model and how to fit it.
+        settings: the model, and where and for how long its fit goes.
+        algorithm: how to fit it.
         reading: how to open the data.
         limit: rows to take, or None for all.
         test: held-out data, or None for the test split of a data set.
@@ -95,7 +97,7 @@ def fit_mixture(
         mogul.initialise(mixture, source, settings.start, settings.n_init, settings.seed)
     with FitProgress(settings.passes, len(source), quiet=quiet) as progress:
         fitted = mogul.fit(
-            mixture, source, mogul.EM(), passes=settings.passes, tolerance=settings.tolerance,
+            mixture, source, algorithm, passes=settings.passes, tolerance=settings.tolerance,
             validation=held_out, callback=progress.passed, seen=progress.seen,
             checkpoint=checkpoint,
         )  # fmt: skip

@@ -53,7 +53,10 @@ def _text(help_: str, panel: str = _DECODERS, *names: str) -> Any:
 
 Algorithm = Annotated[
     str | None,
-    _text("pga (default), soul, short-run, abp, momentum, coin; pqn, pmga: linear only."),
+    _text(
+        "pga (default), soul, short-run, abp, momentum, coin; pqn, pmga: linear only. Of a "
+        "mixture: em (default), or online-em, which learns many times in a pass."
+    ),
 ]
 PresetName = Annotated[
     str | None,
@@ -128,7 +131,8 @@ LearningRate = Annotated[
     float | None, _of_vae("Of Adam; default 5e-4, of an mdn 2e-3, where it falls by itself.")
 ]
 BatchSize = Annotated[
-    int | None, _text("Rows per step; default that of the preset, or 100; of an mdn 64.")
+    int | None,
+    _text("Rows per step; default that of the preset, or 100; of an mdn 64; of online-em by N."),
 ]
 Binarise = Annotated[
     str | None, _of_vae("Make pixels 0 or 1: static (once) or dynamic (anew in every pass).")

@@ -1,5 +1,6 @@
 """Values: covariance families, moments, and the mixture."""
 
+from mogul.distributions.complete_data import complete_data, factor_change, own_statistics
 from mogul.distributions.completion import CompletingKernel, Completion
 from mogul.distributions.covariance import Covariance, families, family
 from mogul.distributions.diagonal_families import PPCA, Diagonal, FactorAnalysis, Isotropic
@@ -15,12 +16,13 @@ from mogul.distributions.kernel import Kernel
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.mixture import Mixture
 from mogul.distributions.modes import Modes, modes
-from mogul.distributions.moments import Moments
+from mogul.distributions.moments import Change, Moments
 from mogul.distributions.posterior import Posterior
 from mogul.distributions.prior import Prior
 
 __all__ = [
     "PPCA",
+    "Change",
     "CompletingKernel",
     "Completion",
     "Covariance",
@@ -35,11 +37,14 @@ __all__ = [
     "Moments",
     "Posterior",
     "Prior",
+    "complete_data",
     "component_divergences",
+    "factor_change",
     "families",
     "family",
     "marginal_divergence",
     "modes",
+    "own_statistics",
     "product_bound",
     "sampled_divergence",
     "variational_bound",

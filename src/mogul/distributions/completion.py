@@ -189,7 +189,7 @@ class _LowRankCompletion(Completion):
         product = of_x[:, k:].unflatten(-1, (k, h)).movedim(0, 1)
         square = (x.square().mT @ r).mT
         c = self.mixture.centres.double()
-        return MaskedMoments(
+        found = MaskedMoments(
             count=r.sum(0),
             seen=n,
             value=value - c * n,
@@ -200,6 +200,7 @@ class _LowRankCompletion(Completion):
             factor_mean=rz.sum(0),
             factor_gram=rzz.sum(0),
         )
+        return found.summed if self.mixture.covariance.n_covariances == 1 else found
 
     def _draw(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:
         E, n = self._extended(), self.x.shape[0]

@@ -267,9 +267,9 @@ class DiagonalPlusLowRank(WoodburyCovariance):
     ) -> tuple[Tensor, Self, Tensor]:
         """The M-step from partly observed rows; see `masked`."""
         found = regress(moments, self._loadings, learn)
-        if not learn:
-            return found.shift, self, moments.count[: self.n_covariances] < 0
         shift, loadings = expand(found, moments)
+        if not learn:
+            return shift, self, moments.count[: self.n_covariances] < 0
         noise = found.residual / found.mass.clamp_min(1e-300)
         return shift, *self._floored(loadings, noise, found.mass, floor)
 
@@ -285,8 +285,9 @@ class DiagonalPlusLowRank(WoodburyCovariance):
         least = self._least(floor).double()
         met = ((noise < least) & (seen > 0)).any(-1)
         noise = torch.where(seen > 0, torch.maximum(noise, least), self.noise.double())
-        kept = self._loadings.double()
-        loadings = torch.where(mass.unsqueeze(-1) > 0, loadings, kept)
+        if not bool((mass > 0).all()):
+            kept = self._loadings.double()
+            loadings = torch.where(mass.unsqueeze(-1) > 0, loadings, kept)
         dtype = self.noise.dtype
         return type(self)(loadings.to(dtype), noise.to(dtype)), met
 
@@ -319,7 +320,7 @@ class DiagonalPlusLowRank(WoodburyCovariance):
         )
         weight = scale.unsqueeze(-1)
         product = weight * (v.unsqueeze(-1) * beta + off.unsqueeze(-1) * z.unsqueeze(-2))
-        return MaskedMoments(
+        found = MaskedMoments(
             count=m,
             seen=scale.expand(-1, d),
             value=scale * off,
@@ -330,6 +331,7 @@ class DiagonalPlusLowRank(WoodburyCovariance):
             factor_mean=scale * z,
             factor_gram=weight * zz,
         )
+        return found.summed if pooled else found
 
     def marginal(self, features: Tensor) -> Self:
         """Keep the rows of the features."""

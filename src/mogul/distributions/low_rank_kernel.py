@@ -53,7 +53,8 @@ class LowRankKernel(Kernel):
         self._precision = psi.reciprocal().to(centres.dtype)
         self._shift = (V.mT @ mean.unsqueeze(-1)).reshape(-1, 1).to(centres.dtype)
         self._size = (mean * scaled).sum(-1, keepdim=True)  # μᵀΨ⁻¹μ
-        log_det = covariance.log_det()
+        log_det = covariance.noise_variances.double().log().sum(-1)
+        log_det = log_det + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         self._const = (offsets.double() - 0.5 * (log_det + d * math.log(2 * math.pi))).unsqueeze(-1)
         # Deviations are taken in units of the noise where features have noise of their own.
         self._units = torch.ones_like(mean) if self._isotropic else psi.rsqrt()

@@ -27,8 +27,32 @@ class Additive:
         named = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
+    def mix(self, other: Self, share: float) -> Self:
+        """Return (1 − share) of these statistics and `share` of the others."""
+        return self._each(lambda name, own: own.lerp(getattr(other, name), share))
+
+    def without(self, components: Tensor) -> Self:
+        """Return the statistics without those that the components (m,) alone account for."""
+        k = len(self.count)  # pyright: ignore[reportAttributeAccessIssue]
+        return self._each(
+            lambda _, own: own.index_fill(0, components, 0.0) if len(own) == k else own
+        )
+
     def _each(self, function: Callable[[str, Tensor], Tensor]) -> Self:
         return replace(self, **{name: function(name, own) for name, own in self.tensors().items()})
+
+
+@dataclass(frozen=True)
+class Change:
+    """How an M-step moved what statistics are measured by.
+
+    `centre` (K, D) is what was added to the centres. Factors z are L⁻¹(z − m) of what they were:
+    `factor_mean` m (K, H) and `factor_tril` L (C, H, H), None for families that have none.
+    """
+
+    centre: Tensor
+    factor_mean: Tensor | None = None
+    factor_tril: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +111,10 @@ class Moments(Additive):
             cross = delta.unsqueeze(-1) * self.first.unsqueeze(-2)
             moved = n.unsqueeze(-1) * delta.unsqueeze(-1) * delta.unsqueeze(-2) - cross - cross.mT
         return Moments(self.count, self.first - n * delta, self.second + self.pool(moved))
+
+    def restate(self, change: Change) -> Moments:
+        """Return the same data's moments about the centres of changed parameters."""
+        return self.recentre(change.centre)
 
     @property
     def shift(self) -> Tensor:

@@ -43,6 +43,8 @@ class BayesianGaussianMixture(GaussianMixture):
         InputError: for an unknown prior, a family without such a posterior, or bad numbers.
     """
 
+    learns_online = False  # its parameters are not maximisers of averaged statistics alone
+
     prior_mean: Tensor
     prior_covariance: Tensor
     counts: Tensor

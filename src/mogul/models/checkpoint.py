@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mogul.compute.checkpoint import remove_stale
@@ -16,6 +17,7 @@ from mogul.errors import InputError
 from mogul.models.files import fill, load_fit, save_model
 from mogul.protocols import Saved, Source
 
+_LAST = "last/"  # before the names of parameters that a fit goes on with, and does not end with
 _OF_ROWS = "latents/"  # before the names of what an algorithm remembers of every particle
 
 
@@ -59,6 +61,7 @@ class Checkpoint:
         self.path, self.resume, self.every = Path(path), resume, 60 * minutes
         self.facts = facts or {}
         self.memory: dict[str, Tensor] = {}
+        self._saved: dict[str, Tensor] = {}
         self._ours = False  # whether the file holds this fit
 
     @property
@@ -101,7 +104,8 @@ class Checkpoint:
                 f"{self.path} holds another model than the one to be fitted; go on with the same "
                 "settings, or begin anew."
             )
-        fill(model, tensors)
+        last = {k.removeprefix(_LAST): v for k, v in memory.items() if k.startswith(_LAST)}
+        fill(model, tensors | last)
         if group.world > 1:
             _keep_own(model, source, group)
         self.memory = memory
@@ -122,6 +126,7 @@ class Checkpoint:
             self._set_aside()
         save_model(self.path, whole, self.facts | where, saved.memory)
         self._ours = True
+        self._saved = {k: v.clone() for k, v in whole.state_dict().items() if k != "particles"}
 
     def ended(self, source: Source) -> None:
         """Leave nothing but the file itself."""
@@ -133,7 +138,16 @@ class Checkpoint:
         group = group_of(source)
         whole = _whole(model, group)
         if group.first:
-            save_model(self.path, whole, self.facts | facts, self.memory)
+            save_model(self.path, whole, self.facts | facts, self.memory | self._last(whole))
+
+    def _last(self, model: Any) -> dict[str, Tensor]:
+        """Return the parameters of the last pass, where an algorithm ended with others."""
+        now = model.state_dict()
+        return {
+            _LAST + name: tensor
+            for name, tensor in self._saved.items()
+            if not torch.equal(tensor, now[name])
+        }
 
     def _set_aside(self) -> None:
         """Give the present file a second name, so that neither name is ever missing."""

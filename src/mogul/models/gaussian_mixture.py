@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mogul.compute.backend import make_generator
 from mogul.distributions import (
+    Change,
     CompletingKernel,
     Covariance,
     Kernel,
@@ -18,7 +19,10 @@ from mogul.distributions import (
     Mixture,
     Moments,
     Prior,
+    complete_data,
+    factor_change,
     family,
+    own_statistics,
 )
 from mogul.errors import InputError
 from mogul.models.checks import check_counts, check_rank, check_scale
@@ -54,6 +58,8 @@ class GaussianMixture(nn.Module):
         >>> initialise(model, source)
         >>> fitted = fit(model, source, EM(), passes=5)
     """
+
+    learns_online: ClassVar[bool] = True  # from complete-data statistics, by `follow`
 
     origin: Tensor
     feature_variance: Tensor
@@ -263,12 +269,56 @@ class GaussianMixture(nn.Module):
     @torch.no_grad()
     def maximise(self, moments: Moments | MaskedMoments) -> list[str]:
         """Set weights, means and covariances to their exact maximisers; tell of floors met."""
-        mixture, told = self(), []
+        return self._maximise(*self._constrained(moments))
+
+    @torch.no_grad()
+    def follow(self, moments: Moments | MaskedMoments, mass: float) -> tuple[list[str], Change]:
+        """Make the M-step from complete-data statistics of any scale, and tell what it moved.
+
+        Args:
+            moments: see `complete`.
+            mass: how many rows, or what weight of rows, they stand for beside a prior.
+
+        Returns:
+            what to tell, and the change by which to restate the statistics for the next step.
+        """
+        if self.prior is not None:
+            moments = moments.scale(mass / float(moments.count.sum()))
+        moments, counts = self._constrained(moments)
+        kept = self._frozen_covariances() | (self.sharing == "constant")
+        before, factors = self.centres.double().clone(), factor_change(moments, kept)
+        told = self._maximise(moments, counts)
+        return told, Change(self.centres.double() - before, *factors)
+
+    @torch.no_grad()
+    def complete(self, moments: Moments | MaskedMoments) -> Moments | MaskedMoments:
+        """Return the moments of an E-step at these parameters as complete-data statistics."""
+        return complete_data(self().covariance, moments)
+
+    @torch.no_grad()
+    def own_statistics(self, components: Tensor | None = None) -> Moments | MaskedMoments:
+        """Return the complete-data statistics of one row that the model expects, about its centres.
+
+        With components (m,), those of rows of these alone.
+        """
+        mixture = self()
+        weights = mixture.weights
+        if components is not None:
+            weights = torch.zeros_like(weights).index_copy(0, components, weights[components])
+        return own_statistics(mixture.covariance, weights, mixture.centres)
+
+    def _constrained(
+        self, moments: Moments | MaskedMoments
+    ) -> tuple[Moments | MaskedMoments, Tensor]:
+        """Return moments and counts (K,) with those of the prior, and frozen centres pinned."""
         counts = moments.count
         if self.prior is not None:
-            moments = moments + self._pseudo_observations(mixture, self.prior, moments)
+            moments = moments + self._pseudo_observations(self(), self.prior, moments)
             counts = counts + (self.prior.concentration - 1)
-        moments = moments.pin(self.frozen[1])
+        return moments.pin(self.frozen[1]), counts
+
+    def _maximise(self, moments: Moments | MaskedMoments, counts: Tensor) -> list[str]:
+        mixture, told = self(), []
         learn = self.sharing != "constant"
         shift, covariance, met = mixture.covariance.maximise(moments, self.floor, learn)
         if learn:

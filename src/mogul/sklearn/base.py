@@ -98,6 +98,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
                 best = fitted
         assert best is not None
         self.model_ = best.model.requires_grad_(False)
+        vars(self).pop("_online", None)  # what `partial_fit` remembers of another model
         self.lower_bounds_ = [row["objective"] for row in best.history]
         self.lower_bound_ = self.lower_bounds_[-1]
         self.n_iter_ = len(best.history)
@@ -143,7 +144,8 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
         if reset and len(x) < self.n_components:
             raise ValueError(
                 f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
-                f"n_samples = {len(x)}"
+                f"n_samples = {len(x)}; give at least one row for every component, or choose "
+                "fewer components"
             )
         if sample_weight is not None:
             checked = _check_sample_weight(

@@ -10,15 +10,15 @@ from sklearn.utils._param_validation import Interval
 
 from mogul.distributions import Mixture
 from mogul.models import GaussianMixture as Model
-from mogul.sklearn.base import MixtureEstimator
+from mogul.sklearn.online import OnlineEstimator
 
 
-class _FactorMixture(MixtureEstimator):
+class _FactorMixture(OnlineEstimator):
     """The shared parts of MPPCA and MFA."""
 
     _family: ClassVar[str]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **MixtureEstimator._parameter_constraints,
+        **OnlineEstimator._parameter_constraints,
         "n_factors": [Interval(Integral, 1, None, closed="left")],
     }
 

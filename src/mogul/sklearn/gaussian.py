@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 from torch import Tensor
 
-from mogul.distributions import Mixture, Moments
+from mogul.distributions import Mixture
 from mogul.models import GaussianMixture as Model
-from mogul.sklearn.base import MixtureEstimator
+from mogul.sklearn.online import OnlineEstimator
 
 FAMILIES = {
     "full": ("full", "own"),
@@ -22,7 +21,7 @@ FAMILIES = {
 }
 
 
-class GaussianMixture(MixtureEstimator):
+class GaussianMixture(OnlineEstimator):
     """A Gaussian mixture fitted by EM, with the interface of `sklearn.mixture.GaussianMixture`.
 
     Differences: missing values (NaN), sample weights and tensors are accepted; `reg_covar` is a
@@ -66,7 +65,7 @@ class GaussianMixture(MixtureEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **MixtureEstimator._parameter_constraints,
+        **OnlineEstimator._parameter_constraints,
         "covariance_type": [StrOptions(set(FAMILIES))],
         "weights_init": ["array-like", None],
         "means_init": ["array-like", None],
@@ -107,49 +106,6 @@ class GaussianMixture(MixtureEstimator):
         self.warm_start = warm_start
         self.verbose = verbose
         self.verbose_interval = verbose_interval
-
-    def partial_fit(self, X: Any, y: None = None, sample_weight: Any = None) -> Self:
-        """Make one step of online EM with a batch of rows (Cappé & Moulines 2009).
-
-        Sufficient statistics are averaged with steps (t + 2)^−0.6. The first batch also starts the
-        model, so it should hold many rows per component.
-
-        Args:
-            X: rows (n_samples, n_features), complete.
-            y: ignored.
-            sample_weight: one weight per row, or None.
-
-        Returns:
-            the estimator.
-
-        Raises:
-            ValueError: if values are missing, or the first batch has fewer rows than components.
-        """
-        first = not hasattr(self, "_online")
-        self._validate_params()
-        x, weight = self._weighted(X, sample_weight, reset=first)
-        if bool(x.isnan().any()):
-            raise ValueError("partial_fit takes complete rows; fit takes rows with gaps (NaN).")
-        if first:
-            self.model_ = self._started(x, weight, check_random_state(self.random_state))
-            self._online, self._steps = None, 0
-        model = self.model_
-        kernel = model.expectation(gaps=False)
-        log_prob, moments = kernel.expect(x, weight), kernel.moments
-        assert isinstance(moments, Moments)
-        moments = moments.scale(1.0 / float(moments.count.sum()))
-        if self._online is not None:
-            step = (self._steps + 2.0) ** -0.6
-            moments = self._online.scale(1 - step) + moments.scale(step)
-        before = model.centres.detach().clone()
-        model.maximise(moments.scale(float(len(x))))
-        self._online = moments.recentre((model.centres.detach() - before).double())
-        self._steps += 1
-        self.n_iter_, self.lower_bound_ = self._steps, float(log_prob.mean())
-        self.converged_ = False
-        model.requires_grad_(False)
-        self._publish(self.mixture_)
-        return self
 
     def _new_model(self, n_features: int, dtype: torch.dtype, device: torch.device) -> Model:
         name, sharing = FAMILIES[self.covariance_type]
