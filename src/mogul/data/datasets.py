@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mogul.data.columnar import columnar_files, is_columnar
+from mogul.data.columnar import is_columnar
 from mogul.data.files import csv_header, read_csv, read_idx, read_npy, read_npz
 from mogul.data.images import Size, read_images, reshaped
 from mogul.data.pixels import PixelScale
@@ -222,7 +222,7 @@ def column_names(data: str) -> list[str]:
     if path.name.lower().endswith((".csv", ".csv.gz")) and path.exists():
         return csv_header(path)
     if holds_columns(path):
-        return columnar_files(path)[0].schema().names
+        return open_source(path).columns
     shape = open_source(data).feature_shape
     if len(shape) != 1:
         raise InputError(f"{data} has rows of shape {shape}; give a table, (n, D), with columns.")

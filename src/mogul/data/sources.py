@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,17 +17,26 @@ from mogul.errors import InputError
 from mogul.protocols import Batch
 
 
+class Block(NamedTuple):
+    """Rows as they are stored, (b, D) of any type, with weights (b,) or None, and their numbers."""
+
+    rows: Tensor
+    weight: Tensor | None
+    index: Tensor
+
+
 class DataSource(ABC):
-    """Rows that can be read again and again: what all sources of this library share.
+    """What all sources of this library share.
 
     Subclasses set `name`, what to call the data in tables; `options`, JSON-like facts with which
-    `open_source` opens the same data again; and `scale`, how integer pixels become numbers, or
-    None.
+    `open_source` opens the same data again; `scale`, how integer pixels become numbers, or None;
+    and `repeatable`, whether the rows can be read again and again, or in one pass only.
     """
 
     name: str
     options: dict[str, Any]
     scale: PixelScale | None
+    repeatable: bool = True
 
     @property
     @abstractmethod
@@ -39,6 +48,16 @@ class DataSource(ABC):
         """Return the number of rows."""
 
     @abstractmethod
+    def blocks(self, size: int = 8192) -> Iterator[Callable[[], Block]]:
+        """Yield all rows in order as they are stored, at most `size` at a time.
+
+        Each is still to be read by calling it, once, on any thread.
+        """
+
+    @abstractmethod
+    def stored(self, index: Tensor) -> Tensor:
+        """Return the rows with these numbers as they are stored, (m, D)."""
+
     def parts(
         self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = "cpu"
     ) -> Iterator[Callable[[], Batch]]:
@@ -47,8 +66,9 @@ class DataSource(ABC):
         Raises:
             InputError: if a value is infinite, when the batch is made.
         """
+        for read in self.blocks(size):
+            yield partial(self._made, read, dtype, device)
 
-    @abstractmethod
     def take(
         self,
         index: Tensor | np.ndarray | Sequence[int],
@@ -60,6 +80,34 @@ class DataSource(ABC):
         Raises:
             InputError: if a value is infinite.
         """
+        index = torch.as_tensor(index, dtype=torch.long).cpu()
+        return self._values(self.stored(index), index, dtype).to(device)
+
+    def head(self, n: int, dtype: torch.dtype = torch.float32, device: Any = "cpu") -> Tensor:
+        """Return the first n rows, or all if there are fewer, (m, D).
+
+        Where there is one pass only, they are kept, and the pass yields them too.
+
+        Raises:
+            InputError: if a value is infinite.
+        """
+        return self.take(range(min(n, len(self))), dtype, device)
+
+    def _made(self, read: Callable[[], Block], dtype: torch.dtype, device: Any) -> Batch:
+        """Read a block and make numbers of it."""
+        rows, weight, index = read()
+        x = self._values(rows, index, dtype)
+        return Batch(x.to(device), None if weight is None else weight.to(device, dtype), index)
+
+    def _values(self, rows: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return stored rows (n, D) as numbers.
+
+        Raises:
+            InputError: if a value is infinite.
+        """
+        if self.scale is not None:
+            return self.scale.forward(rows, index, dtype)
+        return finite_rows(rows.to(dtype), index, self.name)
 
     @property
     def n_features(self) -> int:
@@ -147,37 +195,18 @@ class ArraySource(DataSource):
         """Return the number of rows."""
         return len(self._array)
 
-    def parts(
-        self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = "cpu"
-    ) -> Iterator[Callable[[], Batch]]:
-        """Yield what `batches` yields, each still to be read by calling it, on any thread.
-
-        Raises:
-            InputError: if a value is infinite, when it is read.
-        """
+    def blocks(self, size: int = 8192) -> Iterator[Callable[[], Block]]:
+        """Yield all rows in order as they are stored, at most `size` at a time."""
         for start in range(0, len(self), size):
-            yield partial(self._batch, start, min(start + size, len(self)), dtype, device)
+            yield partial(self._block, start, min(start + size, len(self)))
 
-    def _batch(self, start: int, end: int, dtype: torch.dtype, device: Any) -> Batch:
-        index = torch.arange(start, end)
-        x = self._rows(slice(start, end), index, dtype)
-        weight = None if self._weight is None else self._weight[start:end].to(device, dtype)
-        return Batch(x.to(device), weight, index)
+    def _block(self, start: int, end: int) -> Block:
+        weight = None if self._weight is None else self._weight[start:end]
+        return Block(self._rows(slice(start, end)), weight, torch.arange(start, end))
 
-    def take(
-        self,
-        index: Tensor | np.ndarray | Sequence[int],
-        dtype: torch.dtype = torch.float32,
-        device: Any = "cpu",
-    ) -> Tensor:
-        """Return the rows with these numbers, (m, D).
-
-        Raises:
-            InputError: if a value is infinite.
-        """
-        index = torch.as_tensor(index, dtype=torch.long).cpu()
-        key = index if isinstance(self._array, Tensor) else index.numpy()
-        return self._rows(key, index, dtype).to(device)
+    def stored(self, index: Tensor) -> Tensor:
+        """Return the rows with these numbers as they are stored, (m, D)."""
+        return self._rows(index if isinstance(self._array, Tensor) else index.numpy())
 
     def shard(self, rank: int, world: int) -> ArraySource:
         """Return the rank-th of `world` contiguous parts.
@@ -193,13 +222,10 @@ class ArraySource(DataSource):
             part._weight = self._weight[low:high]  # a part may have weights of zero only
         return part
 
-    def _rows(self, key: Any, index: Tensor, dtype: torch.dtype) -> Tensor:
+    def _rows(self, key: Any) -> Tensor:
         part = self._array[key]
         rows = part if isinstance(part, Tensor) else torch.from_numpy(_native(part))
-        rows = rows.reshape(len(rows), -1)
-        if self.scale is not None:
-            return self.scale.forward(rows, index, dtype)
-        return finite_rows(rows.to(dtype), index, self.name)
+        return rows.reshape(len(rows), -1)
 
 
 def finite_rows(rows: Tensor, index: Tensor, name: str) -> Tensor:
