@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from mogul.data.columnar import is_columnar
-from mogul.data.files import csv_header, read_csv, read_idx, read_npy, read_npz
+from mogul.data.csv_files import csv_header, read_csv
+from mogul.data.files import read_idx, read_npy, read_npz
 from mogul.data.images import Size, read_images, reshaped
 from mogul.data.pixels import PixelScale
 from mogul.data.sources import ArraySource, DataSource
