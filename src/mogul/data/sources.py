@@ -172,7 +172,7 @@ class ArraySource(DataSource):
         Raises:
             InputError: as the class says.
         """
-        _check_array(array, name)
+        check_array(array, name)
         self._array = array
         self._weight = None if weight is None else torch.as_tensor(weight)
         if self._weight is not None and self._weight.shape != (len(array),):
@@ -224,7 +224,7 @@ class ArraySource(DataSource):
 
     def _rows(self, key: Any) -> Tensor:
         part = self._array[key]
-        rows = part if isinstance(part, Tensor) else torch.from_numpy(_native(part))
+        rows = part if isinstance(part, Tensor) else torch.from_numpy(native(part))
         return rows.reshape(len(rows), -1)
 
 
@@ -245,7 +245,7 @@ def finite_rows(rows: Tensor, index: Tensor, name: str) -> Tensor:
     return rows
 
 
-def _native(array: np.ndarray) -> np.ndarray:
+def native(array: np.ndarray) -> np.ndarray:
     """Copy an array into a type that torch knows: this machine's byte order, at most 64 bits."""
     native = array.dtype.newbyteorder("=")
     return np.array(array, dtype=np.float64 if array.dtype.itemsize > 8 else native)
@@ -260,7 +260,12 @@ def _check_weight(weight: Tensor) -> None:
         )
 
 
-def _check_array(array: np.ndarray | Tensor, name: str) -> None:
+def check_array(array: np.ndarray | Tensor, name: str) -> None:
+    """Refuse what are no rows of numbers.
+
+    Raises:
+        InputError: if the array is not numeric, has no rows or is 1-D.
+    """
     shape = tuple(array.shape)
     if len(shape) < 2:
         raise InputError(
