@@ -52,8 +52,8 @@ def convert(
     if weight is not None:
         chosen = [name for name in chosen or column_names(data) if name != weight] + [weight]
     source = open_streaming(
-        data, columns=chosen, crop=options.image_size(crop), size=options.image_size(size), colour=colour,
-        limit=limit,
+        data, columns=chosen, crop=options.image_size(crop), size=options.image_size(size),
+        colour=colour, limit=limit,
     )  # fmt: skip
     since = time.perf_counter()
     with RowProgress(len(source), quiet=json) as progress:

@@ -13,6 +13,7 @@ from mogul.cli.fit_autoencoder import fit_autoencoder
 from mogul.cli.fit_decoder import Choices, fit_decoder, settings
 from mogul.cli.fit_network import fit_network
 from mogul.cli.neural import open_images
+from mogul.cli.options import image_size as _size
 
 if TYPE_CHECKING:
     from mogul.data import DataSource
@@ -150,7 +151,7 @@ def fit(
         )  # fmt: skip
         chosen, name = settings(output, choices, passes, limit)
         source = open_images(data, decoder, {
-            "limit": chosen.rows, "crop": options.image_size(crop), "size": options.image_size(size), "colour": colour,
+            "limit": chosen.rows, "crop": _size(crop), "size": _size(size), "colour": colour,
             "dequantise": False, "columns": options.listed(columns), "seed": seed,
         })  # fmt: skip
         fit_decoder(source, output, choices, chosen, name, seed, device, dtype, json)
@@ -158,7 +159,7 @@ def fit(
     if model == "vae":
         _refuse(context, "a vae")
         given = given_options(context)
-        reading = {"limit": limit, "crop": options.image_size(crop), "size": options.image_size(size), "colour": colour,
+        reading = {"limit": limit, "crop": _size(crop), "size": _size(size), "colour": colour,
                    "columns": options.listed(columns), "seed": seed}  # fmt: skip
         fit_autoencoder(data, output, given, reading, device, dtype, json)
         return
@@ -167,8 +168,8 @@ def fit(
         given = given_options(context)
         reading = {
             "limit": limit,
-            "crop": options.image_size(crop),
-            "size": options.image_size(size),
+            "crop": _size(crop),
+            "size": _size(size),
             "colour": colour,
         }
         # A table's columns may lie far from zero, and small networks lose little by it.
@@ -178,7 +179,7 @@ def fit(
     _refuse(context, "a mixture")
     family(model)  # an unknown name is told before the data are read
     reading: dict[str, Any] = {
-        "crop": options.image_size(crop), "size": options.image_size(size), "colour": colour, "dequantise": dequantise,
+        "crop": _size(crop), "size": _size(size), "colour": colour, "dequantise": dequantise,
         "columns": options.listed(columns),
         "seed": seed,
     }  # fmt: skip

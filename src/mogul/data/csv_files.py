@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -101,11 +101,11 @@ def count_lines(path: Path) -> int:
         return n + (last != b"\n")
 
 
-def _opened(path: Path) -> IO[bytes]:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+def _opened(path: Path) -> BinaryIO:
+    return cast("BinaryIO", gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
 
 
-def _text(path: Path, file: IO[bytes], size: int) -> bytes:
+def _text(path: Path, file: BinaryIO, size: int) -> bytes:
     """Read some bytes.
 
     Raises:
@@ -117,7 +117,7 @@ def _text(path: Path, file: IO[bytes], size: int) -> bytes:
         raise InputError(damaged(path, "a whole gzip file")) from error
 
 
-def _lines(path: Path, file: IO[bytes], begun: bytes = b"") -> Iterator[str]:
+def _lines(path: Path, file: BinaryIO, begun: bytes = b"") -> Iterator[str]:
     """Yield lines of text, the first of which may have begun.
 
     Raises:
@@ -133,7 +133,7 @@ def _lines(path: Path, file: IO[bytes], begun: bytes = b"") -> Iterator[str]:
         raise InputError(damaged(path, "a whole gzip file")) from error
 
 
-def _header(path: Path, file: IO[bytes]) -> list[str]:
+def _header(path: Path, file: BinaryIO) -> list[str]:
     """Read the first record.
 
     Raises:
@@ -154,7 +154,7 @@ def _header(path: Path, file: IO[bytes]) -> list[str]:
     return header
 
 
-def _jobs(table: _Table, file: IO[bytes]) -> Iterator[Callable[[], np.ndarray]]:
+def _jobs(table: _Table, file: BinaryIO) -> Iterator[Callable[[], np.ndarray]]:
     """Yield what parses each block; from the first quotation mark on, line by line."""
     row, rest = 0, b""
     while True:
@@ -175,7 +175,7 @@ def _jobs(table: _Table, file: IO[bytes]) -> Iterator[Callable[[], np.ndarray]]:
             return
 
 
-def _joined(path: Path, head: IO[bytes], file: IO[bytes]) -> Iterator[str]:
+def _joined(path: Path, head: BinaryIO, file: BinaryIO) -> Iterator[str]:
     """Yield lines of two files, the first of which may end within one."""
     last = b""
     for line in head:

@@ -190,7 +190,9 @@ def _csv(
         return (block for block in csv_blocks(path, columns) if len(block))
 
     count = partial(count_lines, path)
-    return IteratedSource(start, lambda first: None, str(path), count, limit, options=options)
+    source = IteratedSource(start, lambda first: None, str(path), count, limit, options=options)
+    source.columns = list(csv_header(path) if columns is None else columns)
+    return source
 
 
 def _refuse_picture_options(name: str, picture_options: dict[str, Any]) -> None:
@@ -335,7 +337,7 @@ def column_names(data: str) -> list[str]:
     if path.name.lower().endswith((".csv", ".csv.gz")) and path.exists():
         return csv_header(path)
     if holds_columns(path):
-        return open_source(path).columns
+        return list(ColumnarSource(path).columns or ())
     shape = open_source(data).feature_shape
     if len(shape) != 1:
         raise InputError(f"{data} has rows of shape {shape}; give a table, (n, D), with columns.")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mogul.data.pixels import PixelScale
 from mogul.data.prefetch import made_ahead
-from mogul.data.sources import Block, check_array
+from mogul.data.sources import Block, check_array, tensor_of
 from mogul.data.streamed import StreamedSource
 
 _TAKEN = 64  # rows that one thread reads at a time where some are taken
@@ -83,4 +83,4 @@ class IndexedSource(StreamedSource):
         else:
             with self._lock:
                 rows = self._read(index)
-        return torch.as_tensor(rows).reshape(len(rows), math.prod(self._shape))
+        return tensor_of(rows).reshape(len(rows), math.prod(self._shape))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mogul.data.pixels import PixelScale
 from mogul.data.prefetch import ahead
-from mogul.data.sources import Block, check_array, native
+from mogul.data.sources import Block, check_array, tensor_of
 from mogul.data.streamed import StreamedSource
 from mogul.errors import InputError
 
@@ -54,7 +54,7 @@ class IteratedSource(StreamedSource):
         self.name, self.options, self.repeatable = name, options or {}, repeatable
         self._start, self._limit, self._n = start, limit, rows
         self._kept: deque[np.ndarray] = deque()  # read, and still to be yielded by the one pass
-        self._once = None if repeatable else start()
+        self._once = None if repeatable else self._again()
         self._spent = False
         first = next(self._again() if self._once is None else self._once, None)
         if first is None:
@@ -160,7 +160,7 @@ class IteratedSource(StreamedSource):
             )
 
     def _again(self) -> Iterator[np.ndarray]:
-        return self._start()
+        return (rows for rows in self._start() if len(rows))
 
     def _checked(self) -> Iterator[np.ndarray]:
         """Yield the arrays of a pass, up to the limit.
@@ -215,7 +215,7 @@ def _regrouped(arrays: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
 
 
 def _flat(rows: np.ndarray) -> Tensor:
-    return torch.from_numpy(native(rows)).reshape(len(rows), -1)
+    return tensor_of(rows).reshape(len(rows), -1)
 
 
 def _itself(block: Block) -> Block:

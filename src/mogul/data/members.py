@@ -167,11 +167,27 @@ def _places(path: Path) -> np.ndarray:
                     )
                 before = sample
                 found.append((member.offset_data, member.size))
+            _check_end(path, archive.offset)  # pyright: ignore[reportAttributeAccessIssue]
     except (tarfile.TarError, OSError) as error:
         raise InputError(
             f"{path} cannot be read as a tar file ({error}); fetch or write it again."
         ) from error
     return np.array(found, np.int64).reshape(-1, 2)
+
+
+def _check_end(path: Path, offset: int) -> None:
+    """Refuse a tar file without the mark of its end, which some readers take for whole.
+
+    Raises:
+        InputError: if it is cut short.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        if file.read(512) != bytes(512):
+            raise InputError(
+                f"{path} has no mark at its end: it is cut short, or was never closed; fetch or "
+                "write it again."
+            )
 
 
 def _is_row(name: str) -> bool:

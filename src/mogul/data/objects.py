@@ -54,11 +54,13 @@ class Items:
 
     def rows(self, item: Any) -> np.ndarray:
         """Return a batch as rows (b, *shape); an image or a vector is one row."""
+        if isinstance(item, list) and item and isinstance(item[0], tuple | dict | Image.Image):
+            return np.concatenate([self.row(one) for one in item])  # rows that were not collated
         value = self._features(item)
+        if isinstance(value, list) and value and isinstance(value[0], Image.Image):
+            return np.concatenate([self.row(image) for image in value])
         if isinstance(value, Image.Image):
             return self.image(value)[None]
-        if isinstance(value, list | tuple) and value and isinstance(value[0], Image.Image):
-            return np.stack([self.image(image) for image in value])
         array = _array(value)
         return self._shaped(array if array.ndim > 1 else np.atleast_1d(array)[None])
 
@@ -100,7 +102,7 @@ class Items:
                 "leave it out."
             )
         if isinstance(item, list | tuple) and item and not isinstance(item[0], float | int):
-            return item if isinstance(item[0], Image.Image) and isinstance(item, list) else item[0]
+            return item[0]
         return item
 
 

@@ -30,13 +30,15 @@ class DataSource(ABC):
 
     Subclasses set `name`, what to call the data in tables; `options`, JSON-like facts with which
     `open_source` opens the same data again; `scale`, how integer pixels become numbers, or None;
-    and `repeatable`, whether the rows can be read again and again, or in one pass only.
+    `repeatable`, whether the rows can be read again and again, or in one pass only; and `columns`,
+    the names of a table's columns, or None.
     """
 
     name: str
     options: dict[str, Any]
     scale: PixelScale | None
     repeatable: bool = True
+    columns: list[str] | None = None
 
     @property
     @abstractmethod
@@ -224,7 +226,7 @@ class ArraySource(DataSource):
 
     def _rows(self, key: Any) -> Tensor:
         part = self._array[key]
-        rows = part if isinstance(part, Tensor) else torch.from_numpy(native(part))
+        rows = part if isinstance(part, Tensor) else torch.from_numpy(_native(part))
         return rows.reshape(len(rows), -1)
 
 
@@ -245,7 +247,13 @@ def finite_rows(rows: Tensor, index: Tensor, name: str) -> Tensor:
     return rows
 
 
-def native(array: np.ndarray) -> np.ndarray:
+def tensor_of(array: np.ndarray) -> Tensor:
+    """Return an array as a tensor, copied only where torch cannot hold it as it is."""
+    held = array.dtype.isnative and array.dtype.itemsize <= 8 and array.flags.writeable
+    return torch.from_numpy(array if held else _native(array))
+
+
+def _native(array: np.ndarray) -> np.ndarray:
     """Copy an array into a type that torch knows: this machine's byte order, at most 64 bits."""
     native = array.dtype.newbyteorder("=")
     return np.array(array, dtype=np.float64 if array.dtype.itemsize > 8 else native)

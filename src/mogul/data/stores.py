@@ -185,9 +185,9 @@ def _groups(blocks: Iterator[Block], size: int, rows_per_file: int | None) -> It
         while len(block.rows):
             file_left = size if rows_per_file is None else rows_per_file - start % rows_per_file
             room = min(size, file_left) - n
-            held.append(Block(*(None if part is None else part[:room] for part in block)))  # pyright: ignore[reportArgumentType]
-            n += len(held[-1].rows)
-            block = Block(*(None if part is None else part[room:] for part in block))  # pyright: ignore[reportArgumentType]
+            some, block = _cut(block, room)
+            held.append(some)
+            n += len(some.rows)
             if n == min(size, file_left):
                 yield _joined(held)
                 start, n, held = start + n, 0, []
@@ -195,11 +195,18 @@ def _groups(blocks: Iterator[Block], size: int, rows_per_file: int | None) -> It
         yield _joined(held)
 
 
+def _cut(block: Block, at: int) -> tuple[Block, Block]:
+    rows, weight, index = block
+    first, second = (None, None) if weight is None else (weight[:at], weight[at:])
+    return Block(rows[:at], first, index[:at]), Block(rows[at:], second, index[at:])
+
+
 def _joined(blocks: list[Block]) -> Block:
     if len(blocks) == 1:
         return blocks[0]
     weights = [block.weight for block in blocks if block.weight is not None]
-    rows, index = (torch.cat([block[i] for block in blocks]) for i in (0, 2))
+    rows = torch.cat([block.rows for block in blocks])
+    index = torch.cat([block.index for block in blocks])
     return Block(rows, torch.cat(weights) if weights else None, index)
 
 
@@ -217,8 +224,7 @@ class _Maker:
         shape = source.feature_shape
         self._pixels, self._as_lists = source.scale is not None, as_lists
         self._listed = self._pixels or len(shape) > 1
-        own = getattr(source, "columns", None)
-        known = own if names is None and own and len(own) == source.n_features else names
+        known = source.columns if names is None and not self._listed else names
         self._names = list(known or map(str, range(source.n_features)))
         if not self._listed and len(set(self._names)) != source.n_features:
             raise InputError(

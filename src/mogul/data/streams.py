@@ -16,7 +16,7 @@ from torch import Tensor
 from mogul.data.columnar import ColumnarFile, columnar_files
 from mogul.data.pixels import PixelScale
 from mogul.data.prefetch import ahead
-from mogul.data.sources import Block
+from mogul.data.sources import Block, tensor_of
 from mogul.data.streamed import MOST_VALUES, StreamedSource
 from mogul.data.tables import numbers, row_width, rows_of
 from mogul.errors import InputError
@@ -77,13 +77,12 @@ class ColumnarSource(StreamedSource):
         schema = files[0].schema
         about = json.loads((schema.metadata or {}).get(ABOUT, b"{}"))
         self._weight = weight = about.get("weight") if weight is None else weight
-        self.columns = [name for name in schema.names if name != weight]
-        if columns is not None:
-            self.columns = list(columns)
-        self._read = [*self.columns, *([] if weight is None else [weight])]
+        known = [name for name in schema.names if name != weight]
+        self.columns = self._features = list(known if columns is None else columns)
+        self._read = [*self._features, *([] if weight is None else [weight])]
         for file in files:
             _check_columns(file, self._read)
-        width = row_width(schema, self.columns)
+        width = row_width(schema, self._features)
         self._groups = list(_groups(files, limit))
         if not self._groups:
             raise InputError(f"{path} has no rows; give at least one.")
@@ -139,11 +138,10 @@ class ColumnarSource(StreamedSource):
                     f"{self.name}: column {self._weight} has weights that are negative or missing; "
                     "give zero or more."
                 )
-        return Block(self._rows(table.select(self.columns)), weight, index)
+        return Block(self._rows(table.select(self._features)), weight, index)
 
     def _rows(self, table: Any) -> Tensor:
-        rows = rows_of(table, self.name)
-        return torch.from_numpy(rows if rows.flags.writeable else np.array(rows))
+        return tensor_of(rows_of(table, self.name))
 
     def stored(self, index: Tensor) -> Tensor:
         """Return the rows with these numbers as they are stored; reads their row groups."""
@@ -154,7 +152,7 @@ class ColumnarSource(StreamedSource):
             group, here = self._groups[g], (which == g).nonzero().squeeze(-1)
             within = index[here] - group.start
             start = 0
-            for table in group.file.tables(group.number, self.columns, _TAKEN):
+            for table in group.file.tables(group.number, self._features, _TAKEN):
                 mine = (within >= start) & (within < start + table.num_rows)
                 if bool(mine.any()):
                     rows = self._rows(table.take(_arrow(within[mine] - start)))
