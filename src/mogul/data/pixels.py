@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 _BLOCK = 1024  # rows whose noise is drawn together, so that noise is a function of the row alone
-_CHUNK = 2**15  # values drawn at once, few enough to stay in a core's cache
+_CHUNK = 2**16  # values drawn at once, few enough to stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class PixelScale:
     def forward(self, pixels: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
         """Return continuous values of pixel rows (n, D) whose row numbers are index (n,)."""
         if self.whole:
-            return pixels.to(dtype) / (self.levels - 1)
+            return pixels.to(dtype, copy=True).div_(self.levels - 1)
         if not self.dequantise:
-            return (pixels.to(dtype) + 0.5) / self.levels
+            return pixels.to(dtype, copy=True).add_(0.5).div_(self.levels)
         x = self._noise(index, pixels.shape[1]).to(dtype)
         some = max(1, _CHUNK // pixels.shape[1])  # adding unlike types copies what is added
         for rows, part in zip(x.split(some), pixels.split(some), strict=True):
@@ -98,8 +98,9 @@ def _uniform(seed: int, skipped: int, out: Tensor) -> None:
     """
     bits = np.random.MT19937(0)
     np.random.RandomState(bits).seed(seed % 2**32)
+    draw = np.random.Generator(bits)  # which lets other threads run while it draws
     for start in range(0, skipped, _CHUNK):
-        bits.random_raw(min(_CHUNK, skipped - start))
+        draw.integers(0, 2**32, min(_CHUNK, skipped - start), np.uint32)
     for part in out.split(_CHUNK):
-        drawn = torch.from_numpy(bits.random_raw(len(part)).astype(np.int32))
+        drawn = torch.from_numpy(draw.integers(0, 2**32, len(part), np.uint32).view(np.int32))
         part.copy_(drawn.bitwise_and_(2**24 - 1)).mul_(2.0**-24)

@@ -12,13 +12,13 @@ from mogul.data.prefetch import made_ahead
 from mogul.data.sources import DataSource
 from mogul.protocols import Batch
 
-MOST_VALUES = 2**23  # of a batch that is read ahead: 32 MB in float32
+MOST_VALUES = 2**22  # of a batch that is read ahead: 16 MB in float32
 
 
 class StreamedSource(DataSource):
     """Rows read, decoded and made into numbers on a few threads, ahead of use.
 
-    Batches have at most `size` rows, and at most 8 million values, so that the memory of what is
+    Batches have at most `size` rows, and at most 4 million values, so that the memory of what is
     read ahead is bounded.
     """
 

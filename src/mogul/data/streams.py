@@ -17,12 +17,13 @@ from mogul.data.columnar import ColumnarFile, columnar_files
 from mogul.data.pixels import PixelScale
 from mogul.data.prefetch import ahead
 from mogul.data.sources import Block, tensor_of
-from mogul.data.streamed import MOST_VALUES, StreamedSource
-from mogul.data.tables import numbers, row_width, rows_of
+from mogul.data.streamed import StreamedSource
+from mogul.data.tables import numbers, row_bytes, row_width, rows_of
 from mogul.errors import InputError
 
 ABOUT = b"mogul"  # key, in a schema, of the shape of rows and of the levels of pixels
 _AHEAD = 2  # tables of a large row group read before they are asked for
+_WHOLE = 2**24  # bytes of a row group up to which it is read at once
 _TAKEN = 8192  # rows looked through at once for those that are taken
 
 
@@ -83,6 +84,7 @@ class ColumnarSource(StreamedSource):
         for file in files:
             _check_columns(file, self._read)
         width = row_width(schema, self._features)
+        self._row_bytes = row_bytes(schema, self._read)
         self._groups = list(_groups(files, limit))
         if not self._groups:
             raise InputError(f"{path} has no rows; give at least one.")
@@ -109,7 +111,7 @@ class ColumnarSource(StreamedSource):
         for group in self._groups:
             even = -(-group.rows // -(-group.rows // size))  # no sliver at the end of a group
             end = group.start + group.rows
-            if group.stored * self.n_features <= MOST_VALUES:
+            if group.stored * self._row_bytes <= _WHOLE:
                 whole = _Once(partial(group.file.group, group.number, self._read))
                 for start in range(group.start, end, even):
                     yield start, partial(whole.part, start - group.start, min(even, end - start))

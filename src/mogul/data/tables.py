@@ -34,6 +34,20 @@ def row_width(schema: Any, columns: Sequence[str]) -> int:
     )
 
 
+def row_bytes(schema: Any, columns: Sequence[str]) -> int:
+    """Return how many bytes a row has, taking eight where its type does not tell."""
+    total = 0
+    for name in columns:
+        kind, times = schema.field(name).type, 1
+        if hasattr(kind, "list_size"):
+            kind, times = kind.value_type, kind.list_size
+        try:
+            total += times * max(1, kind.bit_width // 8)
+        except ValueError:
+            total += times * 8
+    return total
+
+
 def _holds_rows(kind: Any) -> bool:
     import pyarrow.types as kinds
 
