@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from mogul.data.files import read_idx, read_npy, read_npz
 from mogul.data.images import Encoded, Size, reshaped
 from mogul.data.indexed import IndexedSource
 from mogul.data.iterated import IteratedSource
+from mogul.data.known import IDX, KNOWN, idx_file, of_digits
 from mogul.data.members import holds_members, list_members
 from mogul.data.objects import Items, open_object
 from mogul.data.pixels import PixelScale
@@ -26,7 +26,6 @@ from mogul.data.streams import ColumnarSource
 from mogul.errors import InputError
 
 SPLITS = ("train", "test")
-_CELEBA_TRAIN = 9_000
 _IN_MEMORY = 2**30  # bytes of images that are decoded once and held
 
 
@@ -270,15 +269,15 @@ def open_labels(data: str | Path, limit: int | None = None) -> Tensor:
     """
     base, _, split = str(data).partition(":")
     if base == "digits":
-        labels = _of_digits("target", split or "train")
-    elif base in _IDX:
-        labels = read_idx(_idx_file(_IDX[base], split or "train", "labels"))
+        labels = of_digits("target", split or "train")
+    elif base in IDX:
+        labels = read_idx(idx_file(IDX[base], split or "train", "labels"))
     elif Path(data).exists() and not str(data).lower().endswith((".csv", ".csv.gz")):
         labels = _array_reader(Path(data))(Path(data))
     else:
         raise InputError(
             f"There are no labels called '{data}'; give a .npy or idx file of integers, or one of: "
-            f"digits, {', '.join(_IDX)}."
+            f"digits, {', '.join(IDX)}."
         )
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise InputError(
@@ -291,24 +290,24 @@ def open_labels(data: str | Path, limit: int | None = None) -> Tensor:
 def counterpart(name: str) -> str | None:
     """Return the name of the test split that belongs to a known training set, or None."""
     base, _, split = name.partition(":")
-    return f"{base}:test" if base in _KNOWN and split in ("", "train") else None
+    return f"{base}:test" if base in KNOWN and split in ("", "train") else None
 
 
 def _read(
     name: str, picture_options: dict[str, Any], columns: Sequence[str] | None
 ) -> tuple[np.ndarray | Encoded, int]:
     base, _, split = name.partition(":")
-    if base in _KNOWN:
+    if base in KNOWN:
         if split not in ("", *SPLITS):
             raise InputError(f"Unknown split '{split}' of {base}; choose train or test.")
-        return _KNOWN[base](split or "train", picture_options)
+        return KNOWN[base](split or "train", picture_options)
     path = Path(name)
     if "{" in path.name and holds_members(path):
         return Encoded(list_members(path), **picture_options), 256
     if not path.exists():
         raise InputError(
             f"There is no data set or file called '{name}'; give a path that exists, or one of: "
-            f"{', '.join(_KNOWN)}."
+            f"{', '.join(KNOWN)}."
         )
     if holds_members(path):
         return Encoded(list_members(path), **picture_options), 256
@@ -379,92 +378,4 @@ def _holds_pixels(array: np.ndarray | Tensor | Encoded) -> bool:
 
 
 def _lasting(name: str) -> str:
-    return name if name.partition(":")[0] in _KNOWN else str(Path(name).resolve())
-
-
-def _folder(name: str) -> Path:
-    root = os.environ.get("MOGUL_DATA")
-    if not root:
-        raise InputError(
-            "This data set is read from the folder that the environment variable MOGUL_DATA "
-            f"names, and it is not set; set it to a folder that holds {name}/, or use digits."
-        )
-    path = Path(root) / name
-    if not path.is_dir():
-        raise InputError(
-            f"MOGUL_DATA names {root}, which has no folder {name}/; put the data there."
-        )
-    return path
-
-
-def _digits(split: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, int]:
-    return _grey(_of_digits("images", split), name="digits", **picture_options), 17
-
-
-def _of_digits(what: str, split: str) -> np.ndarray:
-    """Return scikit-learn's 8×8 digits, 80 % of them for training, shuffled by a fixed seed."""
-    from sklearn.datasets import load_digits
-
-    values = load_digits()[what].astype(np.uint8)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    values = values[np.random.default_rng(0).permutation(len(values))]
-    cut = int(0.8 * len(values))
-    return values[:cut] if split == "train" else values[cut:]
-
-
-def _grey(
-    images: np.ndarray, name: str, crop: Size | None, size: Size | None, colour: bool | None
-) -> np.ndarray:
-    """Crop and resize images that have no colour.
-
-    Raises:
-        InputError: if colour is asked for.
-    """
-    if colour:
-        raise InputError(f"The images of {name} are grey; leave the option --colour out.")
-    return reshaped(images, crop, size)
-
-
-def _idx_set(folder: str) -> Callable[[str, dict[str, Any]], tuple[np.ndarray, int]]:
-    def read(split: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, int]:
-        found = read_idx(_idx_file(folder, split, "images"))
-        return _grey(found, name=folder, **picture_options), 256
-
-    return read
-
-
-def _idx_file(folder: str, split: str, what: str) -> Path:
-    """Return the path of the images or labels of a data set.
-
-    Raises:
-        InputError: if there is no such file.
-    """
-    stem = "train" if split == "train" else "t10k"
-    found = sorted(_folder(folder).glob(f"{stem}-{what}*"))
-    if not found:
-        raise InputError(
-            f"{_folder(folder)} has no file {stem}-{what}-idx, plain or .gz; put it there."
-        )
-    return found[0]
-
-
-def _celeba(split: str, picture_options: dict[str, Any]) -> tuple[Encoded, int]:
-    """Return the central 64×64 pixels of the 89×109 faces, the first 9,000 for training.
-
-    Raises:
-        InputError: if there is no zip file of faces.
-    """
-    found = sorted(_folder("celeba_10k").glob("*.zip"))
-    if not found:
-        raise InputError(f"{_folder('celeba_10k')} has no zip file of faces; put it there.")
-    part = slice(None, _CELEBA_TRAIN) if split == "train" else slice(_CELEBA_TRAIN, None)
-    chosen = {k: v for k, v in picture_options.items() if v is not None}
-    reading: dict[str, Any] = {"crop": (64, 64), "colour": True} | chosen
-    return Encoded(list_members(found[0]), **reading)[part], 256
-
-
-_IDX = {"mnist": "mnist", "fashion-mnist": "fashion_mnist"}
-_KNOWN: dict[str, Callable[[str, dict[str, Any]], tuple[np.ndarray | Encoded, int]]] = {
-    "digits": _digits,
-    **{name: _idx_set(folder) for name, folder in _IDX.items()},
-    "celeba": _celeba,
-}
+    return name if name.partition(":")[0] in KNOWN else str(Path(name).resolve())

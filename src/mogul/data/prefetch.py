@@ -67,15 +67,13 @@ def made_ahead(jobs: Iterator[Callable[[], Item]]) -> Iterator[Item]:
     """Yield what jobs return, in their order, on a few threads and ahead of use.
 
     What a job raises is raised where its result would have been yielded; the jobs themselves are
-    drawn in the calling thread. Each thread keeps torch to itself alone: jobs are side by side
-    already.
+    drawn in the calling thread.
     """
-    threads = torch.get_num_threads()
     waiting: deque[Future[Item]] = deque()
-    pool = ThreadPoolExecutor(n_readers(), thread_name_prefix="mogul-maker")
+    pool = _readers(n_readers())
     try:
         for job in jobs:
-            waiting.append(pool.submit(_alone, job))
+            waiting.append(pool.submit(job))
             if len(waiting) > n_readers():
                 yield waiting.popleft().result()
         while waiting:
@@ -84,10 +82,21 @@ def made_ahead(jobs: Iterator[Callable[[], Item]]) -> Iterator[Item]:
         for future in waiting:
             future.cancel()
         pool.shutdown(wait=True)
-        # The last number set by any thread is also what new threads begin with.
-        torch.set_num_threads(threads)
 
 
-def _alone(job: Callable[[], Item]) -> Item:
-    torch.set_num_threads(1)
-    return job()
+def _readers(n: int) -> ThreadPoolExecutor:
+    """Start threads on which torch keeps to one thread each: jobs are side by side already."""
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(n, thread_name_prefix="mogul-maker")
+    begun = threading.Barrier(n + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        begun.wait()
+
+    for _ in range(n):
+        pool.submit(begin)
+    begun.wait()
+    # The last number set by any thread is also what new threads, and MKL everywhere, go by.
+    torch.set_num_threads(before)
+    return pool
