@@ -118,6 +118,8 @@ def numbers(values: Any, name: str) -> np.ndarray:
             f"Column {name} holds {kind}, not numbers; choose numeric columns (columns=, or "
             "--columns of the command)."
         )
+    if getattr(values, "num_chunks", 0) == 1:
+        values = values.chunk(0)  # is read in its place; several are copied
     if hasattr(values, "chunks"):
         return values.to_numpy()
     return values.to_numpy(zero_copy_only=False)
