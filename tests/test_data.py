@@ -251,3 +251,16 @@ def test_binarised_pixels_are_drawn_once_with_their_share_as_probability():
         open_source(pixels, binarise="often")
     with pytest.raises(InputError, match="8-bit images"):
         open_source(np.zeros((3, 2)), binarise="static")
+
+
+@pytest.mark.parametrize("seed", [0, 3, 5000])
+def test_noise_is_that_of_torch_in_blocks_of_rows(seed):
+    first, second = (
+        torch.rand(1024, 7, generator=torch.Generator().manual_seed(seed * 1_000_003 + block))
+        for block in (0, 1)
+    )
+    expected = torch.cat([first, second])
+    scale = PixelScale(256, dequantise=True, seed=seed)
+    for index in (torch.arange(2048), torch.arange(700, 1500), torch.tensor([5, 3, 1024, 5, 2047])):
+        found = scale.forward(torch.zeros(len(index), 7, dtype=torch.uint8), index, torch.float32)
+        assert torch.equal(found * 256, expected[index])

@@ -83,6 +83,17 @@ class Checkpoint(Protocol):
         ...
 
 
+@runtime_checkable
+class HeadedSource(Source, Protocol):
+    """A source that tells whether it can be read again, and shows its first rows either way."""
+
+    repeatable: bool
+
+    def head(self, n: int, dtype: torch.dtype = torch.float32, device: Any = "cpu") -> Tensor:
+        """Return the first n rows (m, D); the next pass yields them too."""
+        ...
+
+
 class Density(Protocol):
     """A value that scores rows."""
 

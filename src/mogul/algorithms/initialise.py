@@ -16,7 +16,7 @@ from mogul.algorithms.scoring import mean_log_likelihood
 from mogul.compute.backend import make_generator
 from mogul.compute.collective import Group, group_of
 from mogul.errors import InputError
-from mogul.protocols import Batch, Source
+from mogul.protocols import Batch, HeadedSource, Source
 
 METHODS = ("k-means", "k-means++", "random")
 _MOST_VALUES = 2**28  # of the subsample: 1 GB in float32
@@ -41,7 +41,8 @@ def initialise(
 
     Args:
         model: the model to set, in place.
-        source: the data; at most `sample_size` rows of them are read.
+        source: the data; at most `sample_size` rows of them are read, drawn at
+            random; the first ones where the data can be read once only.
         method: "k-means", "k-means++" or "random".
         n_init: how many starts to try; each is fitted for 5 passes on the subsample and the one
             with the highest likelihood is kept.
@@ -57,13 +58,13 @@ def initialise(
     if n_init < 1:
         raise InputError(f"n_init is {n_init}; it must be at least 1.")
     group = group_of(source)
-    check_enough_rows(int(group.total(len(source))[0]), model.n_components)
     if source.n_features != model.n_features:
         raise InputError(
             f"The data have {source.n_features} features and the model {model.n_features}; "
             "build the model with n_features=source.n_features."
         )
     x = _subsample(model, source, sample_size, seed)
+    check_enough_rows(len(x), model.n_components)
     if n_init == 1:
         _start(model, x, method, seed, group)
         state = model.state_dict()
@@ -120,11 +121,17 @@ class Rows:
 
 
 def _subsample(model: Any, source: Source, sample_size: int, seed: int) -> Tensor:
-    """Return rows to start from; where rows have weights, drawn in proportion to these."""
+    """Return rows to start from; where rows have weights, drawn in proportion to these.
+
+    Of a source that can be read once only, they are the first ones.
+    """
+    rows = min(sample_size, max(_MOST_VALUES // source.n_features, 1))
+    if isinstance(source, HeadedSource) and not source.repeatable:
+        return source.head(max(rows, model.n_components), model.dtype, model.device)
     group = group_of(source)
     sizes = group.gather(len(source))
     n, before = sum(sizes), sum(sizes[: group.rank])
-    rows = min(n, sample_size, max(_MOST_VALUES // source.n_features, 1))
+    check_enough_rows(n, model.n_components)
     rows = min(n, max(rows, model.n_components))
     generator = make_generator(seed)
     weight = row_weights(source)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from mogul.algorithms.minibatches import random_order
 from mogul.compute.threads import spread
 from mogul.protocols import Batch, Source
 
@@ -33,17 +34,27 @@ def shuffled(
     if not getattr(source, "repeatable", True):
         yield from source.batches(size, dtype, device)
         return
-    n = len(source)
-    blocks = torch.randperm(-(-n // _BLOCK), generator=draw)
-    for some in blocks.split(max(1, _WINDOW // (_BLOCK * source.n_features))):
-        index = (some.sort().values.unsqueeze(-1) * _BLOCK + torch.arange(_BLOCK)).flatten()
-        index = index[index < n]
+    if getattr(source, "grouped", False):
+        windows = iter(random_order(source, draw).split(max(1, _WINDOW // source.n_features)))
+    else:
+        windows = _windows(source, draw)
+    for window in windows:
+        index = window.sort().values
         rows = _read(source, index, dtype, device, cores)
         order = torch.randperm(len(index), generator=draw)
         for chosen in order.tensor_split(max(1, round(len(index) / size))):
             own = index[chosen]
             of_rows = None if weight is None else weight[own].to(device, dtype)
             yield Batch(rows[chosen.to(device)], of_rows, own)
+
+
+def _windows(source: Source, draw: torch.Generator) -> Iterator[Tensor]:
+    """Yield the numbers of rows in blocks drawn at random, many blocks at a time."""
+    n = len(source)
+    blocks = torch.randperm(-(-n // _BLOCK), generator=draw)
+    for some in blocks.split(max(1, _WINDOW // (_BLOCK * source.n_features))):
+        index = (some.sort().values.unsqueeze(-1) * _BLOCK + torch.arange(_BLOCK)).flatten()
+        yield index[index < n]
 
 
 def _read(

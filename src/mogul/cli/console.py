@@ -115,6 +115,35 @@ class FitProgress:
             err.print(f"pass {row['pass']}: {reached} ({row['seconds']:.2f} s)")
 
 
+class RowProgress:
+    """A bar of rows with time left; nothing where there is no screen."""
+
+    def __init__(self, n_rows: int, quiet: bool) -> None:
+        """Prepare for a number of rows."""
+        self._bar = Progress(
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            console=err,
+            disable=quiet or not err.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("rows", total=n_rows)
+
+    def __enter__(self) -> RowProgress:
+        """Show the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def seen(self, n: int) -> None:
+        """Move on by n rows."""
+        self._bar.advance(self._task, n)
+
+
 def check_output(path: Path, kinds: tuple[str, ...], *read: str | Path | None) -> None:
     """Refuse a path that cannot be written, before any work is done.
 

@@ -14,6 +14,7 @@ from mogul.cli.fit_decoder import Choices, fit_decoder, settings
 from mogul.cli.fit_mixture import MixtureSettings, fit_mixture
 from mogul.cli.fit_network import fit_network
 from mogul.cli.neural import open_images
+from mogul.cli.options import image_size as _size
 
 if TYPE_CHECKING:
     pass
@@ -39,22 +40,6 @@ _OF = {
         "weight_decay",
     ),
 }  # fmt: skip
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    """Read "64" or "64x48" (height × width).
-
-    Raises:
-        InputError: if it is neither.
-    """
-    if text is None:
-        return None
-    from mogul.errors import InputError
-
-    parts = text.lower().replace("×", "x").split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise InputError(f"The size '{text}' is not understood; give HEIGHTxWIDTH, such as 64x64.")
-    return int(parts[0]), int(parts[-1])
 
 
 def fit(
@@ -103,23 +88,14 @@ def fit(
     variance_floor: Annotated[
         float, typer.Option(help="Least variance, as a fraction of the mean feature variance.")
     ] = 1e-6,
-    crop: Annotated[
-        str | None, typer.Option(help="Central crop of images, HEIGHTxWIDTH.", show_default=False)
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(help="Size to bring images to, HEIGHTxWIDTH.", show_default=False),
-    ] = None,
-    colour: Annotated[
-        bool | None, typer.Option("--colour/--grey", help="Read images in colour or grey.")
-    ] = None,
+    crop: options.Crop = None,
+    size: options.Resize = None,
+    colour: options.Colour = None,
     columns: options.Columns = None,
     dequantise: Annotated[
         bool, typer.Option(help="Add uniform noise to integer pixels, so bits per dimension hold.")
     ] = True,
-    limit: Annotated[
-        int | None, typer.Option(help="Take the first rows only.", show_default=False)
-    ] = None,
+    limit: options.Limit = None,
     algorithm: options.Algorithm = None,
     preset: options.PresetName = None,
     decoder: options.Decoder = None,
@@ -188,7 +164,12 @@ def fit(
         _refuse(context, "an mdn")
         refuse_several("an mdn")
         given = given_options(context)
-        reading = {"limit": limit, "crop": _size(crop), "size": _size(size), "colour": colour}
+        reading = {
+            "limit": limit,
+            "crop": _size(crop),
+            "size": _size(size),
+            "colour": colour,
+        }
         # A table's columns may lie far from zero, and small networks lose little by it.
         precision = given.get("dtype", "float64")
         fit_network(data, output, given, reading, test, device, precision, json)

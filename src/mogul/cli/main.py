@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import mogul
-from mogul.cli import compare, console, demo, demo_mixture, fit, predict, select, use
+from mogul.cli import compare, console, convert, demo, demo_mixture, fit, predict, select, use
 
 app = typer.Typer(
     help="Density modelling with mixtures of Gaussians: fit, predict, score, sample, find "
@@ -44,6 +44,7 @@ app.command()(use.inpaint)
 app.command()(compare.evaluate)
 app.command(name="show")(use.show_model)
 app.command()(compare.report)
+app.command()(convert.convert)
 demos = typer.Typer(invoke_without_command=True, help="Show what mogul does.")
 demos.callback()(demo.demo)
 demos.command()(demo_mixture.mixture)

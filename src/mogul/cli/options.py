@@ -10,7 +10,8 @@ import typer
 Data = Annotated[
     str,
     typer.Argument(
-        help="A .npy, .npz, .csv, idx or zip file, a folder of images, or a data set: digits, "
+        help="A .npy, .npz, .csv, .parquet, .arrow or idx file; a .zip or .tar of images, or tars "
+        "as 'x-{000..012}.tar'; a folder of images, Parquet files or tars; or a data set: digits, "
         "mnist, fashion-mnist, celeba, each with :train or :test.",
         show_default=False,
     ),
@@ -28,8 +29,18 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
 Columns = Annotated[
     str | None,
-    typer.Option(help="Columns of a CSV file, with commas; default all.", show_default=False),
+    typer.Option(help="Columns of a table, with commas; default all.", show_default=False),
 ]
+Crop = Annotated[
+    str | None, typer.Option(help="Central crop of images, HEIGHTxWIDTH.", show_default=False)
+]
+Resize = Annotated[
+    str | None, typer.Option(help="Size to bring images to, HEIGHTxWIDTH.", show_default=False)
+]
+Colour = Annotated[
+    bool | None, typer.Option("--colour/--grey", help="Read images in colour or grey.")
+]
+Limit = Annotated[int | None, typer.Option(help="Take the first rows only.", show_default=False)]
 Count = Annotated[int, typer.Option("-n", min=1, help="How many.")]
 Rows = Annotated[
     int | None,
@@ -170,3 +181,19 @@ WeightDecay = Annotated[float | None, _of_mdn("Default 1e-4.")]
 def listed(text: str | None) -> list[str] | None:
     """Split names at commas."""
     return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def image_size(text: str | None) -> tuple[int, int] | None:
+    """Read "64" or "64x48" (height × width).
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if text is None:
+        return None
+    from mogul.errors import InputError
+
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"The size '{text}' is not understood; give HEIGHTxWIDTH, such as 64x64.")
+    return int(parts[0]), int(parts[-1])

@@ -1,13 +1,20 @@
-"""Read ahead on a thread of its own, so that reading and computing overlap."""
+"""Read ahead on threads of their own, so that reading and computing overlap."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import torch
+
+from mogul.compute.threads import usable_cores
+
 Item = TypeVar("Item")
+_MOST_READERS = 4
 
 
 def ahead(items: Iterator[Item], depth: int) -> Iterator[Item]:
@@ -49,3 +56,47 @@ def ahead(items: Iterator[Item], depth: int) -> Iterator[Item]:
             yield item  # pyright: ignore[reportReturnType] - None only beside an error
     finally:
         stopped.set()
+
+
+def n_readers() -> int:
+    """Return how many threads to read on."""
+    return min(_MOST_READERS, usable_cores())
+
+
+def made_ahead(jobs: Iterator[Callable[[], Item]]) -> Iterator[Item]:
+    """Yield what jobs return, in their order, on a few threads and ahead of use.
+
+    What a job raises is raised where its result would have been yielded; the jobs themselves are
+    drawn in the calling thread.
+    """
+    waiting: deque[Future[Item]] = deque()
+    pool = _readers(n_readers())
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(job))
+            if len(waiting) > n_readers():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+        pool.shutdown(wait=True)
+
+
+def _readers(n: int) -> ThreadPoolExecutor:
+    """Start threads on which torch keeps to one thread each: jobs are side by side already."""
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(n, thread_name_prefix="mogul-maker")
+    begun = threading.Barrier(n + 1)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        begun.wait()
+
+    for _ in range(n):
+        pool.submit(begin)
+    begun.wait()
+    # The last number set by any thread is also what new threads, and MKL everywhere, go by.
+    torch.set_num_threads(before)
+    return pool

@@ -6,17 +6,23 @@ from mogul.data.datasets import (
     holds_columns,
     open_labels,
     open_source,
+    open_streaming,
 )
+from mogul.data.indexed import IndexedSource
+from mogul.data.iterated import IteratedSource
 from mogul.data.masks import hide_half, hide_random, hide_rectangle, parse_mask, read_mask
 from mogul.data.pixels import PixelScale
 from mogul.data.resident import ResidentSource, resident
 from mogul.data.sources import ArraySource, DataSource
+from mogul.data.stores import write_store
 from mogul.data.streams import ColumnarSource
 
 __all__ = [
     "ArraySource",
     "ColumnarSource",
     "DataSource",
+    "IndexedSource",
+    "IteratedSource",
     "PixelScale",
     "ResidentSource",
     "column_names",
@@ -27,7 +33,9 @@ __all__ = [
     "holds_columns",
     "open_labels",
     "open_source",
+    "open_streaming",
     "parse_mask",
     "read_mask",
     "resident",
+    "write_store",
 ]

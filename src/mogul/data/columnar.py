@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mogul.errors import InputError
 
 PARQUET, ARROW = (".parquet", ".pq"), (".arrow", ".feather")
+_BUFFER = 2**20  # bytes read at once of each column of a row group too large to hold
 
 
 class ColumnarFile(ABC):
@@ -22,42 +22,60 @@ class ColumnarFile(ABC):
         """Remember the path."""
         self.path = path
 
+    @property
     @abstractmethod
     def schema(self) -> Any:
-        """Return the Arrow schema."""
+        """The Arrow schema."""
 
     @abstractmethod
     def group_sizes(self) -> list[int]:
         """Return the number of rows of every row group."""
 
     @abstractmethod
-    def tables(self, group: int, columns: Sequence[str], size: int) -> Iterator[Any]:
-        """Yield record batches of at most `size` rows of a row group."""
+    def group(self, number: int, columns: Sequence[str]) -> Any:
+        """Return a row group whole, as a table."""
+
+    @abstractmethod
+    def tables(self, number: int, columns: Sequence[str], size: int) -> Iterator[Any]:
+        """Yield tables of at most `size` rows of a row group, which is never held whole."""
 
 
 class ParquetFile(ColumnarFile):
-    """Parquet: decoded a batch at a time."""
+    """Parquet: decoded a group or a batch at a time."""
 
-    def _opened(self) -> Any:
+    @cached_property
+    def _footer(self) -> Any:
+        """What the end of the file tells, read once: with many row groups it is long."""
         import pyarrow.parquet
 
-        return pyarrow.parquet.ParquetFile(self.path)
+        return pyarrow.parquet.read_metadata(self.path)
 
+    def _opened(self, buffer: int = 0) -> Any:
+        import pyarrow.parquet
+
+        return pyarrow.parquet.ParquetFile(self.path, metadata=self._footer, buffer_size=buffer)
+
+    @cached_property
     def schema(self) -> Any:
-        """Return the Arrow schema."""
-        with self._opened() as file:
-            return file.schema_arrow
+        """The Arrow schema."""
+        return self._footer.schema.to_arrow_schema()
 
     def group_sizes(self) -> list[int]:
         """Return the number of rows of every row group."""
-        with self._opened() as file:
-            about = file.metadata
-            return [about.row_group(i).num_rows for i in range(about.num_row_groups)]
+        return [self._footer.row_group(i).num_rows for i in range(self._footer.num_row_groups)]
 
-    def tables(self, group: int, columns: Sequence[str], size: int) -> Iterator[Any]:
-        """Yield record batches of at most `size` rows of a row group."""
+    def group(self, number: int, columns: Sequence[str]) -> Any:
+        """Return a row group whole, as a table, decoded on the calling thread alone."""
         with self._opened() as file:
-            yield from file.iter_batches(size, row_groups=[group], columns=list(columns))
+            return file.read_row_group(number, columns=list(columns), use_threads=False)
+
+    def tables(self, number: int, columns: Sequence[str], size: int) -> Iterator[Any]:
+        """Yield tables of at most `size` rows of a row group, which is never held whole."""
+        import pyarrow
+
+        with self._opened(_BUFFER) as file:
+            for batch in file.iter_batches(size, row_groups=[number], columns=list(columns)):
+                yield pyarrow.Table.from_batches([batch])
 
 
 class ArrowFile(ColumnarFile):
@@ -68,8 +86,9 @@ class ArrowFile(ColumnarFile):
 
         return pyarrow.ipc.open_file(pyarrow.memory_map(str(self.path)))
 
+    @cached_property
     def schema(self) -> Any:
-        """Return the Arrow schema."""
+        """The Arrow schema."""
         return self._opened().schema
 
     def group_sizes(self) -> list[int]:
@@ -77,9 +96,15 @@ class ArrowFile(ColumnarFile):
         file = self._opened()
         return [file.get_batch(i).num_rows for i in range(file.num_record_batches)]
 
-    def tables(self, group: int, columns: Sequence[str], size: int) -> Iterator[Any]:
+    def group(self, number: int, columns: Sequence[str]) -> Any:
+        """Return a record batch as a table that lies in the mapped file."""
+        import pyarrow
+
+        return pyarrow.Table.from_batches([self._opened().get_batch(number).select(list(columns))])
+
+    def tables(self, number: int, columns: Sequence[str], size: int) -> Iterator[Any]:
         """Yield slices of at most `size` rows of a record batch."""
-        table = self._opened().get_batch(group).select(list(columns))
+        table = self.group(number, columns)
         for start in range(0, table.num_rows, size):
             yield table.slice(start, size)
 
@@ -90,12 +115,7 @@ def columnar_files(path: Path) -> list[ColumnarFile]:
     Raises:
         InputError: if there are none, or pyarrow is not installed.
     """
-    try:
-        import pyarrow  # ruff: ignore[unused-import] - only asked whether it is there
-    except ImportError as error:
-        raise InputError(
-            f"{path} needs pyarrow to be read; install it: pip install 'mogul[arrow]'."
-        ) from error
+    need_pyarrow(f"{path} needs pyarrow to be read")
     found = [path] if path.is_file() else [p for p in path.rglob("*") if is_columnar(p)]
     if not found:
         raise InputError(f"{path} holds no files of {', '.join((*PARQUET, *ARROW))}.")
@@ -103,25 +123,18 @@ def columnar_files(path: Path) -> list[ColumnarFile]:
     return [ArrowFile(p) if p.suffix in ARROW else ParquetFile(p) for p in found]
 
 
+def need_pyarrow(why: str) -> None:
+    """Refuse to go on without pyarrow.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    try:
+        import pyarrow  # ruff: ignore[unused-import] - only asked whether it is there
+    except ImportError as error:
+        raise InputError(f"{why}; install it: pip install 'mogul[arrow]'.") from error
+
+
 def is_columnar(path: Path) -> bool:
     """Tell by its name whether a path is a Parquet or Arrow file."""
     return path.suffix in (*PARQUET, *ARROW)
-
-
-def numbers(values: Any, name: str) -> np.ndarray:
-    """Return an Arrow array as numbers; nulls become NaN.
-
-    Raises:
-        InputError: if it holds something else.
-    """
-    import pyarrow.types as kinds
-
-    kind = values.type
-    if kinds.is_boolean(kind) or kinds.is_decimal(kind):
-        values = values.cast("float64")
-    elif not (kinds.is_integer(kind) or kinds.is_floating(kind)):
-        raise InputError(
-            f"Column {name} holds {kind}, not numbers; choose numeric columns (columns=, or "
-            "--columns of the command)."
-        )
-    return values.to_numpy(zero_copy_only=False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mogul.data.columnar import columnar_files, is_columnar
-from mogul.data.files import csv_header, read_csv, read_idx, read_npy, read_npz
-from mogul.data.images import Size, read_images, reshaped
+from mogul.data.columnar import is_columnar
+from mogul.data.csv_files import count_lines, csv_blocks, csv_header, read_csv
+from mogul.data.files import read_idx, read_npy, read_npz
+from mogul.data.images import Encoded, Size, reshaped
+from mogul.data.indexed import IndexedSource
+from mogul.data.iterated import IteratedSource
+from mogul.data.known import IDX, KNOWN, idx_file, of_digits
+from mogul.data.members import holds_members, list_members
+from mogul.data.objects import Items, open_object
 from mogul.data.pixels import PixelScale
 from mogul.data.sources import ArraySource, DataSource
 from mogul.data.streams import ColumnarSource
 from mogul.errors import InputError
 
 SPLITS = ("train", "test")
-_CELEBA_TRAIN = 9_000
+_IN_MEMORY = 2**30  # bytes of images that are decoded once and held
 
 
 def open_source(
-    data: str | Path | np.ndarray | Tensor,
+    data: str | Path | np.ndarray | Tensor | Iterable[Any] | Any,
     *,
     crop: Size | None = None,
     size: Size | None = None,
@@ -34,6 +40,7 @@ def open_source(
     binarise: str | None = None,
     limit: int | None = None,
     seed: int = 0,
+    rows: int | None = None,
 ) -> DataSource:
     """Open data as a source of batches.
 
@@ -41,10 +48,14 @@ def open_source(
 
     Args:
         data: an array (n, D) or of images (n, height, width[, 3]); the path of a .npy, .npz, CSV,
-            Parquet, Arrow, idx or zip file, or a folder of images or of Parquet files; or a known
-            data set, `digits`, `mnist`,
+            Parquet, Arrow, idx, zip or tar file, `shards-{000..012}.tar`, or a folder of images, of
+            Parquet files or of tar files; or a known data set, `digits`, `mnist`,
             `fashion-mnist` or `celeba`, with `:train` (the default) or `:test` after it. All but
             digits are read from the folder that the environment variable MOGUL_DATA names.
+            Or a torch DataLoader or map-style data set, a Hugging Face data set, or any iterable or
+            iterator of arrays of rows (b, ...); features are the first of a tuple, or the `columns`
+            of a dict. An iterator is read once only: the source is not `repeatable`.
+            Images are held if they take up to 1 GB decoded, and else decoded in every pass.
         crop: height and width of a central crop of images, in files or arrays of 8-bit pixels.
         size: height and width to resize them to, after the crop.
         columns: names of the columns of a CSV file to read, in this order, or their numbers, from
@@ -57,6 +68,7 @@ def open_source(
             (`Variational(binarise=True)`). In the place of dequantisation.
         limit: take the first rows only.
         seed: seed of the noise.
+        rows: how many rows an iterable has that does not tell.
 
     Returns:
         the source; its `options` open the same data again.
@@ -65,30 +77,126 @@ def open_source(
         InputError: if the data cannot be read, are empty, not numeric, 1-D, or have a column
             without any value, or are to be binarised and are not integer pixels.
     """
+    return open_streaming(
+        data, _IN_MEMORY, crop=crop, size=size, colour=colour, columns=columns,
+        dequantise=dequantise, binarise=binarise, limit=limit, seed=seed, rows=rows,
+    )  # fmt: skip
+
+
+def open_streaming(
+    data: Any,
+    in_memory: int = 0,
+    *,
+    crop: Size | None = None,
+    size: Size | None = None,
+    colour: bool | None = None,
+    columns: Sequence[str] | None = None,
+    dequantise: bool = True,
+    binarise: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    rows: int | None = None,
+) -> DataSource:
+    """Open data as `open_source` does, but hold nothing of files that is larger than `in_memory`.
+
+    Args:
+        data: as of `open_source`; so are all other arguments but one.
+        in_memory: bytes of decoded images up to which they are decoded once and held; if zero, CSV
+            files are not held either.
+        crop: see there.
+        size: see there.
+        colour: see there.
+        columns: see there.
+        dequantise: see there.
+        binarise: see there.
+        limit: see there.
+        seed: see there.
+        rows: see there.
+
+    Raises:
+        InputError: as `open_source` does.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"The limit is {limit} rows; it must be at least 1.")
+
+    def scale(first: Any) -> PixelScale | None:
+        return PixelScale(256, dequantise, seed) if _holds_pixels(first) else None
+
     options: dict[str, Any] = {}
+    picture_options = {"crop": crop, "size": size, "colour": colour}
     levels = 256
     if isinstance(data, str | Path):
         name = str(data)
-        picture_options = {"crop": crop, "size": size, "colour": colour}
         if holds_columns(Path(name)):
             path = Path(name)
             return _columnar(path, columns, picture_options, binarise, dequantise, limit, seed)
-        array, levels = _read(name, picture_options, columns)
         options = {"data": _lasting(name), "dequantise": dequantise, "limit": limit, "seed": seed}
         if columns is not None:
             options["columns"] = list(columns)
         options |= {k: v for k, v in picture_options.items() if v is not None}
-    else:
+        if in_memory == 0 and is_csv(name) and Path(name).exists():
+            return _csv(Path(name), columns, picture_options, limit, options)
+        array, levels = _read(name, picture_options, columns)
+    elif isinstance(data, np.ndarray | Tensor):
         name, array = "array", data
-    if limit is not None:
-        if limit < 1:
-            raise InputError(f"The limit is {limit} rows; it must be at least 1.")
-        array = array[:limit]
+    else:
+        if binarise is not None:
+            raise InputError("binarise applies to arrays and files; write the rows to a file.")
+        return open_object(data, Items(columns, crop, size, colour), scale, limit, rows)
+    array = array[:limit]
+    if isinstance(array, Encoded):
+        if array.nbytes > in_memory:
+            return _encoded(array, name, binarise, PixelScale(256, dequantise, seed), options)
+        array = array.decoded()
     if binarise is not None:
         options["binarise"] = binarise
         return _binary(array, levels, binarise, seed, name, options)
-    scale = PixelScale(levels, dequantise, seed) if _holds_pixels(array) else None
-    return ArraySource(array, scale=scale, name=name, options=options)
+    found = PixelScale(levels, dequantise, seed) if _holds_pixels(array) else None
+    return ArraySource(array, scale=found, name=name, options=options)
+
+
+def _encoded(
+    rows: Encoded, name: str, binarise: str | None, scale: PixelScale, options: dict[str, Any]
+) -> IndexedSource:
+    """Return images that are decoded whenever they are read.
+
+    Raises:
+        InputError: if they are to be binarised once.
+    """
+    pixels = _holds_pixels(rows)
+    if binarise is not None:
+        if binarise != "dynamic" or not pixels:
+            raise InputError(
+                f"binarise is '{binarise}' for {name}, images too many to hold in memory; choose "
+                "dynamic, or take fewer: limit."
+            )
+        options["binarise"] = binarise
+        scale = PixelScale(256, seed=scale.seed, whole=True)
+    return IndexedSource(rows, len(rows), scale if pixels else None, name, options)
+
+
+def _csv(
+    path: Path,
+    columns: Sequence[str] | None,
+    picture_options: dict[str, Any],
+    limit: int | None,
+    options: dict[str, Any],
+) -> IteratedSource:
+    """Return the lines of a CSV file, parsed in every pass."""
+    _refuse_picture_options(str(path), picture_options)
+
+    def start() -> Iterator[np.ndarray]:
+        return (block for block in csv_blocks(path, columns) if len(block))
+
+    count = partial(count_lines, path)
+    source = IteratedSource(start, lambda first: None, str(path), count, limit, options=options)
+    source.columns = list(csv_header(path) if columns is None else columns)
+    return source
+
+
+def _refuse_picture_options(name: str, picture_options: dict[str, Any]) -> None:
+    if any(value is not None for value in picture_options.values()):
+        raise InputError(f"{name}: crop, size and colour apply to images, not to tables.")
 
 
 def _binary(
@@ -108,6 +216,11 @@ def _binary(
     if how == "dynamic":
         return ArraySource(array, scale=scale, name=name, options=options)
     return ArraySource(scale.binarised(array), name=name, options=options)
+
+
+def is_csv(name: str) -> bool:
+    """Tell by its name whether a file is a CSV file."""
+    return name.lower().endswith((".csv", ".csv.gz"))
 
 
 def holds_columns(path: Path) -> bool:
@@ -156,15 +269,15 @@ def open_labels(data: str | Path, limit: int | None = None) -> Tensor:
     """
     base, _, split = str(data).partition(":")
     if base == "digits":
-        labels = _of_digits("target", split or "train")
-    elif base in _IDX:
-        labels = read_idx(_idx_file(_IDX[base], split or "train", "labels"))
+        labels = of_digits("target", split or "train")
+    elif base in IDX:
+        labels = read_idx(idx_file(IDX[base], split or "train", "labels"))
     elif Path(data).exists() and not str(data).lower().endswith((".csv", ".csv.gz")):
         labels = _array_reader(Path(data))(Path(data))
     else:
         raise InputError(
             f"There are no labels called '{data}'; give a .npy or idx file of integers, or one of: "
-            f"digits, {', '.join(_IDX)}."
+            f"digits, {', '.join(IDX)}."
         )
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise InputError(
@@ -177,29 +290,30 @@ def open_labels(data: str | Path, limit: int | None = None) -> Tensor:
 def counterpart(name: str) -> str | None:
     """Return the name of the test split that belongs to a known training set, or None."""
     base, _, split = name.partition(":")
-    return f"{base}:test" if base in _KNOWN and split in ("", "train") else None
+    return f"{base}:test" if base in KNOWN and split in ("", "train") else None
 
 
 def _read(
     name: str, picture_options: dict[str, Any], columns: Sequence[str] | None
-) -> tuple[np.ndarray, int]:
+) -> tuple[np.ndarray | Encoded, int]:
     base, _, split = name.partition(":")
-    if base in _KNOWN:
+    if base in KNOWN:
         if split not in ("", *SPLITS):
             raise InputError(f"Unknown split '{split}' of {base}; choose train or test.")
-        return _KNOWN[base](split or "train", picture_options)
+        return KNOWN[base](split or "train", picture_options)
     path = Path(name)
+    if "{" in path.name and holds_members(path):
+        return Encoded(list_members(path), **picture_options), 256
     if not path.exists():
         raise InputError(
             f"There is no data set or file called '{name}'; give a path that exists, or one of: "
-            f"{', '.join(_KNOWN)}."
+            f"{', '.join(KNOWN)}."
         )
-    if path.is_dir() or path.suffix.lower() == ".zip":
-        return read_images(path, **picture_options), 256
+    if holds_members(path):
+        return Encoded(list_members(path), **picture_options), 256
     sizes = {"crop": picture_options["crop"], "size": picture_options["size"]}
-    if path.name.lower().endswith((".csv", ".csv.gz")):
-        if any(value is not None for value in picture_options.values()):
-            raise InputError(f"{name}: crop, size and colour apply to images, not to tables.")
+    if is_csv(name):
+        _refuse_picture_options(name, picture_options)
         return read_csv(path, columns), 256
     array = _array_reader(path)(path)
     if columns is not None:
@@ -222,7 +336,7 @@ def column_names(data: str) -> list[str]:
     if path.name.lower().endswith((".csv", ".csv.gz")) and path.exists():
         return csv_header(path)
     if holds_columns(path):
-        return columnar_files(path)[0].schema().names
+        return list(ColumnarSource(path).columns or ())
     shape = open_source(data).feature_shape
     if len(shape) != 1:
         raise InputError(f"{data} has rows of shape {shape}; give a table, (n, D), with columns.")
@@ -259,96 +373,9 @@ def _array_reader(path: Path) -> Callable[[Path], np.ndarray]:
     )
 
 
-def _holds_pixels(array: np.ndarray | Tensor) -> bool:
+def _holds_pixels(array: np.ndarray | Tensor | Encoded) -> bool:
     return len(array.shape) >= 3 and str(array.dtype).removeprefix("torch.") == "uint8"
 
 
 def _lasting(name: str) -> str:
-    return name if name.partition(":")[0] in _KNOWN else str(Path(name).resolve())
-
-
-def _folder(name: str) -> Path:
-    root = os.environ.get("MOGUL_DATA")
-    if not root:
-        raise InputError(
-            "This data set is read from the folder that the environment variable MOGUL_DATA "
-            f"names, and it is not set; set it to a folder that holds {name}/, or use digits."
-        )
-    path = Path(root) / name
-    if not path.is_dir():
-        raise InputError(
-            f"MOGUL_DATA names {root}, which has no folder {name}/; put the data there."
-        )
-    return path
-
-
-def _digits(split: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, int]:
-    return _grey(_of_digits("images", split), name="digits", **picture_options), 17
-
-
-def _of_digits(what: str, split: str) -> np.ndarray:
-    """Return scikit-learn's 8×8 digits, 80 % of them for training, shuffled by a fixed seed."""
-    from sklearn.datasets import load_digits
-
-    values = load_digits()[what].astype(np.uint8)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    values = values[np.random.default_rng(0).permutation(len(values))]
-    cut = int(0.8 * len(values))
-    return values[:cut] if split == "train" else values[cut:]
-
-
-def _grey(
-    images: np.ndarray, name: str, crop: Size | None, size: Size | None, colour: bool | None
-) -> np.ndarray:
-    """Crop and resize images that have no colour.
-
-    Raises:
-        InputError: if colour is asked for.
-    """
-    if colour:
-        raise InputError(f"The images of {name} are grey; leave the option --colour out.")
-    return reshaped(images, crop, size)
-
-
-def _idx_set(folder: str) -> Callable[[str, dict[str, Any]], tuple[np.ndarray, int]]:
-    def read(split: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, int]:
-        found = read_idx(_idx_file(folder, split, "images"))
-        return _grey(found, name=folder, **picture_options), 256
-
-    return read
-
-
-def _idx_file(folder: str, split: str, what: str) -> Path:
-    """Return the path of the images or labels of a data set.
-
-    Raises:
-        InputError: if there is no such file.
-    """
-    stem = "train" if split == "train" else "t10k"
-    found = sorted(_folder(folder).glob(f"{stem}-{what}*"))
-    if not found:
-        raise InputError(
-            f"{_folder(folder)} has no file {stem}-{what}-idx, plain or .gz; put it there."
-        )
-    return found[0]
-
-
-def _celeba(split: str, picture_options: dict[str, Any]) -> tuple[np.ndarray, int]:
-    """Return the central 64×64 pixels of the 89×109 faces, the first 9,000 for training.
-
-    Raises:
-        InputError: if there is no zip file of faces.
-    """
-    found = sorted(_folder("celeba_10k").glob("*.zip"))
-    if not found:
-        raise InputError(f"{_folder('celeba_10k')} has no zip file of faces; put it there.")
-    part = slice(None, _CELEBA_TRAIN) if split == "train" else slice(_CELEBA_TRAIN, None)
-    chosen = {k: v for k, v in picture_options.items() if v is not None}
-    return read_images(found[0], **{"crop": (64, 64), "colour": True} | chosen, rows=part), 256
-
-
-_IDX = {"mnist": "mnist", "fashion-mnist": "fashion_mnist"}
-_KNOWN: dict[str, Callable[[str, dict[str, Any]], tuple[np.ndarray, int]]] = {
-    "digits": _digits,
-    **{name: _idx_set(folder) for name, folder in _IDX.items()},
-    "celeba": _celeba,
-}
+    return name if name.partition(":")[0] in KNOWN else str(Path(name).resolve())

@@ -1,21 +1,18 @@
-"""Arrays in files: .npy (memory-mapped), .npz, CSV, and idx (the latter plain or gzipped)."""
+"""Arrays in files: .npy (memory-mapped), .npz, and idx (plain or gzipped)."""
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import math
 import zipfile
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mogul.data.csv_files import damaged
 from mogul.errors import InputError
 
-_MISSING = ("", "NA", "NaN", "nan", "null", "?")
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -28,7 +25,7 @@ def read_npy(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise InputError(_damaged(path, "a .npy array of numbers")) from error
+        raise InputError(damaged(path, "a .npy array of numbers")) from error
 
 
 def read_npz(path: Path) -> np.ndarray:
@@ -43,7 +40,7 @@ def read_npz(path: Path) -> np.ndarray:
             chosen = names[0] if len(names) == 1 else "x"
             array = _member(path, file, chosen) if chosen in names else None
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(_damaged(path, "an .npz file of numbers")) from error
+        raise InputError(damaged(path, "an .npz file of numbers")) from error
     if array is None:
         raise InputError(
             f"{path} holds {len(names)} arrays ({', '.join(names[:5]) or 'none'}); keep one, or "
@@ -108,100 +105,9 @@ def read_idx(path: Path) -> np.ndarray:
     return np.memmap(path, dtype, mode="r", offset=offset, shape=shape)
 
 
-def read_csv(path: Path, columns: Sequence[str] | None = None) -> np.ndarray:
-    """Read a CSV file with a header line, plain or gzipped; empty cells, NA and NaN are missing.
-
-    Args:
-        path: the file.
-        columns: names of the columns to read, in order; default all.
-
-    Returns:
-        numbers (n, D), float64, NaN where missing.
-
-    Raises:
-        InputError: if the file is damaged, lines differ in length, a column does not exist, or a
-            cell is text.
-    """
-    header, *lines = _lines(path)
-    wanted = list(header if columns is None else columns)
-    unknown = [name for name in wanted if name not in header]
-    if unknown:
-        raise InputError(
-            f"{path} has no column {', '.join(unknown)}; its columns are {', '.join(header)}."
-        )
-    at = [header.index(name) for name in wanted]
-    out = np.empty((len(lines), len(at)))
-    for i, line in enumerate(lines):
-        if len(line) != len(header):
-            raise InputError(
-                f"{path}, line {i + 2}: {len(line)} cells came under a header of {len(header)}; "
-                "mend the line."
-            )
-        out[i] = [_number(line[j], path, i, header[j]) for j in at]
-    return out
-
-
-def csv_header(path: Path) -> list[str]:
-    """Return the names of the columns of a CSV file.
-
-    Raises:
-        InputError: if the file is damaged or has no header.
-    """
-    return _lines(path)[0]
-
-
-def _lines(path: Path) -> list[list[str]]:
-    """Return the cells of a CSV file, the header first.
-
-    Raises:
-        InputError: if the file is damaged or has no header.
-    """
-    try:
-        content = _gunzip(path) if path.suffix == ".gz" else path.read_bytes()
-        lines = list(csv.reader(io.StringIO(content.decode("utf-8-sig"))))
-    except (UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise InputError(_damaged(path, "a CSV file with a header line")) from error
-    if not lines:
-        raise InputError(_damaged(path, "a CSV file with a header line"))
-    if lines[0] and all(_is_number(cell) for cell in lines[0]):
-        raise InputError(
-            f"{path} begins with a line of numbers, {', '.join(lines[0][:4])} …, where the names "
-            "of the columns are expected; add a header line."
-        )
-    return lines
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _number(cell: str, path: Path, row: int, column: str) -> float:
-    text = cell.strip()
-    if text in _MISSING:
-        return np.nan
-    try:
-        return float(text)
-    except ValueError as error:
-        raise InputError(
-            f"{path}, line {row + 2}, column {column}: '{text[:40]}' is not a number; choose "
-            "numeric columns (columns=, or --columns of the command), or mark what is missing "
-            "as NA."
-        ) from error
-
-
 def _gunzip(path: Path) -> bytes:
     try:
         with gzip.open(path) as file:
             return file.read()
     except (EOFError, OSError, zlib.error) as error:
-        raise InputError(_damaged(path, "a whole gzip file")) from error
-
-
-def _damaged(path: Path, kind: str) -> str:
-    size = path.stat().st_size
-    state = "is empty" if size == 0 else f"({size:,} bytes) cannot be read as {kind}"
-    return f"{path} {state}; it may be cut short or of another kind: fetch or write it again."
+        raise InputError(damaged(path, "a whole gzip file")) from error

@@ -1,75 +1,121 @@
-"""Folders and zip files of images, decoded to one array of 8-bit pixels."""
+"""Encoded images and arrays, one to a row, decoded when rows are asked for."""
 
 from __future__ import annotations
 
+import copy
 import io
-import re
+import math
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from mogul.compute.prefetch import made_ahead
+from mogul.data.members import Members, is_image
 from mogul.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 Size = tuple[int, int]
+_CHUNK = 64  # images decoded by one thread at a time
 
 
-def read_images(
-    path: Path,
-    crop: Size | None = None,
-    size: Size | None = None,
-    colour: bool | None = None,
-    rows: slice = slice(None),
-) -> np.ndarray:
-    """Decode the images of a folder (with its sub-folders) or a zip file, in natural name order.
+class Encoded:
+    """Rows decoded from the members of a folder or archive; it is cut and called, not held.
 
     Args:
-        path: folder or zip file.
-        crop: height and width of a central crop, taken first.
+        members: images, or .npy files, each a row.
+        crop: height and width of a central crop of images, taken first.
         size: height and width to resize to, taken second (antialiased).
         colour: three channels, or grey; None does as the first image is.
-        rows: which of the images, in order.
-
-    Returns:
-        pixels 0 … 255, (n, height, width) if grey or (n, height, width, 3) if colour, uint8.
 
     Raises:
-        InputError: if there are no images, one cannot be decoded, or their sizes differ.
+        InputError: if the first cannot be decoded, or options for images came for arrays.
     """
-    names, read = _list_zip(path) if path.is_file() else _list_folder(path)
-    names = sorted((n for n in names if _is_image(n)), key=_natural)
-    if not names:
-        raise InputError(
-            f"{path} holds no images; give a folder or zip file with {', '.join(SUFFIXES[:4])} "
-            "files or the like."
-        )
-    names = names[rows]
-    if colour is None:
-        colour = _decode(names[0], read, None, None, None).ndim == 3
 
-    def decode(name: str) -> np.ndarray:
-        return _decode(name, read, crop, size, colour)
+    def __init__(
+        self,
+        members: Members,
+        crop: Size | None = None,
+        size: Size | None = None,
+        colour: bool | None = None,
+    ) -> None:
+        """Decode the first, to know the shape of all.
 
-    first = decode(names[0])
-    out = np.empty((len(names), *first.shape), np.uint8)
-    with ThreadPoolExecutor() as pool:
-        for i, pixels in enumerate(pool.map(decode, names)):
-            if pixels.shape != first.shape:
+        Raises:
+            InputError: as the class says.
+        """
+        name = members.name(0)
+        if not is_image(name) and (crop or size or colour is not None):
+            raise InputError(
+                f"{members.path} holds .npy files; crop, size and colour apply to images."
+            )
+        if is_image(name) and colour is None:
+            colour = decode_image(partial(members.read, 0), lambda: name).mode == "RGB"
+        self._members, self._rows = members, range(members.n)
+        self._images = is_image(name)
+        self._crop, self._size, self._colour = crop, size, colour
+        first = self._decoded(0)
+        self._first, self.dtype = name, first.dtype
+        self.shape: tuple[int, ...] = (members.n, *first.shape)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._rows)
+
+    def __getitem__(self, rows: slice) -> Encoded:
+        """Return some of the rows, still to be decoded."""
+        part = copy.copy(self)
+        part._rows = self._rows[rows]
+        part.shape = (len(part._rows), *self.shape[1:])
+        return part
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows decoded."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __call__(self, index: Iterable[int]) -> np.ndarray:
+        """Decode rows by number, (m, *shape).
+
+        Raises:
+            InputError: if one cannot be decoded, or is of another size than the first.
+        """
+        index = list(index)
+        out = np.empty((len(index), *self.shape[1:]), self.dtype)
+        for place, i in enumerate(index):
+            row = self._decoded(self._rows[i])
+            if row.shape != self.shape[1:] or row.dtype != self.dtype:
                 raise InputError(
-                    f"{path}: {names[i]} is {_describe(pixels)} but {names[0]} is "
-                    f"{_describe(first)}; all images must be of one size: give a crop or a size."
+                    f"{self._members.path}: {self._members.name(self._rows[i])} is "
+                    f"{_describe(row)} but {self._first} is {_describe(self.shape[1:])} of "
+                    f"{self.dtype}; all images must be of one size: give a crop or a size."
                 )
-            out[i] = pixels
-    return out
+            out[place] = row
+        return out
+
+    def decoded(self) -> np.ndarray:
+        """Decode all rows, on several threads, (n, *shape)."""
+        out = np.empty(self.shape, self.dtype)
+        starts = range(0, len(self), _CHUNK)
+        jobs = (partial(self, range(s, min(s + _CHUNK, len(self)))) for s in starts)
+        for start, rows in zip(starts, made_ahead(jobs), strict=True):
+            out[start : start + len(rows)] = rows
+        return out
+
+    def _decoded(self, number: int) -> np.ndarray:
+        read = partial(self._members.read, number)
+        name = partial(self._members.name, number)  # asked for in errors only: it may take a read
+        if not self._images:
+            return _array(read(), name)
+        image = decode_image(read, name, self._colour)
+        return np.asarray(changed(image, name, self._crop, self._size))
 
 
 def reshaped(pixels: np.ndarray, crop: Size | None, size: Size | None) -> np.ndarray:
-    """Crop and resize images held as an array, as `read_images` does those in files.
+    """Crop and resize images held as an array, as `Encoded` does those in files.
 
     Args:
         pixels: (n, height, width) or (n, height, width, 3), uint8.
@@ -86,54 +132,25 @@ def reshaped(pixels: np.ndarray, crop: Size | None, size: Size | None) -> np.nda
         return pixels
 
     def change(number: int) -> np.ndarray:
-        return _change(Image.fromarray(pixels[number]), f"number {number}", crop, size)
+        image = Image.fromarray(pixels[number])
+        return np.asarray(changed(image, lambda: f"number {number}", crop, size))
 
     with ThreadPoolExecutor() as pool:
         return np.stack(list(pool.map(change, range(len(pixels)))))
 
 
-def _list_folder(path: Path) -> tuple[list[str], Callable[[str], bytes]]:
-    names = [str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()]
-    return names, lambda name: (path / name).read_bytes()
+def decode_image(
+    read: Callable[[], bytes], name: Callable[[], str], colour: bool | None = None
+) -> Image.Image:
+    """Read and decode an image, in colour or grey; None does as it is.
 
-
-def _list_zip(path: Path) -> tuple[list[str], Callable[[str], bytes]]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(
-            f"{path} cannot be read as a zip file; it may be empty or cut short: fetch it again."
-        ) from error
-    # Reading one ZipFile from several threads is safe: it locks its file object.
-    return archive.namelist(), archive.read
-
-
-def _is_image(name: str) -> bool:
-    parts = Path(name).parts
-    hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-    return name.lower().endswith(SUFFIXES) and not hidden
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Order img2 before img10."""
-    pieces = re.split(r"(\d+)", name)
-    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in pieces]
-
-
-def _decode(
-    name: str,
-    read: Callable[[str], bytes],
-    crop: Size | None,
-    size: Size | None,
-    colour: bool | None,
-) -> np.ndarray:
+    Raises:
+        InputError: if it cannot be decoded.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(read(name)))
-            if colour is None:
-                colour = image.mode not in ("1", "L", "LA", "I", "I;16", "F")
-            image = image.convert("RGB" if colour else "L")
+            return coloured(Image.open(io.BytesIO(read())), colour)
     except (
         UnidentifiedImageError,
         Image.DecompressionBombWarning,
@@ -144,29 +161,58 @@ def _decode(
         ValueError,
     ) as error:
         raise InputError(
-            f"Image {name} cannot be decoded ({error}); replace or remove it."
+            f"Image {name()} cannot be decoded ({error}); replace or remove it."
         ) from error
-    return _change(image, name, crop, size)
 
 
-def _change(image: Image.Image, name: str, crop: Size | None, size: Size | None) -> np.ndarray:
+def coloured(image: Image.Image, colour: bool | None) -> Image.Image:
+    """Return an image in colour or grey; None does as it is."""
+    if colour is None:
+        colour = image.mode not in ("1", "L", "LA", "I", "I;16", "F")
+    return image.convert("RGB" if colour else "L")
+
+
+def changed(
+    image: Image.Image, name: Callable[[], str], crop: Size | None, size: Size | None
+) -> Image.Image:
+    """Crop and resize an image.
+
+    Raises:
+        InputError: if it is smaller than the crop.
+    """
     if crop is not None:
         image = _centre_crop(image, crop, name)
     if size is not None:
         image = image.resize((size[1], size[0]), Image.Resampling.LANCZOS)
-    return np.asarray(image)
+    return image
 
 
-def _centre_crop(image: Image.Image, crop: Size, name: str) -> Image.Image:
+def _centre_crop(image: Image.Image, crop: Size, name: Callable[[], str]) -> Image.Image:
     height, width = crop
     if height > image.height or width > image.width:
         raise InputError(
-            f"Image {name} is {image.height}×{image.width} pixels, smaller than the crop "
+            f"Image {name()} is {image.height}×{image.width} pixels, smaller than the crop "
             f"{height}×{width}; choose a smaller crop."
         )
     top, left = (image.height - height) // 2, (image.width - width) // 2
     return image.crop((left, top, left + width, top + height))
 
 
-def _describe(pixels: np.ndarray) -> str:
-    return "×".join(map(str, pixels.shape))
+def _array(content: bytes, name: Callable[[], str]) -> np.ndarray:
+    """Read a .npy file of one row.
+
+    Raises:
+        InputError: if it is damaged, or holds Python objects.
+    """
+    try:
+        return np.atleast_1d(np.load(io.BytesIO(content), allow_pickle=False))
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(
+            f"{name()} cannot be read as a .npy array; replace or remove it."
+        ) from error
+
+
+def _describe(shape: np.ndarray | tuple[int, ...]) -> str:
+    if isinstance(shape, np.ndarray):
+        return f"{_describe(shape.shape)} of {shape.dtype}"
+    return "×".join(map(str, shape))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mogul.data.sources import DataSource
+from mogul.data.sources import Block, DataSource
 from mogul.errors import InputError
 from mogul.protocols import Batch
 
@@ -57,6 +57,16 @@ class ResidentSource(DataSource):
     def n_bytes(self) -> int:
         """Bytes on the device."""
         return sum(part.nbytes for part in self._parts)
+
+    def blocks(self, size: int = 8192) -> Iterator[Callable[[], Block]]:
+        """Yield all rows in order as they are held, at most `size` at a time."""
+        for start in range(0, len(self), size):
+            which = slice(start, start + size)
+            yield partial(Block, self._parts[0][which], None, self._index[which])
+
+    def stored(self, index: Tensor) -> Tensor:
+        """Return the rows with these numbers as they are held, (m, D)."""
+        return self._parts[0][index.to(self._device)]
 
     def parts(
         self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = None

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -19,18 +19,30 @@ from mogul.errors import InputError
 from mogul.protocols import Batch
 
 
+class Block(NamedTuple):
+    """Rows as they are stored, (b, D) of any type, with weights (b,) or None, and their numbers."""
+
+    rows: Tensor
+    weight: Tensor | None
+    index: Tensor
+
+
 class DataSource(ABC):
-    """Rows that can be read again and again: what all sources of this library share.
+    """What all sources of this library share.
 
     Subclasses set `name`, what to call the data in tables; `options`, JSON-like facts with which
-    `open_source` opens the same data again; and `scale`, how integer pixels become numbers, or
-    None.
+    `open_source` opens the same data again; `scale`, how integer pixels become numbers, or None;
+    `repeatable`, whether the rows can be read again and again, or in one pass only; and `columns`,
+    the names of a table's columns, or None.
     """
 
     name: str
     options: dict[str, Any]
     scale: PixelScale | None
+    repeatable: bool = True
+    columns: list[str] | None = None
     group: Group = Group()  # the processes among which the data were split
+    first: int = 0  # the number, in the whole, of the first row of this share
 
     @property
     def complete(self) -> bool:
@@ -45,7 +57,8 @@ class DataSource(ABC):
         whole; `take` counts from zero within the share.
 
         Raises:
-            InputError: if there are fewer rows, row groups or files than processes.
+            InputError: if there are fewer rows or row groups than processes, or rows come one
+                after another, so that no process could leave out those of others.
         """
         part = copy.copy(self)
         part.group = group
@@ -53,13 +66,39 @@ class DataSource(ABC):
             part._keep(group.rank, group.world)
         return part
 
-    @abstractmethod
     def _keep(self, rank: int, world: int) -> None:
         """Keep the rank-th of `world` parts only.
 
         Raises:
-            InputError: if there are too few rows.
+            InputError: if there are too few rows, or they cannot be picked.
         """
+        if len(self) < world:
+            raise InputError(
+                f"{self.name}: {len(self)} row(s) cannot be split among {world} processes; start "
+                "fewer."
+            )
+        low, high = rank * len(self) // world, (rank + 1) * len(self) // world
+        self.first += low
+        self._cut(low, high)
+
+    def _cut(self, low: int, high: int) -> None:
+        """Keep the rows from `low` up to `high` only.
+
+        Raises:
+            InputError: if rows cannot be picked.
+        """
+        raise InputError(
+            f"{self.name}: rows that come one after another are not split among processes; write "
+            "them to a file first: `mogul convert`."
+        )
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Return the numbers of all rows (n,) in a random order, for `take`.
+
+        Sources that read rows in groups mix those of a few groups at a time: not quite a draw
+        without replacement, but it does not read every group for every batch.
+        """
+        return torch.randperm(len(self), generator=generator, device=generator.device).cpu()
 
     @property
     @abstractmethod
@@ -71,6 +110,16 @@ class DataSource(ABC):
         """Return the number of rows."""
 
     @abstractmethod
+    def blocks(self, size: int = 8192) -> Iterator[Callable[[], Block]]:
+        """Yield all rows in order as they are stored, at most `size` at a time.
+
+        Each is still to be read by calling it, once, on any thread.
+        """
+
+    @abstractmethod
+    def stored(self, index: Tensor) -> Tensor:
+        """Return the rows with these numbers as they are stored, (m, D)."""
+
     def parts(
         self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = "cpu"
     ) -> Iterator[Callable[[], Batch]]:
@@ -79,8 +128,9 @@ class DataSource(ABC):
         Raises:
             InputError: if a value is infinite, when the batch is made.
         """
+        for read in self.blocks(size):
+            yield partial(self._made, read, dtype, device)
 
-    @abstractmethod
     def take(
         self,
         index: Tensor | np.ndarray | Sequence[int],
@@ -92,14 +142,34 @@ class DataSource(ABC):
         Raises:
             InputError: if a value is infinite.
         """
+        index = torch.as_tensor(index, dtype=torch.long).cpu()
+        return self._values(self.stored(index), self.first + index, dtype).to(device)
 
-    def order(self, generator: torch.Generator) -> Tensor:
-        """Return the numbers of all rows (n,) in a random order, for `take`.
+    def head(self, n: int, dtype: torch.dtype = torch.float32, device: Any = "cpu") -> Tensor:
+        """Return the first n rows, or all if there are fewer, (m, D).
 
-        Sources that read rows in groups mix those of a few groups at a time, which is not quite a
-        draw without replacement, but does not read every group for every batch.
+        Where there is one pass only, they are kept, and the pass yields them too.
+
+        Raises:
+            InputError: if a value is infinite.
         """
-        return torch.randperm(len(self), generator=generator, device=generator.device).cpu()
+        return self.take(range(min(n, len(self))), dtype, device)
+
+    def _made(self, read: Callable[[], Block], dtype: torch.dtype, device: Any) -> Batch:
+        """Read a block and make numbers of it."""
+        rows, weight, index = read()
+        x = self._values(rows, index, dtype)
+        return Batch(x.to(device), None if weight is None else weight.to(device, dtype), index)
+
+    def _values(self, rows: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return stored rows (n, D) as numbers.
+
+        Raises:
+            InputError: if a value is infinite.
+        """
+        if self.scale is not None:
+            return self.scale.forward(rows, index, dtype)
+        return finite_rows(rows.to(dtype), index, self.name)
 
     @property
     def n_features(self) -> int:
@@ -164,7 +234,7 @@ class ArraySource(DataSource):
         Raises:
             InputError: as the class says.
         """
-        _check_array(array, name)
+        check_array(array, name)
         self._array = array
         self._weight = None if weight is None else torch.as_tensor(weight)
         if self._weight is not None and self._weight.shape != (len(array),):
@@ -174,7 +244,6 @@ class ArraySource(DataSource):
             )
         if self._weight is not None:
             _check_weight(self._weight)
-        self._start = 0  # the number of the first row, where this is a share
         self.scale = scale
         self.name = name
         self.options = options or {}
@@ -188,61 +257,30 @@ class ArraySource(DataSource):
         """Return the number of rows."""
         return len(self._array)
 
-    def parts(
-        self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = "cpu"
-    ) -> Iterator[Callable[[], Batch]]:
-        """Yield what `batches` yields, each still to be read by calling it, on any thread.
-
-        Raises:
-            InputError: if a value is infinite, when it is read.
-        """
+    def blocks(self, size: int = 8192) -> Iterator[Callable[[], Block]]:
+        """Yield all rows in order as they are stored, at most `size` at a time."""
         for start in range(0, len(self), size):
-            yield partial(self._batch, start, min(start + size, len(self)), dtype, device)
+            yield partial(self._block, start, min(start + size, len(self)))
 
-    def _batch(self, start: int, end: int, dtype: torch.dtype, device: Any) -> Batch:
-        index = torch.arange(self._start + start, self._start + end)
-        x = self._rows(slice(start, end), index, dtype)
-        weight = None if self._weight is None else self._weight[start:end].to(device, dtype)
-        return Batch(x.to(device), weight, index)
+    def _block(self, start: int, end: int) -> Block:
+        weight = None if self._weight is None else self._weight[start:end]
+        index = torch.arange(self.first + start, self.first + end)
+        return Block(self._rows(slice(start, end)), weight, index)
 
-    def take(
-        self,
-        index: Tensor | np.ndarray | Sequence[int],
-        dtype: torch.dtype = torch.float32,
-        device: Any = "cpu",
-    ) -> Tensor:
-        """Return the rows with these numbers, (m, D).
+    def stored(self, index: Tensor) -> Tensor:
+        """Return the rows with these numbers as they are stored, (m, D)."""
+        return self._rows(index if isinstance(self._array, Tensor) else index.numpy())
 
-        Raises:
-            InputError: if a value is infinite.
-        """
-        index = torch.as_tensor(index, dtype=torch.long).cpu()
-        key = index if isinstance(self._array, Tensor) else index.numpy()
-        return self._rows(key, self._start + index, dtype).to(device)
-
-    def _keep(self, rank: int, world: int) -> None:
-        """Keep the rank-th of `world` parts only.
-
-        Raises:
-            InputError: if there are fewer rows than parts.
-        """
-        if len(self) < world:
-            raise InputError(
-                f"{self.name}: {len(self)} row(s) cannot be split among {world} processes; start "
-                "fewer."
-            )
-        low, high = rank * len(self) // world, (rank + 1) * len(self) // world
-        self._array, self._start = self._array[low:high], self._start + low
+    def _cut(self, low: int, high: int) -> None:
+        """Keep the rows from `low` up to `high` only."""
+        self._array = self._array[low:high]
         if self._weight is not None:  # a part may have weights of zero only
             self._weight = self._weight[low:high]
 
-    def _rows(self, key: Any, index: Tensor, dtype: torch.dtype) -> Tensor:
+    def _rows(self, key: Any) -> Tensor:
         part = self._array[key]
         rows = part if isinstance(part, Tensor) else torch.from_numpy(_native(part))
-        rows = rows.reshape(len(rows), -1)
-        if self.scale is not None:
-            return self.scale.forward(rows, index, dtype)
-        return finite_rows(rows.to(dtype), index, self.name)
+        return rows.reshape(len(rows), -1)
 
 
 def finite_rows(rows: Tensor, index: Tensor, name: str) -> Tensor:
@@ -262,6 +300,12 @@ def finite_rows(rows: Tensor, index: Tensor, name: str) -> Tensor:
     return rows
 
 
+def tensor_of(array: np.ndarray) -> Tensor:
+    """Return an array as a tensor, copied only where torch cannot hold it as it is."""
+    held = array.dtype.isnative and array.dtype.itemsize <= 8 and array.flags.writeable
+    return torch.from_numpy(array if held else _native(array))
+
+
 def _native(array: np.ndarray) -> np.ndarray:
     """Copy an array into a type that torch knows: this machine's byte order, at most 64 bits."""
     native = array.dtype.newbyteorder("=")
@@ -277,7 +321,12 @@ def _check_weight(weight: Tensor) -> None:
         )
 
 
-def _check_array(array: np.ndarray | Tensor, name: str) -> None:
+def check_array(array: np.ndarray | Tensor, name: str) -> None:
+    """Refuse what are no rows of numbers.
+
+    Raises:
+        InputError: if the array is not numeric, has no rows or is 1-D.
+    """
     shape = tuple(array.shape)
     if len(shape) < 2:
         raise InputError(

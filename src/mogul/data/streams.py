@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
@@ -14,26 +15,32 @@ import torch
 from torch import Tensor
 
 from mogul.compute.prefetch import ahead
-from mogul.data.columnar import ColumnarFile, columnar_files, numbers
+from mogul.data.columnar import ColumnarFile, columnar_files
 from mogul.data.pixels import PixelScale
-from mogul.data.sources import DataSource, finite_rows
+from mogul.data.sources import Block, tensor_of
+from mogul.data.streamed import StreamedSource
+from mogul.data.tables import numbers, row_bytes, row_width, rows_of
 from mogul.errors import InputError
-from mogul.protocols import Batch
 
 ABOUT = b"mogul"  # key, in a schema, of the shape of rows and of the levels of pixels
-_AHEAD = 3  # batches read before they are asked for
+_AHEAD = 2  # tables of a large row group read before they are asked for
+_WHOLE = 2**24  # bytes of a row group up to which it is read at once
+_WINDOW = 2**25  # bytes of row groups whose rows are mixed
+_HELD = 3 * _WINDOW  # bytes of row groups held for those who take rows: a batch may lie in two
+_TAKEN = 8192  # rows looked through at once for those that are taken
 
 
 class _Group(NamedTuple):
-    """A row group: its file, its number there, its first row in all, and how many it has."""
+    """A row group: its file and number there, its first row in all, rows read, and rows."""
 
     file: ColumnarFile
     number: int
     start: int
     rows: int
+    stored: int
 
 
-class ColumnarSource(DataSource):
+class ColumnarSource(StreamedSource):
     """Rows of a Parquet or Arrow file, or of a folder of them, as a source of batches.
 
     A feature is a numeric column; or all features are in one column of lists of one length,
@@ -54,6 +61,8 @@ class ColumnarSource(DataSource):
         InputError: if there are no such files, columns or rows, or files differ in their columns.
     """
 
+    grouped = True  # rows are read in groups
+
     def __init__(
         self,
         path: str | Path,
@@ -71,20 +80,22 @@ class ColumnarSource(DataSource):
         """
         self.name, self.options = str(path), options or {}
         files = columnar_files(Path(path))
-        schema = files[0].schema()
+        schema = files[0].schema
+        about = json.loads((schema.metadata or {}).get(ABOUT, b"{}"))
+        self._weight = weight = about.get("weight") if weight is None else weight
         known = [name for name in schema.names if name != weight]
-        self._columns = list(known if columns is None else columns)
-        self._weight = weight
-        self._read = [*self._columns, *([] if weight is None else [weight])]
+        self.columns = self._features = list(known if columns is None else columns)
+        self._read = [*self._features, *([] if weight is None else [weight])]
         for file in files:
             _check_columns(file, self._read)
-        self._list_size = _list_size(schema, self._columns)
+        width = row_width(schema, self._features)
+        self._row_bytes = row_bytes(schema, self._read)
         self._groups = list(_groups(files, limit))
         if not self._groups:
             raise InputError(f"{path} has no rows; give at least one.")
-        about = json.loads((schema.metadata or {}).get(ABOUT, b"{}"))
-        width = self._list_size or len(self._columns)
-        self._shape = tuple(about.get("feature_shape", (width,)))
+        self._shape = tuple(about.get("feature_shape", (width,))) if columns is None else (width,)
+        self._held: dict[_Group, Tensor] = {}  # row groups read lately
+        self._lock = threading.Lock()
         levels = about.get("levels")
         self.scale = PixelScale(levels, dequantise, seed) if levels else None
 
@@ -106,7 +117,7 @@ class ColumnarSource(DataSource):
         if len(self._groups) < world:
             raise InputError(
                 f"{self.name} has {len(self._groups)} row group(s) for {world} processes; write it "
-                "with more and smaller ones, or start fewer processes."
+                "with smaller ones (`mogul convert --row-group`), or start fewer processes."
             )
         ends = list(accumulate(group.rows for group in self._groups))
         cuts = [0]
@@ -116,89 +127,136 @@ class ColumnarSource(DataSource):
             cuts.append(min(allowed, key=lambda cut: abs(ends[cut - 1] - wanted)))
         cuts.append(len(ends))
         self._groups = self._groups[cuts[rank] : cuts[rank + 1]]
+        self.first = self._groups[0].start
+        self._held = {}
 
-    def parts(
-        self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = "cpu"
-    ) -> Iterator[Callable[[], Batch]]:
-        """Yield what `batches` yields, read from its file and still to be converted.
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Return the numbers of all rows (n,) in a random order, those of some groups mixed."""
+        shuffled = torch.randperm(
+            len(self._groups), generator=generator, device=generator.device
+        ).tolist()
+        parts: list[Tensor] = []
+        window: list[Tensor] = []
+        size = 0
+        for number in shuffled:
+            group = self._groups[number]
+            start = group.start - self.first
+            window.append(torch.arange(start, start + group.rows))
+            size += group.stored * self._row_bytes
+            if size >= _WINDOW or number == shuffled[-1]:
+                rows = torch.cat(window)
+                mixed = torch.randperm(len(rows), generator=generator, device=generator.device)
+                parts.append(rows[mixed.cpu()])
+                window, size = [], 0
+        return torch.cat(parts)
 
-        Raises:
-            InputError: if a value is infinite or no number, when it is converted.
-        """
-        for start, table in ahead(self._tables(size), _AHEAD):
-            yield partial(self._batch, start, table, dtype, device)
+    def blocks(self, size: int = 8192) -> Iterator[Callable[[], Block]]:
+        """Yield all rows in order as they are stored, at most `size` at a time."""
+        for start, read in self._tables(size):
+            yield partial(self._block, start, read)
 
-    def _tables(self, size: int) -> Iterator[tuple[int, Any]]:
-        """Yield tables of at most `size` rows, with the number of the first."""
+    def _tables(self, size: int) -> Iterator[tuple[int, Callable[[], Any]]]:
+        """Yield what reads tables of at most `size` rows, with the number of the first."""
         for group in self._groups:
-            start, end = group.start, group.start + group.rows
             even = -(-group.rows // -(-group.rows // size))  # no sliver at the end of a group
-            for table in group.file.tables(group.number, self._read, even):
+            end = group.start + group.rows
+            if group.stored * self._row_bytes <= _WHOLE:
+                whole = _Once(partial(group.file.group, group.number, self._read))
+                for start in range(group.start, end, even):
+                    yield start, partial(whole.part, start - group.start, min(even, end - start))
+                continue
+            start = group.start
+            for table in ahead(group.file.tables(group.number, self._read, even), _AHEAD):
                 rows = table.slice(0, end - start)
                 if rows.num_rows:
-                    yield start, rows
+                    yield start, partial(_itself, rows)
                 start += rows.num_rows
 
-    def _batch(self, start: int, table: Any, dtype: torch.dtype, device: Any) -> Batch:
-        """Convert a table.
+    def _block(self, start: int, read: Callable[[], Any]) -> Block:
+        """Read a table.
 
         Raises:
-            InputError: for weights that are negative or missing, or a value that is infinite.
+            InputError: for weights that are negative or missing.
         """
+        table = read()
         index = torch.arange(start, start + table.num_rows)
         weight = None
         if self._weight is not None:
             values = numbers(table.column(self._weight), self._weight)
-            weight = torch.from_numpy(np.array(values)).to(device, dtype)
+            weight = torch.from_numpy(np.array(values))
             if not bool((weight >= 0).all()):
                 raise InputError(
                     f"{self.name}: column {self._weight} has weights that are negative or missing; "
                     "give zero or more."
                 )
-        return Batch(self._rows(table, index, dtype).to(device), weight, index)
+        return Block(self._rows(table.select(self._features)), weight, index)
 
-    def _rows(self, table: Any, index: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return the features of a table, (n, D).
+    def _rows(self, table: Any) -> Tensor:
+        return tensor_of(rows_of(table, self.name))
 
-        Raises:
-            InputError: if a value is infinite, or a row has no list.
+    def stored(self, index: Tensor) -> Tensor:
+        """Return the rows with these numbers as they are stored.
+
+        Small row groups are held for a while, because rows in the order of `order` come from the
+        same few again and again.
         """
-        if self._list_size:
-            name = self._columns[0]
-            flat = numbers(table.column(name).flatten(), name)
-            if len(flat) != table.num_rows * self._list_size:
-                raise InputError(f"{self.name}: column {name} has rows without a list.")
-            rows = torch.from_numpy(np.array(flat)).reshape(table.num_rows, -1)
-        else:
-            rows = torch.empty(table.num_rows, len(self._columns), dtype=dtype)
-            for j, name in enumerate(self._columns):
-                rows[:, j] = torch.from_numpy(np.array(numbers(table.column(name), name)))
-        if self.scale is not None:
-            return self.scale.forward(rows, index, dtype)
-        return finite_rows(rows.to(dtype), index, self.name)
-
-    def take(
-        self,
-        index: Tensor | np.ndarray | Sequence[int],
-        dtype: torch.dtype = torch.float32,
-        device: Any = "cpu",
-    ) -> Tensor:
-        """Return the rows with these numbers, (m, D); reads every row group that holds one.
-
-        Raises:
-            InputError: if a value is infinite or no number.
-        """
-        index = torch.as_tensor(index, dtype=torch.long).cpu()
-        out = torch.empty(len(index), self.n_features, dtype=dtype)
-        index = self._groups[0].start + index  # in the whole, of which this may be a share
+        index = self.first + index
         starts = torch.tensor([group.start for group in self._groups])
         which = torch.searchsorted(starts, index, right=True) - 1
+        out: Tensor | None = None
         for g in which.unique().tolist():
             group, here = self._groups[g], (which == g).nonzero().squeeze(-1)
-            for table in group.file.tables(group.number, self._columns, group.rows):
-                some = table.take(_arrow(index[here] - group.start))
-                out[here] = self._rows(some, index[here], dtype)
-        return out.to(device)
+            rows = self._some(group, index[here] - group.start)
+            out = rows.new_empty(len(index), self.n_features) if out is None else out
+            out[here] = rows
+        return torch.empty(0, self.n_features) if out is None else out
+
+    def _some(self, group: _Group, within: Tensor) -> Tensor:
+        """Return some rows of a group, from memory if it was read lately."""
+        if group.stored * self._row_bytes > _WHOLE:
+            return self._picked(group, within)
+        with self._lock:
+            rows = self._held.pop(group, None)
+        if rows is None:
+            rows = self._rows(group.file.group(group.number, self._features))
+        with self._lock:
+            self._held[group] = rows  # the latest used comes last
+            while sum(r.nbytes for r in self._held.values()) > _HELD and len(self._held) > 1:
+                self._held.pop(next(iter(self._held)))
+        return rows[within]
+
+    def _picked(self, group: _Group, within: Tensor) -> Tensor:
+        """Return some rows of a large group, read a part at a time."""
+        out: Tensor | None = None
+        start = 0
+        for table in group.file.tables(group.number, self._features, _TAKEN):
+            mine = (within >= start) & (within < start + table.num_rows)
+            if bool(mine.any()):
+                rows = self._rows(table.take(_arrow(within[mine] - start)))
+                out = rows.new_empty(len(within), self.n_features) if out is None else out
+                out[mine] = rows
+            start += table.num_rows
+        assert out is not None  # the rows asked for are among those of the group
+        return out
+
+
+class _Once:
+    """A table that is read when its first part is asked for, and whose parts others may ask for."""
+
+    def __init__(self, read: Callable[[], Any]) -> None:
+        self._read, self._table = read, None
+        self._lock = threading.Lock()
+
+    def part(self, start: int, rows: int) -> Any:
+        """Return rows of it."""
+        with self._lock:
+            if self._table is None:
+                self._table = self._read()
+        return self._table.slice(start, rows)
+
+
+def _itself(table: Any) -> Any:
+    return table
 
 
 def _groups(files: Sequence[ColumnarFile], limit: int | None) -> Iterator[_Group]:
@@ -208,7 +266,7 @@ def _groups(files: Sequence[ColumnarFile], limit: int | None) -> Iterator[_Group
         for number, rows in enumerate(file.group_sizes()):
             kept = rows if limit is None else min(rows, limit - start)
             if kept > 0:
-                yield _Group(file, number, start, kept)
+                yield _Group(file, number, start, kept, rows)
                 start += kept
 
 
@@ -218,33 +276,13 @@ def _check_columns(file: ColumnarFile, wanted: Sequence[str]) -> None:
     Raises:
         InputError: naming those that it has.
     """
-    names = file.schema().names
+    names = file.schema.names
     missing = [name for name in wanted if name not in names]
     if missing or not wanted:
         raise InputError(
             f"{file.path} has no column {', '.join(missing) or 'to read'}; its columns are "
             f"{', '.join(names)}."
         )
-
-
-def _list_size(schema: Any, columns: Sequence[str]) -> int:
-    """Return the length of the lists of a single column of lists, or zero for plain columns.
-
-    Raises:
-        InputError: if lists come beside other columns, or their length is not fixed.
-    """
-    import pyarrow.types as kinds
-
-    listed = [name for name in columns if kinds.is_nested(schema.field(name).type)]
-    if not listed:
-        return 0
-    kind = schema.field(columns[0]).type
-    if len(columns) > 1 or not kinds.is_fixed_size_list(kind):
-        raise InputError(
-            f"Column {listed[0]} holds {schema.field(listed[0]).type}; a column of lists must be "
-            "the only one, and its lists of one length (fixed_size_list)."
-        )
-    return kind.list_size
 
 
 def _arrow(index: Tensor) -> Any:
