@@ -63,18 +63,19 @@ def n_readers() -> int:
     return min(_MOST_READERS, usable_cores())
 
 
-def made_ahead(jobs: Iterator[Callable[[], Item]]) -> Iterator[Item]:
-    """Yield what jobs return, in their order, on a few threads and ahead of use.
+def made_ahead(jobs: Iterator[Callable[[], Item]], most: int = 4) -> Iterator[Item]:
+    """Yield what jobs return, in their order, on a few threads (at most `most`) and ahead of use.
 
     What a job raises is raised where its result would have been yielded; the jobs themselves are
     drawn in the calling thread.
     """
     waiting: deque[Future[Item]] = deque()
-    pool = _readers(n_readers())
+    number = min(most, n_readers())
+    pool = _readers(number)
     try:
         for job in jobs:
             waiting.append(pool.submit(job))
-            if len(waiting) > n_readers():
+            if len(waiting) > number:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_BLOCK = 1024  # rows whose noise is drawn together, so that noise is a function of the row alone
+ALIGNED = 1024  # rows whose noise is drawn together, so that noise is a function of the row alone
 _CHUNK = 2**16  # values drawn at once, few enough to stay in a core's cache
 
 
@@ -49,8 +49,8 @@ class PixelScale:
         A row is the same however many rows there are.
         """
         out = np.empty(pixels.shape, dtype=np.uint8)
-        for start in range(0, len(pixels), _BLOCK):
-            block = torch.as_tensor(np.array(pixels[start : start + _BLOCK]))
+        for start in range(0, len(pixels), ALIGNED):
+            block = torch.as_tensor(np.array(pixels[start : start + ALIGNED]))
             index = torch.arange(start, start + len(block))
             flat = block.reshape(len(block), -1)
             one = self._noise(index, flat.shape[1]) < self.forward(flat, index, torch.float32)
@@ -70,10 +70,10 @@ class PixelScale:
     def _noise(self, index: Tensor, width: int) -> Tensor:
         """Return noise for rows of these numbers, (n, width), on [0, 1)."""
         out = torch.empty(len(index), width)
-        blocks = index // _BLOCK
+        blocks = index // ALIGNED
         for block in blocks.unique().tolist():
             rows = _slice((blocks == block).nonzero().squeeze(-1))
-            within = index[rows] - block * _BLOCK
+            within = index[rows] - block * ALIGNED
             if isinstance(rows, slice) and isinstance(kept := _slice(within), slice):
                 _uniform(self.seed * 1_000_003 + block, kept.start * width, out[rows].view(-1))
                 continue

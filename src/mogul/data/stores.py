@@ -15,6 +15,7 @@ import torch
 
 from mogul.compute.prefetch import made_ahead
 from mogul.data.columnar import ARROW, PARQUET, need_pyarrow
+from mogul.data.pixels import ALIGNED
 from mogul.data.sources import Block, DataSource
 from mogul.data.streams import ABOUT
 from mogul.errors import InputError
@@ -170,6 +171,8 @@ def _tables(
     """Yield a table to a row group, and the number of the file it goes to."""
     make = _Maker(source, names, weight, as_lists)
     size = row_group or max(1, _GROUP_BYTES // (source.n_features * make.item_size))
+    if row_group is None and size > ALIGNED:
+        size -= size % ALIGNED
     size = size if rows_per_file is None else min(size, rows_per_file)
     start = 0
     for block in _groups(made_ahead(source.blocks(size)), size, rows_per_file):

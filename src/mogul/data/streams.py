@@ -14,18 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mogul.compute.prefetch import ahead
+from mogul.compute.prefetch import ahead, made_ahead
 from mogul.data.columnar import ColumnarFile, columnar_files
-from mogul.data.pixels import PixelScale
+from mogul.data.pixels import ALIGNED, PixelScale
 from mogul.data.sources import Block, tensor_of
-from mogul.data.streamed import StreamedSource
+from mogul.data.streamed import MOST_VALUES, StreamedSource
 from mogul.data.tables import numbers, row_bytes, row_width, rows_of
 from mogul.errors import InputError
+from mogul.protocols import Batch
 
 ABOUT = b"mogul"  # key, in a schema, of the shape of rows and of the levels of pixels
 _AHEAD = 2  # tables of a large row group read before they are asked for
 _WHOLE = 2**24  # bytes of a row group up to which it is read at once
-_WINDOW = 2**25  # bytes of row groups whose rows are mixed
+_READERS = (
+    2  # threads that decode row groups, which is faster than nearly all that is done with them
+)
+_WINDOW = 2**24  # bytes of row groups whose rows are mixed
 _HELD = 3 * _WINDOW  # bytes of row groups held for those who take rows: a batch may lie in two
 _TAKEN = 8192  # rows looked through at once for those that are taken
 
@@ -150,35 +154,53 @@ class ColumnarSource(StreamedSource):
                 window, size = [], 0
         return torch.cat(parts)
 
-    def blocks(self, size: int = 8192) -> Iterator[Callable[[], Block]]:
-        """Yield all rows in order as they are stored, at most `size` at a time."""
-        for start, read in self._tables(size):
-            yield partial(self._block, start, read)
+    def parts(
+        self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = "cpu"
+    ) -> Iterator[Callable[[], Batch]]:
+        """Yield what `batches` yields, read and still to be made into numbers, on any thread.
 
-    def _tables(self, size: int) -> Iterator[tuple[int, Callable[[], Any]]]:
-        """Yield what reads tables of at most `size` rows, with the number of the first."""
+        Raises:
+            InputError: if a value is infinite, when the batch is made.
+        """
+        size = max(1, min(size, MOST_VALUES // self.n_features))
+        for read in self.blocks(size):
+            yield partial(self._made, read, dtype, device)
+
+    def blocks(self, size: int = 8192) -> Iterator[Callable[[], Block]]:
+        """Yield all rows in order as they are stored, at most `size` at a time.
+
+        Row groups are read ahead, on a few threads; each block is a part of one, still to be laid
+        out in rows.
+        """
+        small = [g for g in self._groups if g.stored * self._row_bytes <= _WHOLE]
+        tables = made_ahead((partial(g.file.group, g.number, self._read) for g in small), _READERS)
         for group in self._groups:
-            even = -(-group.rows // -(-group.rows // size))  # no sliver at the end of a group
-            end = group.start + group.rows
             if group.stored * self._row_bytes <= _WHOLE:
-                whole = _Once(partial(group.file.group, group.number, self._read))
-                for start in range(group.start, end, even):
-                    yield start, partial(whole.part, start - group.start, min(even, end - start))
+                table, each = next(tables), self._even(group.rows, size)
+                for start in range(0, group.rows, each):
+                    rows = table.slice(start, min(each, group.rows - start))
+                    yield partial(self._block, group.start + start, rows)
                 continue
-            start = group.start
-            for table in ahead(group.file.tables(group.number, self._read, even), _AHEAD):
+            start, end = group.start, group.start + group.rows
+            for table in ahead(group.file.tables(group.number, self._read, size), _AHEAD):
                 rows = table.slice(0, end - start)
                 if rows.num_rows:
-                    yield start, partial(_itself, rows)
+                    yield partial(self._block, start, rows)
                 start += rows.num_rows
 
-    def _block(self, start: int, read: Callable[[], Any]) -> Block:
-        """Read a table.
+    def _even(self, rows: int, size: int) -> int:
+        """Return rows to a block that leave no sliver at the end of a group."""
+        even = -(-rows // -(-rows // size))
+        if self.scale is None or even <= ALIGNED:
+            return even
+        return min(size, -(-even // ALIGNED) * ALIGNED)  # noise drawn before a block is lost
+
+    def _block(self, start: int, table: Any) -> Block:
+        """Lay a table out in rows.
 
         Raises:
             InputError: for weights that are negative or missing.
         """
-        table = read()
         index = torch.arange(start, start + table.num_rows)
         weight = None
         if self._weight is not None:
@@ -238,25 +260,6 @@ class ColumnarSource(StreamedSource):
             start += table.num_rows
         assert out is not None  # the rows asked for are among those of the group
         return out
-
-
-class _Once:
-    """A table that is read when its first part is asked for, and whose parts others may ask for."""
-
-    def __init__(self, read: Callable[[], Any]) -> None:
-        self._read, self._table = read, None
-        self._lock = threading.Lock()
-
-    def part(self, start: int, rows: int) -> Any:
-        """Return rows of it."""
-        with self._lock:
-            if self._table is None:
-                self._table = self._read()
-        return self._table.slice(start, rows)
-
-
-def _itself(table: Any) -> Any:
-    return table
 
 
 def _groups(files: Sequence[ColumnarFile], limit: int | None) -> Iterator[_Group]:

@@ -69,6 +69,10 @@ def rows_of(table: Any, name: str) -> np.ndarray:
     """
     if table.num_columns == 1 and _holds_rows(table.schema.field(0).type):
         return _listed(table, name)
+    if _same_floats(table):
+        # One call, in which other threads run: laying out columns one by one waits for them.
+        batch = table.combine_chunks().to_batches()[0]
+        return batch.to_tensor(null_to_nan=True, row_major=True).to_numpy()
     columns = [numbers(table.column(j), field.name) for j, field in enumerate(table.schema)]
     small = all(np.can_cast(column.dtype, np.float32) for column in columns)
     out = np.empty((table.num_rows, len(columns)), np.float32 if small else np.float64)
@@ -77,6 +81,14 @@ def rows_of(table: Any, name: str) -> np.ndarray:
         for j, column in enumerate(columns):
             strip[:, j] = column[start : start + _STRIP]
     return out
+
+
+def _same_floats(table: Any) -> bool:
+    """Whether all columns are float32, or all float64, and there are rows."""
+    import pyarrow
+
+    kinds = {field.type for field in table.schema}
+    return bool(table.num_rows) and kinds in ({pyarrow.float32()}, {pyarrow.float64()})
 
 
 def _listed(table: Any, name: str) -> np.ndarray:
