@@ -70,9 +70,16 @@ def _processes(folder: Path, worlds: list[int]) -> None:
     """Print what a pass takes by several processes of one core each."""
     _head("model", "rows", "processes", "seconds per pass", "speed-up", "MB on the wire per pass",
           "log-likelihood")  # fmt: skip
-    for kind, n, family, k in (("images", 60_000, "ppca", 50), ("images", 240_000, "ppca", 50),
-                               ("tables", 2_000_000, "full", 50)):  # fmt: skip
-        job = {"data": str(_data(folder, kind, n)), "family": family, "k": k, "passes": 6}
+    cases = (("images", 61_440, "ppca", 5_120), ("images", 245_760, "ppca", 5_120),
+             ("tables", 2_457_600, "full", 51_200))  # fmt: skip
+    for kind, n, family, row_group in cases:
+        k = 50
+        job = {
+            "data": str(_data(folder, kind, n, row_group)),
+            "family": family,
+            "k": k,
+            "passes": 6,
+        }
         alone = None
         for world in worlds:
             found = _run(job, 1, world)
@@ -118,7 +125,7 @@ def _run(job: dict[str, Any], threads: int, world: int = 1) -> dict[str, Any]:
     command += ["benchmarks", "scaling", "worker", "--job", json.dumps(job)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+    return json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"pass')))
 
 
 def _work(
@@ -187,16 +194,16 @@ def _rows(n: int, d: int, seed: int = 0) -> np.ndarray:
     return x
 
 
-def _data(folder: Path, kind: str, n: int) -> Path:
+def _data(folder: Path, kind: str, n: int, row_group: int | None = None) -> Path:
     """Write rows of clusters, or MNIST shifted by up to two pixels, as Parquet, once."""
     from mogul import open_source
     from mogul.data import write_store
 
-    path = folder / f"{kind}-{n}.parquet"
+    path = folder / f"{kind}-{n}-{row_group or 'own'}.parquet"
     if not path.exists():
         since = time.perf_counter()
         make = _tables(n) if kind == "tables" else _images(n)
-        write_store(open_source(make, rows=n), path)
+        write_store(open_source(make, rows=n), path, row_group=row_group)
         taken = time.perf_counter() - since
         print(f"<!-- {path.stat().st_size / 1e9:.2f} GB written in {taken:.0f} s -->", flush=True)
     return path

@@ -12,13 +12,13 @@ from mogul.compute.prefetch import made_ahead
 from mogul.data.sources import Block, DataSource
 from mogul.protocols import Batch
 
-MOST_VALUES = 2**23  # of a batch that is read ahead: 8 MB of pixels, 32 MB of float32
+MOST_VALUES = 2**22  # of a batch that is read ahead: 4 MB of pixels, 16 MB of float32
 
 
 class StreamedSource(DataSource):
     """Rows read and decoded on a few threads, ahead of use.
 
-    Batches have at most `size` rows, and at most 8 million values, so that the memory of what is
+    Batches have at most `size` rows, and at most 4 million values, so that the memory of what is
     read ahead is bounded.
     """
 
