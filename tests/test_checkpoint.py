@@ -292,10 +292,13 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path, change, text):
         fit(model, source, how, passes=9, checkpoint=Checkpoint(tmp_path / "m.mogul", resume=True))
 
 
-def test_passes_made_before_count(tmp_path):
+def test_a_fit_whose_passes_are_made_is_returned_as_it_is(tmp_path):
     source, path = finished(tmp_path)
-    with pytest.raises(InputError, match="made 3 passes before, and 3 were asked for"):
-        fit(started(source), source, EM(), passes=3, checkpoint=Checkpoint(path, resume=True))
+    model = GaussianMixture(3, 5, "full")
+    done = fit(model, source, EM(), passes=3, checkpoint=Checkpoint(path, resume=True))
+    assert [row["pass"] for row in done.history] == [1, 2, 3]
+    assert done.reason is StopReason.PASS_LIMIT
+    assert_equal(state(model), state(load_model(path)[0]))
 
 
 def test_the_command_goes_on_with_a_fit(tmp_path, monkeypatch, capsys):
@@ -313,6 +316,9 @@ def test_the_command_goes_on_with_a_fit(tmp_path, monkeypatch, capsys):
     assert code == 0, err
     assert json.loads(out)["passes"] == 6
     assert_equal(state(load_model(whole)[0]), state(load_model(cut)[0]))
+    code, _, err = run(f"-o {cut} --passes 6 --resume")
+    assert code == 2
+    assert "made 6 passes before" in err
     code, _, err = run(f"-o {tmp_path / 'none.mogul'} --resume")
     assert code == 2
     assert "no fit in" in err

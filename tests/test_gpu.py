@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from mogul import EM, GaussianMixture, fit, initialise
+from mogul import EM, GaussianMixture, fit, initialise, open_source
 from mogul.compute.backend import full_precision
-from mogul.data import ArraySource
+from mogul.compute.transfer import staged
+from mogul.data import ArraySource, ResidentSource, resident
 from mogul.distributions import families
 
 
@@ -59,3 +60,41 @@ def test_full_precision_puts_back_what_the_user_chose():
         assert torch.backends.cuda.matmul.allow_tf32
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is usable here")
+def test_rows_on_the_device_and_rows_sent_there_give_the_same_fit():
+    source = open_source("digits")
+    found = []
+    for rows in (source, resident(source, "cuda")):
+        model = GaussianMixture(5, 64, "ppca", 3, device="cuda")
+        initialise(model, source)
+        found.append(fit(model, rows, EM(), passes=5, tolerance=0.0).history[-1]["objective"])
+    assert isinstance(resident(source, "cuda"), ResidentSource)
+    assert found[0] == pytest.approx(found[1], abs=0.05)  # noise in a byte
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is usable here")
+def test_batches_sent_ahead_are_those_of_the_source():
+    source = ArraySource(torch.randn(5000, 7), torch.rand(5000))
+    device = torch.device("cuda", torch.cuda.current_device())
+    sent = [part() for part in staged(source, 600, torch.float32, device)]
+    for a, b in zip(sent, source.batches(600), strict=True):
+        assert a.x.is_cuda
+        torch.testing.assert_close(a.x.cpu(), b.x, rtol=0, atol=0)
+        torch.testing.assert_close(a.weight.cpu(), b.weight, rtol=0, atol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is usable here")
+def test_batches_shrink_when_memory_ends():
+    source = ArraySource(torch.randn(2_000_000, 64))
+    model = GaussianMixture(200, 64, "diagonal", device="cuda")
+    initialise(model, source)
+    free, _ = torch.cuda.mem_get_info()
+    held = torch.empty(int(0.9 * free) // 4, device="cuda")  # leaves too little for one batch
+    done = fit(model, source, EM(batch_size=2_000_000), passes=1)
+    assert "memory ran out" in " ".join(done.history[0]["events"])
+    assert len(held)

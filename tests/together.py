@@ -58,7 +58,7 @@ def fitted(kind, group, out):
             )
     model = mixture(kind)
     kept = Checkpoint(out / "model.mogul")
-    if not group.said(group.first and kept.holds(group.run)):
+    if not group.said(group.first and kept.held(group.run) is not None):
         initialise(model, own)
     algorithm = Gradient(batch_size=90) if kind == "gradient" else EM(batch_size=50)
     return model, fit(

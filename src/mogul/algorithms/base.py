@@ -126,8 +126,9 @@ def fit(
         validation: held-out data to score at every pass.
         callback: called with each row of the history.
         seen: called with the number of rows seen after each batch, for progress bars.
-        checkpoint: where to keep the fit after every pass, and to go on from. With it, Ctrl-C and
-            SIGTERM end the fit after the batch at hand.
+        checkpoint: where to keep the fit after every pass, and to go on from; a fit whose passes
+            are all made is returned as it is. With it, Ctrl-C and SIGTERM end the fit after the
+            batch at hand.
 
     Returns:
         the fitted model, its history, the reason for stopping, and the seconds taken.
@@ -144,11 +145,8 @@ def fit(
     began = time.perf_counter()
     kept = None if checkpoint is None else checkpoint.restore(model, source)
     history = [] if kept is None else list(kept.history)
-    if len(history) >= passes:
-        raise InputError(
-            f"The fit made {len(history)} passes before, and {passes} were asked for, in all; ask "
-            "for more, or begin anew."
-        )
+    if len(history) >= passes and not hasattr(algorithm, "resume"):
+        return Fit(model, history, StopReason.PASS_LIMIT, time.perf_counter() - began)
     if kept is None or not hasattr(algorithm, "resume"):
         state = algorithm.init(model, source, passes)
     else:

@@ -88,7 +88,7 @@ def fit_mixture(
         device=chosen,
     )  # fmt: skip
     checkpoint = Checkpoint(output, resume, facts=_about(source))
-    goes_on = group.said(group.first and _goes_on(checkpoint, source, resume, group.run))
+    goes_on = group.said(group.first and _goes_on(checkpoint, source, settings.passes, group.run))
     if not quiet:
         among = "" if group.world == 1 else f" among {group.world} processes"
         what = "going on" if goes_on else f"starting by {settings.start}"
@@ -121,25 +121,30 @@ def fit_mixture(
         show(f"{output}", figures | {"advice": fitted.reason.advice}, json)
 
 
-def _goes_on(checkpoint: Checkpoint, source: DataSource, resume: bool, run: str) -> bool:
+def _goes_on(checkpoint: Checkpoint, source: DataSource, passes: int, run: str) -> bool:
     """Tell whether the fit goes on with an earlier one, which needs no start.
 
     Raises:
-        InputError: if it is to go on and there is none, or one of other data.
+        InputError: if it is to go on and there is none, or one of other data, or one that has ended
+            after as many passes.
     """
-    from mogul.models import load_model
-
-    if not checkpoint.holds(run):
-        if resume:
+    held = checkpoint.held(run)
+    if held is None:
+        if checkpoint.resume:
             raise InputError(
                 f"There is no fit in {checkpoint.path} to go on with; leave --resume out."
             )
         return False
-    held = load_model(checkpoint.path)[1].get("options") if checkpoint.path.exists() else None
-    if held is not None and _reading(held) != _reading(source.options):
+    if _reading(held.get("options", {})) != _reading(source.options):
         raise InputError(
-            f"{checkpoint.path} is of a fit to data that were read otherwise ({held}); go on with "
-            "the same data and options, or leave --resume out."
+            f"{checkpoint.path} is of a fit to data that were read otherwise "
+            f"({held.get('options')}); go on with the same data and options, or leave --resume out."
+        )
+    made = len(held.get("history", []))
+    if "figures" in held and made >= passes:
+        raise InputError(
+            f"The fit in {checkpoint.path} made {made} passes before, and {passes} were asked for, "
+            "in all; ask for more, or leave --resume out."
         )
     return True
 

@@ -69,9 +69,14 @@ class Checkpoint:
         """Where the file before the present one is."""
         return self.path.with_name(self.path.name + ".before")
 
-    def holds(self, run: str = "") -> bool:
-        """Tell whether there is a fit to go on with, in the run of this name."""
-        return self._read(run) is not None
+    def held(self, run: str = "") -> dict[str, Any] | None:
+        """Return the facts of the fit that there is to go on with in the run of this name, or None.
+
+        Raises:
+            InputError: if a fit is to go on, and its file is damaged.
+        """
+        found = self._read(run)
+        return None if found is None else found[1]["extra"]
 
     def restore(self, model: Any, source: Source) -> Saved | None:
         """Put a model to where its fit stood, on all processes.
