@@ -87,8 +87,7 @@ class Checkpoint:
         Raises:
             InputError: if the file is damaged, of another model, or of a fit to other data.
         """
-        group = group_of(source)
-        rows = int(group.total(len(source))[0])
+        group, rows = group_of(source), _rows(source)
         found = None
         if group.first:
             remove_stale(self.path)
@@ -99,7 +98,7 @@ class Checkpoint:
         self._ours = True
         tensors, config, memory = found
         facts = config["extra"]
-        if facts.get("rows", rows) != rows:
+        if rows is not None and facts.get("rows", rows) != rows:
             raise InputError(
                 f"{self.path} is of a fit to {facts['rows']:,} rows, and {rows:,} came; go on with "
                 "the same data, or begin anew."
@@ -118,9 +117,8 @@ class Checkpoint:
 
     def save(self, model: Any, source: Source, saved: Saved) -> None:
         """Write the file, from the first process."""
-        group = group_of(source)
+        group, rows = group_of(source), _rows(source)
         self.memory = saved.memory
-        rows = int(group.total(len(source))[0])
         whole = _whole(model, group)
         if not group.first:
             return
@@ -184,6 +182,13 @@ class Checkpoint:
         if error is not None and self.resume:
             raise error
         return None
+
+
+def _rows(source: Source) -> int | None:
+    """Return the rows of all processes; None of a source that can be read once only."""
+    if not getattr(source, "repeatable", True):
+        return None
+    return int(group_of(source).total(len(source))[0])
 
 
 def _whole(model: Any, group: Group) -> Any:

@@ -313,7 +313,10 @@ class GaussianMixture(nn.Module):
         """Return moments and counts (K,) with those of the prior, and frozen centres pinned."""
         counts = moments.count
         if self.prior is not None:
-            moments = moments + self._pseudo_observations(self(), self.prior, moments)
+            own = self.prior.observations(
+                self(), self.feature_variance, moments, self.sharing == "shared"
+            )
+            moments = moments + own
             counts = counts + (self.prior.concentration - 1)
         return moments.pin(self.frozen[1]), counts
 
@@ -341,38 +344,11 @@ class GaussianMixture(nn.Module):
         weights[free] = left * counts[free] / counts[free].sum().clamp_min(1e-300)
         self.logits.copy_(weights.clamp_min(1e-30).log())
 
-    def _pseudo_observations(
-        self, mixture: Mixture, prior: Prior, moments: Moments | MaskedMoments
-    ) -> Any:
-        """Return the moments of the rows that the prior stands for; see `Prior`.
-
-        Those about a component's mean stand at its old one, which makes the step a minorisation
-        of the posterior instead of its maximiser; it still never falls.
-        """
-        gaps, k = isinstance(moments, MaskedMoments), self.n_components
-        each = moments.count.new_ones(k)
-        share = prior.covariance_strength / (k if self.sharing == "shared" else 1)
-        spread = prior.covariance_scale * self.feature_variance
-        still = torch.zeros_like(mixture.centres)
-        covariance = mixture.covariance
-        rows = covariance.cloud(share * each, still, spread, gaps)
-        at_mean = covariance.cloud(
-            prior.mean_strength * each, -mixture.centres, torch.zeros_like(spread), gaps
-        )
-        return rows + at_mean  # pyright: ignore[reportOperatorIssue]
-
     def log_prior(self) -> Tensor:
         """Return the log-density of the prior at the parameters, in nats, up to a constant."""
         if self.prior is None:
             return torch.zeros((), dtype=torch.float64, device=self.device)
-        prior, mixture = self.prior, self()
-        covariance = mixture.covariance
-        spread = prior.covariance_scale * self.feature_variance.double()
-        shape = covariance.log_det() + (spread * covariance.precision_diagonal()).sum(-1)
-        at_mean = covariance.log_prob(torch.zeros_like(mixture.centres[:1]), mixture.centres)
-        total = (prior.concentration - 1) * mixture.log_weights.double().sum()
-        total = total - 0.5 * prior.covariance_strength * shape.sum()
-        return total + prior.mean_strength * at_mean.double().sum()
+        return self.prior.log_density(self(), self.feature_variance)
 
     def _told_of_floor(self, met: Tensor) -> list[str]:
         if not bool(met.any()):
