@@ -106,6 +106,8 @@ def worst_of_all(worst: Worst, group: Group) -> Worst:
     for log_prob, rows in group.gather((worst.log_prob, worst.rows)):
         if log_prob is not None:
             found.add(log_prob, rows)
+    if found.rows is not None and worst.rows is not None:
+        found.rows = found.rows.to(worst.rows.device)
     return found
 
 

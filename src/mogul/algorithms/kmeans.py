@@ -54,7 +54,7 @@ def kmeans(
     norms = x.square().sum(-1)
     most, norms = float(norms.max()), norms[low:high]
     batches = list(x[low:high].split(max(256, min(16_384, _BATCH_VALUES // x.shape[1]))))
-    centres = group.said(kmeans_plusplus(x, n_clusters, seed))
+    centres = group.said(kmeans_plusplus(x, n_clusters, seed)).to(x.device)
     labels, best, inertia = _assign(batches, norms, centres, group)
     lost = torch.finfo(x.dtype).eps * most * len(x)
     if x.dtype != torch.float64 and lost > _MOST_LOST * inertia:
@@ -157,4 +157,4 @@ def _farthest(rows: Tensor, distance: Tensor, m: int, group: Group) -> Tensor:
     far, which = distance.topk(min(m, len(distance)))
     parts = group.gather((far, rows[which]))
     far, rows = (torch.cat(each) for each in zip(*parts, strict=True))
-    return rows[far.topk(m).indices]
+    return rows[far.topk(m).indices].to(distance.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -46,17 +47,23 @@ def full_precision(device: torch.device) -> Generator[None]:
 def resolve_device(name: str) -> torch.device:
     """Return the device called `name`; "auto" is the GPU if there is one.
 
+    Of several GPUs, each process that torchrun began on this machine takes one of its own.
+
     Raises:
         InputError: if there is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"Unknown device '{name}'; choose auto, cpu, or cuda.") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"Device '{name}' was asked for, but no GPU is usable here; choose cpu.")
+    if device.type == "cuda" and device.index is None:
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        device = torch.device("cuda", local % torch.cuda.device_count())
+        torch.cuda.set_device(device)  # where collectives of this process are worked on
     return device
 
 

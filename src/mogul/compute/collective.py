@@ -64,16 +64,16 @@ class Group:
         return sums.tolist()
 
     def gather(self, value: Any) -> list[Any]:
-        """Return what every process gave, in the order of ranks, to all of them."""
+        """Return what every process gave, in the order of ranks, to all; tensors on the CPU."""
         if self.world == 1:
             return [value]
         found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, value)
+        dist.all_gather_object(found, _on_cpu(value))
         return found
 
     def collect(self, tensor: Tensor) -> Tensor:
         """Return the rows of all processes' tensors, one after the other, to all of them."""
-        return tensor if self.world == 1 else torch.cat(self.gather(tensor))
+        return tensor if self.world == 1 else torch.cat(self.gather(tensor)).to(tensor.device)
 
     def brought(self, tensor: Tensor) -> Tensor:
         """Return the rows of all processes' tensors to the first; to the others, their own."""
@@ -84,10 +84,10 @@ class Group:
         return tensor if found is None else torch.cat(found)
 
     def said(self, value: Any) -> Any:
-        """Return what the first process gave, to all of them."""
+        """Return what the first process gave, to all of them; tensors on the CPU."""
         if self.world == 1:
             return value
-        held = [value]
+        held = [_on_cpu(value) if self.first else None]
         dist.broadcast_object_list(held, src=0)
         return held[0]
 
@@ -96,6 +96,17 @@ class Group:
         if self.world == 1:
             return module
         return nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True)
+
+
+def _on_cpu(value: Any) -> Any:
+    """Return a value with all tensors in it on the CPU: a message tells of no device."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {key: _on_cpu(each) for key, each in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(_on_cpu(each) for each in value)
+    return value
 
 
 def group_of(source: Any) -> Group:
