@@ -129,6 +129,7 @@ def _killed(whole: _Run, after: float, kind: int, draw: random.Random) -> list[o
         run.follow(run.start(*held))
     before = [n for when, n in run.lines if when < killed]
     later = [(when, n) for when, n in run.lines if when >= killed]
+    later = later or [(time.monotonic(), run.passes + 1)]  # all passes were made
     made, (when, first) = max(before, default=0), later[0]
     reached = run.result()
     return [

@@ -157,7 +157,7 @@ def check_posterior(model: LatentVariableModel, x: torch.Tensor) -> None:
 class ByStill:
     """No step of the parameters."""
 
-    def __call__(self, model, x, z, n_rows, memory, pool):
+    def __call__(self, model, x, z, n_rows, memory):
         from mogul.algorithms.particle_parameters import Plan
 
         return Plan(0.0, lambda: None)

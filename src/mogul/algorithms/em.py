@@ -18,7 +18,7 @@ from mogul.algorithms.expectation import (
     worst_of_all,
 )
 from mogul.algorithms.scoring import batch_plan, default_batch_size
-from mogul.algorithms.watch import Watch
+from mogul.algorithms.watch import Watch, check_memory
 from mogul.compute.collective import group_of
 from mogul.compute.memory import MEMORY_ERRORS, halved
 from mogul.compute.threads import spread
@@ -105,10 +105,7 @@ class EM:
         Raises:
             InputError: if another algorithm made the passes before.
         """
-        if "gaps" not in memory:
-            raise InputError(
-                "The passes before were made by another algorithm; go on with that, or begin anew."
-            )
+        check_memory(memory, "gaps")
         return _State(bool(memory["gaps"]), begun=of_begun_pass(memory))
 
     def step(

@@ -12,7 +12,7 @@ from torch import Tensor
 from mogul.algorithms.base import Pass
 from mogul.algorithms.initialise import row_weights
 from mogul.algorithms.minibatches import minibatches, pool, random_order
-from mogul.algorithms.watch import Watch
+from mogul.algorithms.watch import Watch, check_memory
 from mogul.compute.backend import make_generator
 from mogul.compute.collective import group_of
 from mogul.errors import InputError
@@ -126,10 +126,7 @@ class Gradient:
         Raises:
             InputError: if another algorithm made the passes before.
         """
-        if "generator" not in memory:
-            raise InputError(
-                "The passes before were made by another algorithm; go on with that, or begin anew."
-            )
+        check_memory(memory, "generator")
         state = self.init(model, source, passes)
         whole: dict[str, Any] = state.optimiser.state_dict()
         moments: dict[int, dict[str, Tensor]] = {}

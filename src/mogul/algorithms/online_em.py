@@ -15,7 +15,7 @@ from mogul.algorithms.em import check_enough_rows
 from mogul.algorithms.expectation import check_finite
 from mogul.algorithms.online_state import OnlineState
 from mogul.algorithms.shuffled import shuffled, weights_of
-from mogul.algorithms.watch import Watch
+from mogul.algorithms.watch import Watch, check_memory
 from mogul.compute.backend import make_generator
 from mogul.compute.collective import group_of
 from mogul.compute.threads import n_workers, spread, threads_for
@@ -119,10 +119,7 @@ class OnlineEM:
         Raises:
             InputError: if another algorithm made the passes before.
         """
-        if "steps" not in memory or "mass" not in memory:
-            raise InputError(
-                "The passes before were made by another algorithm; go on with that, or begin anew."
-            )
+        check_memory(memory, "steps", "mass")
         return OnlineState.restored(memory)
 
     def step(

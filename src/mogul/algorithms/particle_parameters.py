@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,34 +23,23 @@ _UNLIKE_IN_TRAINING = (
 class Plan:
     """A step worked out but not made: mean log p(x, z), and what makes the step.
 
-    `latent_gradient` (n, N, d) is that of log p(x, z), where the same pass gave it too.
+    `latent_gradient` (n, N, d) is that of log p(x, z), where the same pass gave it too;
+    `gradients` are those that the step will follow, for processes to make one before it is made.
     """
 
     log_joint: float
     apply: Callable[[], None]
     latent_gradient: Tensor | None = None
-
-
-def _keep(gradients: list[Tensor]) -> None:
-    """Leave gradients as they are: there are no other processes."""
+    gradients: Sequence[Tensor] = ()
 
 
 class ParameterUpdate(Protocol):
     """Works out a step of a model's parameters."""
 
     def __call__(
-        self,
-        model: HasLogJoint,
-        x: Tensor,
-        z: Tensor,
-        n_rows: int,
-        memory: State,
-        pool: Callable[[list[Tensor]], None] = _keep,
+        self, model: HasLogJoint, x: Tensor, z: Tensor, n_rows: int, memory: State
     ) -> Plan:
-        """Return the step for rows x (n, D), of n_rows in all, and their latents z (N, n, d).
-
-        `pool` makes gradients over these rows, in place, those over the rows of all processes.
-        """
+        """Return the step for rows x (n, D), of n_rows in all, and their latents z (N, n, d)."""
         ...
 
 
@@ -65,13 +54,7 @@ class ByGradient:
     move: ParameterMove
 
     def __call__(
-        self,
-        model: HasLogJoint,
-        x: Tensor,
-        z: Tensor,
-        n_rows: int,
-        memory: State,
-        pool: Callable[[list[Tensor]], None] = _keep,
+        self, model: HasLogJoint, x: Tensor, z: Tensor, n_rows: int, memory: State
     ) -> Plan:
         """Differentiate once."""
         parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
@@ -84,14 +67,13 @@ class ByGradient:
             gradients = list(torch.autograd.grad(log_joint, wanted))
         model.eval()
         of_latents = gradients.pop() * log_joint.new_tensor(z[..., 0].numel()) if together else None
-        pool(gradients)
 
         def apply() -> None:
             with torch.no_grad():
                 self.move(parameters, gradients, n_rows, memory)
 
         known = None if of_latents is None else of_latents.transpose(0, 1)
-        return Plan(float(log_joint.detach()), apply, known)
+        return Plan(float(log_joint.detach()), apply, known, gradients)
 
 
 @dataclass(frozen=True)
@@ -101,13 +83,7 @@ class ByNewton:
     step_size: float
 
     def __call__(
-        self,
-        model: HasLogJoint,
-        x: Tensor,
-        z: Tensor,
-        n_rows: int,
-        memory: State,
-        pool: Callable[[list[Tensor]], None] = _keep,
+        self, model: HasLogJoint, x: Tensor, z: Tensor, n_rows: int, memory: State
     ) -> Plan:
         """Form and solve with the matrix of second derivatives."""
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -147,13 +123,7 @@ class ByMaximiser:
     """θ ← argmax of the mean of log p(x, z), in closed form (PMGA); particles move at the new θ."""
 
     def __call__(
-        self,
-        model: HasLogJoint,
-        x: Tensor,
-        z: Tensor,
-        n_rows: int,
-        memory: State,
-        pool: Callable[[list[Tensor]], None] = _keep,
+        self, model: HasLogJoint, x: Tensor, z: Tensor, n_rows: int, memory: State
     ) -> Plan:
         """Maximise at once; there is nothing left to apply.
 

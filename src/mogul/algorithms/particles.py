@@ -253,10 +253,8 @@ class Particles:
         z = model.particles[index]
         if self.chain is not None:
             z = self._run_chain(model, x, index, state, draw)
-        plan = self.parameters(
-            model, x, z.transpose(0, 1), state.rows, state.of("parameters"),
-            lambda gradients: pool(gradients, rows.share, group),
-        )  # fmt: skip
+        plan = self.parameters(model, x, z.transpose(0, 1), state.rows, state.of("parameters"))
+        pool(plan.gradients, rows.share, group)
         if self.chain is None:
             if self.which == "full":
                 self._move_all(model, source, state, draw)

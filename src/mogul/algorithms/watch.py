@@ -9,6 +9,20 @@ from functools import partial
 
 from torch import Tensor
 
+from mogul.errors import InputError
+
+
+def check_memory(memory: dict[str, Tensor], *names: str) -> None:
+    """Refuse what another algorithm remembers.
+
+    Raises:
+        InputError: if a name is missing.
+    """
+    if not set(names) <= set(memory):
+        raise InputError(
+            "The passes before were made by another algorithm; go on with that, or begin anew."
+        )
+
 
 class Stopped(Exception):
     """A pass that was stopped part-way; `memory` tells how far it came, empty if it cannot."""

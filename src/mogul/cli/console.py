@@ -9,10 +9,10 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mogul.errors import InputError
@@ -63,7 +63,27 @@ def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-class FitProgress:
+class _Progress:
+    """A bar over rows, shown while entered."""
+
+    _bar: Progress
+    _task: TaskID
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def seen(self, n: int) -> None:
+        """Move on by n rows."""
+        self._bar.advance(self._task, n)
+
+
+class FitProgress(_Progress):
     """A bar with log-likelihood and time left; one line per pass where there is no screen."""
 
     def __init__(self, passes: int, n_rows: int, quiet: bool) -> None:
@@ -80,19 +100,6 @@ class FitProgress:
             transient=True,
         )
         self._task = self._bar.add_task("fit", total=passes * n_rows, number=1, reached="")
-
-    def __enter__(self) -> FitProgress:
-        """Show the bar."""
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """Take the bar away."""
-        self._bar.stop()
-
-    def seen(self, n: int) -> None:
-        """Move on by n rows."""
-        self._bar.advance(self._task, n)
 
     def passed(self, row: dict[str, Any]) -> None:
         """Show what a pass reached."""
@@ -115,7 +122,7 @@ class FitProgress:
             err.print(f"pass {row['pass']}: {reached} ({row['seconds']:.2f} s)")
 
 
-class RowProgress:
+class RowProgress(_Progress):
     """A bar of rows with time left; nothing where there is no screen."""
 
     def __init__(self, n_rows: int, quiet: bool) -> None:
@@ -129,19 +136,6 @@ class RowProgress:
             transient=True,
         )
         self._task = self._bar.add_task("rows", total=n_rows)
-
-    def __enter__(self) -> RowProgress:
-        """Show the bar."""
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """Take the bar away."""
-        self._bar.stop()
-
-    def seen(self, n: int) -> None:
-        """Move on by n rows."""
-        self._bar.advance(self._task, n)
 
 
 def check_output(path: Path, kinds: tuple[str, ...], *read: str | Path | None) -> None:

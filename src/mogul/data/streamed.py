@@ -31,8 +31,13 @@ class StreamedSource(DataSource):
             InputError: if a value is infinite, when the batch is made.
         """
         size = max(1, min(size, MOST_VALUES // self.n_features))
-        for block in made_ahead(self.blocks(size)):
-            yield partial(self._made, partial(_itself, block), dtype, device)
+        for read in self._ahead(self.blocks(size)):
+            yield partial(self._made, read, dtype, device)
+
+    def _ahead(self, blocks: Iterator[Callable[[], Block]]) -> Iterator[Callable[[], Block]]:
+        """Read blocks before they are asked for."""
+        for block in made_ahead(blocks):
+            yield partial(_itself, block)
 
 
 def _itself(block: Block) -> Block:

@@ -18,10 +18,9 @@ from mogul.compute.prefetch import ahead, made_ahead
 from mogul.data.columnar import ColumnarFile, columnar_files
 from mogul.data.pixels import ALIGNED, PixelScale
 from mogul.data.sources import Block, tensor_of
-from mogul.data.streamed import MOST_VALUES, StreamedSource
+from mogul.data.streamed import StreamedSource
 from mogul.data.tables import numbers, row_bytes, row_width, rows_of
 from mogul.errors import InputError
-from mogul.protocols import Batch
 
 ABOUT = b"mogul"  # key, in a schema, of the shape of rows and of the levels of pixels
 _AHEAD = 2  # tables of a large row group read before they are asked for
@@ -154,17 +153,9 @@ class ColumnarSource(StreamedSource):
                 window, size = [], 0
         return torch.cat(parts)
 
-    def parts(
-        self, size: int = 8192, dtype: torch.dtype = torch.float32, device: Any = "cpu"
-    ) -> Iterator[Callable[[], Batch]]:
-        """Yield what `batches` yields, read and still to be made into numbers, on any thread.
-
-        Raises:
-            InputError: if a value is infinite, when the batch is made.
-        """
-        size = max(1, min(size, MOST_VALUES // self.n_features))
-        for read in self.blocks(size):
-            yield partial(self._made, read, dtype, device)
+    def _ahead(self, blocks: Iterator[Callable[[], Block]]) -> Iterator[Callable[[], Block]]:
+        """Leave blocks to be laid out where they are used: their groups are read ahead."""
+        return blocks
 
     def blocks(self, size: int = 8192) -> Iterator[Callable[[], Block]]:
         """Yield all rows in order as they are stored, at most `size` at a time.
