@@ -30,6 +30,7 @@ from mogul import (
 )
 from mogul.algorithms import StopReason
 from mogul.compute.checkpoint import atomic_write
+from mogul.compute.collective import Group
 from mogul.compute.heartbeat import LOST, Heartbeat
 from mogul.compute.signals import StopSignals
 from mogul.data import ArraySource
@@ -290,6 +291,19 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path, change, text):
     source, model, how = change(*finished(tmp_path))
     with pytest.raises(InputError, match=text):
         fit(model, source, how, passes=9, checkpoint=Checkpoint(tmp_path / "m.mogul", resume=True))
+
+
+def test_a_run_begun_anew_knows_its_file_until_the_end(tmp_path):
+    source, path = ArraySource(rows()).shard(Group(run="a")), tmp_path / "m.mogul"
+    kept, model = Checkpoint(path), started(source)
+    done = fit(model, source, EM(), passes=2, tolerance=0.0, checkpoint=kept)
+    assert Checkpoint(path).held("a") is not None
+    kept.finish(model, source, {"history": done.history, "rows": 800})
+    assert Checkpoint(path).held("a") is not None
+    assert Checkpoint(path).held("b") is None
+    assert Checkpoint(path).held() is None
+    again = fit(GaussianMixture(3, 5), source, EM(), passes=2, checkpoint=Checkpoint(path))
+    assert again.history == done.history
 
 
 def test_a_fit_whose_passes_are_made_is_returned_as_it_is(tmp_path):

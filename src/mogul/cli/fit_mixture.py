@@ -141,7 +141,7 @@ def _goes_on(checkpoint: Checkpoint, source: DataSource, passes: int, run: str) 
             f"({held.get('options')}); go on with the same data and options, or leave --resume out."
         )
     made = len(held.get("history", []))
-    if "figures" in held and made >= passes:
+    if checkpoint.resume and "figures" in held and made >= passes:
         raise InputError(
             f"The fit in {checkpoint.path} made {made} passes before, and {passes} were asked for, "
             "in all; ask for more, or leave --resume out."

@@ -141,7 +141,8 @@ class Checkpoint:
         group = group_of(source)
         whole = _whole(model, group)
         if group.first:
-            save_model(self.path, whole, self.facts | facts, self.memory | self._last(whole))
+            facts = self.facts | {"run": group.run} | facts
+            save_model(self.path, whole, facts, self.memory | self._last(whole))
 
     def _last(self, model: Any) -> dict[str, Tensor]:
         """Return the parameters of the last pass, where an algorithm ended with others."""
