@@ -209,7 +209,7 @@ def test_every_tensor_has_its_sha_256(tmp_path):
     with safe_open(str(path), "pt") as file:
         about = json.loads(file.metadata()["mogul"])
         names = set(file.keys())
-    assert set(about["sha256"]) == names
+    assert set(about["sha256"]) == names | {"/configuration"}
     assert all(len(digest) == 64 for digest in about["sha256"].values())
     changed = {n: t + 1 if t.is_floating_point() else t for n, t in load_tensors(path).items()}
     save_file(changed, path, {"mogul": json.dumps(about)})
@@ -224,11 +224,11 @@ def load_tensors(path):
 
 def test_stale_temporaries_of_this_file_alone_are_removed(tmp_path):
     source, path = finished(tmp_path)
-    stale, other = tmp_path / ".m.mogul.abc.part", tmp_path / ".n.mogul.abc.part"
+    stale, other = tmp_path / ".m.mogul.abcdefgh.part", tmp_path / ".n.mogul.abcdefgh.part"
     stale.write_bytes(b"x")
     other.write_bytes(b"x")
     fit(started(source), source, EM(), passes=1, checkpoint=Checkpoint(path))
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".n.mogul.abc.part", "m.mogul"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".n.mogul.abcdefgh.part", "m.mogul"]
 
 
 FULL = """
@@ -355,7 +355,7 @@ def test_the_command_stops_at_a_signal_and_says_how_to_go_on(tmp_path, monkeypat
     command = f"fit {tmp_path / 'x.npy'} -o {path} --model full --components 3 --tolerance 0"
     code, _, err = run_command(monkeypatch, capsys, *command.split())
     assert code == 130
-    assert "holds 2 whole pass(es): the same command with --resume goes on" in " ".join(err.split())
+    assert "holds 2 whole pass(es). The same command with --resume goes on" in " ".join(err.split())
     code, _, err = run_command(monkeypatch, capsys, "score", str(path), str(tmp_path / "x.npy"))
     assert code == 2
     assert "has not ended" in err
@@ -419,3 +419,67 @@ def test_digits_go_on(tmp_path):
     kept = Checkpoint(tmp_path / "d.mogul")
     done = fit(model, source, EM(), passes=2, checkpoint=kept)
     assert load_model(tmp_path / "d.mogul")[1]["history"] == done.history
+
+
+def test_going_on_from_the_file_before_never_loses_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(Checkpoint, "ended", lambda self, source: None)
+    source, path = finished(tmp_path)
+    path.write_bytes(b"damaged")
+    good = Checkpoint(path).before.read_bytes()
+
+    def fails(*arguments):
+        raise InputError("No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("mogul.models.checkpoint.save_model", fails)
+        with pytest.raises(InputError, match="No space"):
+            fit(started(source), source, EM(), passes=9, checkpoint=Checkpoint(path, resume=True))
+    assert Checkpoint(path).before.read_bytes() == good
+
+
+def test_a_new_fit_forgets_what_another_left(tmp_path):
+    source, path = ArraySource(rows()), tmp_path / "m.mogul"
+    Checkpoint(path).before.write_bytes(b"of another fit")
+    asked = []
+
+    def seen(n):
+        if not asked:
+            asked.append(os.kill(os.getpid(), signal.SIGTERM))
+
+    kept = Checkpoint(path)
+    stopped = fit(started(source), source, Gradient(), seen=seen, checkpoint=kept)
+    assert stopped.reason is StopReason.INTERRUPTED
+    assert not kept.kept
+    assert not kept.before.exists()
+
+
+def test_a_changed_configuration_is_damage(tmp_path):
+    _, path = finished(tmp_path)
+    content = path.read_bytes()
+    at = content.index(b"log_likelihood")
+    for bit in range(3):
+        changed = bytearray(content)
+        changed[at + bit] ^= 1
+        path.write_bytes(bytes(changed))
+        with pytest.raises(InputError, match="damaged"):
+            load_model(path)
+
+
+def test_other_rows_of_the_same_shape_are_refused(tmp_path):
+    source, path = finished(tmp_path)
+    other = ArraySource(rows() + 1)
+    with pytest.raises(InputError, match="other rows"):
+        fit(started(source), other, EM(), passes=9, checkpoint=Checkpoint(path, resume=True))
+
+
+def test_the_command_goes_on_from_the_file_before(tmp_path, monkeypatch, capsys):
+    np.save(tmp_path / "x.npy", rows())
+    path = tmp_path / "m.mogul"
+    command = f"fit {tmp_path / 'x.npy'} -o {path} --model full --components 3 --tolerance 0 --json"
+    code, _, err = run_command(monkeypatch, capsys, *f"{command} --passes 3".split())
+    assert code == 0, err
+    Checkpoint(path).before.write_bytes(path.read_bytes())
+    path.write_bytes(b"damaged")
+    code, out, err = run_command(monkeypatch, capsys, *f"{command} --passes 5 --resume".split())
+    assert code == 0, err
+    assert json.loads(out)["passes"] == 5

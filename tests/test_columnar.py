@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from command_line import run_command
 from mogul import EM, GaussianMixture, InputError, fit, initialise, open_source
+from mogul.compute.collective import Group
 from mogul.compute.prefetch import ahead
-from mogul.data import ArraySource, ColumnarSource
+from mogul.data import ArraySource, ColumnarSource, write_store
 from mogul.data.streams import ABOUT
 
 NAMES = list("abcd")
@@ -172,3 +173,86 @@ def test_what_fails_while_reading_ahead_is_raised_in_its_place():
     assert next(items) == 1
     with pytest.raises(InputError, match="cut short"):
         next(items)
+
+
+INT16 = {"a": pa.array([1, 2, 3, None], pa.int16()), "b": pa.array([1, 2, 3, 4], pa.int8())}
+LISTS = {"v": pa.array([[1, 2], [3, 4], [5, None], [6, 7]], pa.list_(pa.int32(), 2))}
+WIDE = {
+    "a": pa.array([1, 2**53 + 1, 3, 4], pa.int64()),
+    "b": pa.array([0.5, 1, 2, 3], pa.float32()),
+}
+TRUTH = {"a": pa.array([True, False, None, True]), "b": pa.array([0.5, 1, 2, 3], pa.float32())}
+
+
+@pytest.mark.parametrize("table", [INT16, LISTS, WIDE, TRUTH])
+@pytest.mark.parametrize("group", [1, 2, 4])
+def test_rows_taken_are_those_of_batches_whatever_their_types(tmp_path, table, group):
+    path = write(tmp_path / "t.parquet", pa.table(table), group)
+    source = open_source(path)
+    whole = torch.cat([b.x for b in source.batches(3, torch.float64)])
+    np.testing.assert_array_equal(source.take(range(4), torch.float64), whole)
+    if table is not LISTS:
+        columns = [
+            [np.nan if v is None else float(v) for v in c.to_pylist()] for c in table.values()
+        ]
+        np.testing.assert_array_equal(whole, np.array(columns).T)
+    write_store(open_source(path), tmp_path / "again.parquet", row_group=2)
+    again = open_source(tmp_path / "again.parquet").take(range(4), torch.float64)
+    np.testing.assert_array_equal(again, whole)
+
+
+def test_files_of_unlike_types_are_read_as_the_wider(tmp_path):
+    for i, kind in enumerate([pa.float32(), pa.float64(), pa.int8()]):
+        table = pa.table({"a": pa.array([1, 2, 3], kind), "b": pa.array([4, 5, 6], kind)})
+        write(tmp_path / f"{i}.parquet", table, 2)
+    source = open_source(tmp_path)
+    expected = np.tile([[1, 4], [2, 5], [3, 6]], (3, 1))
+    np.testing.assert_array_equal(source.take(range(9), torch.float64), expected)
+    np.testing.assert_array_equal(torch.cat([b.x for b in source.batches(4)]), expected)
+
+
+def test_rows_beyond_the_last_are_refused(tmp_path):
+    source = ColumnarSource(write(tmp_path / "t.parquet", table_of(rows_of(9)), 4), limit=2)
+    with pytest.raises(InputError, match="rows 0 to 1, and 2 to 2 came"):
+        source.take([2])
+
+
+def test_columns_that_share_a_name_are_refused(tmp_path):
+    table = pa.Table.from_arrays([pa.array([1.0]), pa.array([2.0])], names=["a", "a"])
+    with pytest.raises(InputError, match="several columns called a"):
+        open_source(write(tmp_path / "t.parquet", table, 4))
+    (tmp_path / "t.csv").write_text("a,a\n1,2\n3,4\n")
+    with pytest.raises(InputError, match="several columns called a"):
+        open_source(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_damaged_files_are_told_by_name(tmp_path, ending):
+    path = write(tmp_path / f"t.{ending}", table_of(rows_of(500)), 100)
+    whole = path.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"x" * 100):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"t\.{ending} .*cannot be read"):
+            open_source(path)
+
+
+def test_random_orders_hold_every_row_once(tmp_path):
+    source = open_source(write(tmp_path / "t.parquet", table_of(rows_of(500)), 37))
+    first, second = (source.order(torch.Generator().manual_seed(s)) for s in (0, 1))
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(500))
+    assert not torch.equal(first, second)
+
+
+def test_shares_are_whole_row_groups_and_together_all_rows(tmp_path):
+    rows = rows_of(500)
+    source = open_source(write(tmp_path / "t.parquet", table_of(rows), 60))
+    parts = [source.shard(Group(rank, 3)) for rank in range(3)]
+    assert {len(part) % 60 for part in parts[:-1]} == {0}
+    for part in parts:
+        index = torch.cat([b.index for b in part.batches(25)])
+        x = torch.cat([b.x for b in part.batches(25, torch.float64)])
+        np.testing.assert_array_equal(x, rows[index])
+        np.testing.assert_array_equal(part.take(range(len(part)), torch.float64), rows[index])
+    assert sum(map(len, parts)) == 500
+    with pytest.raises(InputError, match=r"9 row group\(s\) for 10 processes"):
+        source.shard(Group(0, 10))

@@ -205,3 +205,12 @@ def test_a_store_fits_as_its_data_do(tmp_path, monkeypatch, capsys):
         assert code == 0, err
         found.append(json.loads(out)["log_likelihood"])
     assert found[0] == pytest.approx(found[1], abs=1e-10)
+
+
+def test_a_feature_called_weight_stays_beside_the_weights(tmp_path):
+    table = pa.table({"weight": [10.0, 20.0, 30.0], "h": [1.0, 2.0, 3.0], "w": [1.0, 0.0, 2.0]})
+    pq.write_table(table, tmp_path / "w.parquet")
+    write_store(ColumnarSource(tmp_path / "w.parquet", weight="w"), tmp_path / "again.parquet")
+    (batch,) = open_source(tmp_path / "again.parquet").batches(dtype=torch.float64)
+    assert batch.x.tolist() == [[10, 1], [20, 2], [30, 3]]
+    assert batch.weight.tolist() == [1, 0, 2]

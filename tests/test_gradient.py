@@ -9,7 +9,7 @@ from families import random_mixture
 from mogul import EM, GaussianMixture, Gradient, InputError, Mixture, fit, initialise
 from mogul.algorithms import mean_log_likelihood
 from mogul.data import ArraySource
-from mogul.distributions import families
+from mogul.distributions import Prior, families
 from mogul.distributions.reparameterise import conditional_cdfs
 from mogul.models.gaussian_mixture import SHARINGS
 
@@ -197,3 +197,15 @@ def test_integer_weights_are_repeated_rows():
         found.append((model().log_prob(x), fitted.history[-1]["log_likelihood"]))
     torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-6, atol=1e-6)
     assert found[0][1] == pytest.approx(found[1][1], abs=1e-9)
+
+
+def test_equal_weights_count_against_a_prior_by_their_sum():
+    x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = []
+    for source in (ArraySource(x, torch.full((300,), 10.0)), ArraySource(x.repeat(10, 1))):
+        prior = Prior(covariance_strength=50.0)
+        model = GaussianMixture(1, 2, "full", prior=prior, dtype=torch.float64)
+        initialise(model, ArraySource(x))
+        done = fit(model, source, Gradient(batch_size=len(source)), passes=3)
+        found.append(done.history[-1]["objective"])
+    assert found[0] == pytest.approx(found[1], abs=1e-9)

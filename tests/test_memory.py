@@ -116,3 +116,16 @@ def test_resident_rows_are_split_before():
     held = ResidentSource(ArraySource(rows()), "cpu")
     with pytest.raises(InputError, match="call shard before resident"):
         held.shard(Group(0, 2))
+
+
+def test_white_pixels_stay_white():
+    pixels = np.full((3000, 20, 10), 255, dtype=np.uint8)
+    source = ArraySource(pixels, scale=PixelScale(256, True))
+    held = ResidentSource(source, "cpu").take(range(3000))
+    assert float((held - source.take(range(3000))).abs().max()) < 1 / 256 / 128
+
+
+def test_the_largest_number_stays_what_it_is():
+    largest = float(np.finfo(np.float32).max)
+    held = ResidentSource(ArraySource(np.array([[largest, 1.0], [2.0, np.nan]], "f4")), "cpu")
+    assert held.take([0]).tolist() == [[largest, 1.0]]

@@ -18,7 +18,7 @@ TOGETHER = Path(__file__).parent / "together.py"
 def run(tmp_path, kind, world, restarts=0):
     """Return what every process of a fit tells at its end."""
     command = [sys.executable]
-    if world > 1:
+    if world > 1 or restarts:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
         command += ["--max-restarts", str(restarts)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TORCHELASTIC")}
@@ -45,7 +45,7 @@ def test_em_is_the_same_for_every_number_of_processes(tmp_path, kind, world):
         np.testing.assert_allclose(parameters(found), parameters(alone), rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [1, 2, 3])
 def test_a_killed_process_begins_again_where_the_last_pass_ended(tmp_path, world):
     (alone,) = run(tmp_path, "full", 1)
     found = run(tmp_path, "kill", world, restarts=2)
@@ -54,6 +54,15 @@ def test_a_killed_process_begins_again_where_the_last_pass_ended(tmp_path, world
         np.testing.assert_allclose(one["history"], alone["history"], rtol=0, atol=1e-10)
     extra = load_model(tmp_path / f"kill-{world}" / "model.mogul")[1]
     assert [row["pass"] for row in extra["history"]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_autoencoder_goes_on_after_a_process_was_killed(tmp_path):
+    undisturbed = run(tmp_path, "vae", 2)
+    found = run(tmp_path, "kill-vae", 2, restarts=1)
+    assert [f["restarts"] for f in found] == [1, 1]
+    for a, b in zip(found, undisturbed, strict=True):
+        np.testing.assert_allclose(a["history"], b["history"], rtol=1e-9)
+        np.testing.assert_allclose(parameters(a), parameters(b), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["gradient", "decoder", "vae"])

@@ -405,3 +405,53 @@ def test_what_is_made_ahead_comes_in_order(n, stop):
     made.close()
     assert found == [i * i for i in range(min(n, stop))]
     assert torch.get_num_threads() == threads
+
+
+def test_a_list_of_arrays_is_so_many_rows():
+    parts = [np.full((n, 3), float(n)) for n in (4, 2, 5)]
+    for data in (parts, tuple(parts), [torch.from_numpy(p) for p in parts]):
+        source = open_source(data)
+        assert len(source) == 11
+        np.testing.assert_array_equal(source.take(range(11)), np.concatenate(parts))
+
+
+def test_data_frames_are_tables():
+    frame = pytest.importorskip("pandas").DataFrame({
+        "a": [1, 2],
+        "b": [0.5, None],
+        "c": ["x", "y"],
+    })
+    rows = open_source(frame, columns=["b", "a"]).take([0, 1]).tolist()
+    assert rows[0] == [0.5, 1.0]
+    assert np.isnan(rows[1][0])
+    with pytest.raises(InputError, match="choose numeric columns"):
+        open_source(frame)
+    with pytest.raises(InputError, match="no column z; it has a, b, c"):
+        open_source(frame, columns=["z"])
+
+
+def test_loaders_of_iterable_data_sets_are_read():
+    class Numbers(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(torch.arange(12.0).view(6, 2))
+
+    source = open_source(torch.utils.data.DataLoader(Numbers(), batch_size=4))
+    np.testing.assert_array_equal(source.take(range(6)), np.arange(12.0).reshape(6, 2))
+
+
+def test_rows_that_change_their_width_are_told():
+    source = open_source(np.zeros((5, width)) for width in (3, 4))
+    with pytest.raises(InputError, match="rows of 4 features came after rows of 3"):
+        source.head(9)
+
+
+def test_what_gives_no_rows_is_refused_in_a_sentence():
+    class Odd:
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, i):
+            raise KeyError(i)
+
+    with pytest.raises(InputError, match="gives no row by the number 0"):
+        open_source(Odd())

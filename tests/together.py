@@ -44,12 +44,16 @@ def fitted(kind, group, out):
     own = source(kind).shard(group)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        if kind == "vae":
+        if kind.endswith("vae"):
             q = PosteriorFamily(2)
             model = VariationalAutoencoder(
                 MLPEncoder(q.n_outputs, (5,)), MLPDecoder(2, (5,), (8,)), q, (5,)
             ).double()
-            return model, fit(model, own, Variational(batch_size=90), passes=PASSES)
+            return model, fit(
+                model, own, Variational(batch_size=90), passes=PASSES,
+                checkpoint=Checkpoint(out / "model.mogul"),
+                seen=killer(group) if kind == "kill-vae" else None,
+            )  # fmt: skip
         if kind == "decoder":
             model = LatentVariableModel(MLPDecoder(2, (5,), (8,)), 2, (5,)).double()
             algorithm = pga(n_particles=3, batch_size=90, step_size=0.01)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mogul.algorithms.scoring import mean_log_likelihood
 from mogul.algorithms.watch import Stopped, Watch
+from mogul.compute.collective import group_of
 from mogul.compute.signals import StopSignals
 from mogul.errors import InputError
 from mogul.protocols import Checkpoint, Saved, Source
@@ -135,6 +136,7 @@ def fit(
 
     Raises:
         InputError: if data and model do not fit each other, or passes is not positive.
+        RuntimeError: if another process was lost.
         KeyboardInterrupt: as it came, once the algorithm has put the model in order.
     """
     if passes < 1:
@@ -170,6 +172,11 @@ def fit(
             except KeyboardInterrupt:
                 finish(model, state)
                 raise
+            except RuntimeError:
+                if signals is None or signals.asked is None or group_of(source).world == 1:
+                    raise
+                reason = StopReason.INTERRUPTED  # others, who were asked too, ended before
+                break
             except Stopped as stopped:
                 if stopped.memory:
                     save(memory(state) | stopped.memory)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.base import Pass
-from mogul.algorithms.initialise import row_weights
-from mogul.algorithms.minibatches import minibatches, pool, random_order
+from mogul.algorithms.initialise import row_weights, total_weight
+from mogul.algorithms.minibatches import minibatches, n_steps, pool, random_order
 from mogul.algorithms.watch import Watch, check_memory
 from mogul.compute.backend import make_generator
 from mogul.compute.collective import group_of
@@ -102,11 +101,10 @@ class Gradient:
             optimiser = torch.optim.SGD(groups, momentum=0.9)
         group = group_of(source)
         n = group.total(len(source))[0]
-        steps = passes * math.ceil(n / self.batch_size)
+        steps = passes * n_steps(len(source), self.batch_size, group)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        weight, mass = row_weights(source), n
+        weight, mass = row_weights(source), total_weight(source)
         if weight is not None:
-            mass = group.total(float(weight.sum()))[0]
             weight = weight / (mass / n)
         draw = make_generator(self.seed + _APART * group.rank)
         return _State(optimiser, schedule, draw, weight, mass)

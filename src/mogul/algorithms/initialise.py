@@ -136,8 +136,9 @@ def _subsample(model: Any, source: Source, sample_size: int, seed: int) -> Tenso
     generator = make_generator(seed)
     weight = row_weights(source)
     if weight is not None:
-        weight = group.collect(weight)
-        index = torch.multinomial(weight, rows, replacement=True, generator=generator)
+        ends = group.collect(weight).cumsum(0)
+        drawn = torch.rand(rows, generator=generator, dtype=torch.float64) * ends[-1]
+        index = torch.searchsorted(ends, drawn, right=True).clamp_max(n - 1)
     elif n <= _MOST_PERMUTED:
         index = torch.randperm(n, generator=generator)[:rows]
     else:  # a few more than are wanted, because some may be drawn twice
@@ -158,6 +159,17 @@ def row_weights(source: Source) -> Tensor | None:
     weight = torch.cat(parts)
     bounds = torch.tensor(group_of(source).gather((float(weight.min()), float(weight.max()))))
     return None if bool((bounds == bounds[0, 0]).all()) else weight
+
+
+def total_weight(source: Source) -> float:
+    """Return the sum of the weights of all shares' rows; their number where they have none."""
+    mass = 0.0
+    for batch in source.batches(dtype=torch.float64):
+        if batch.weight is None:
+            mass = float(len(source))
+            break
+        mass += float(batch.weight.sum())
+    return group_of(source).total(mass)[0]
 
 
 def _start(model: Any, x: Tensor, method: str, seed: int, group: Group) -> None:

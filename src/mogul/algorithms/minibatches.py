@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mogul.compute.collective import Group
+from mogul.errors import InputError
 
 
 class Minibatch(NamedTuple):
@@ -35,11 +36,29 @@ def minibatches(order: Tensor, size: int, group: Group) -> Iterator[Minibatch]:
         for index in batches_of(order, size):
             yield Minibatch(index, 1.0)
         return
-    rows = group.gather(len(order))
-    steps = max(1, min(-(-sum(rows) // size), min(rows) // 2))
+    rows, steps = group.gather(len(order)), n_steps(len(order), size, group)
     for step, index in enumerate(order.tensor_split(steps)):
         together = sum(n // steps + (step < n % steps) for n in rows)
         yield Minibatch(index, len(index) / together)
+
+
+def n_steps(own: int, size: int, group: Group) -> int:
+    """Return the steps of a pass: batches of `size` rows over all processes, this one's `own` rows.
+
+    Raises:
+        InputError: if a process has too few rows to take part in every step.
+    """
+    if group.world == 1:
+        return max(1, -(-own // size))
+    rows = group.gather(own)
+    steps = -(-sum(rows) // max(size, 2 * group.world))
+    if min(rows) < 2 * steps and 2 * min(rows) < max(rows):
+        raise InputError(
+            f"The processes have from {min(rows)} to {max(rows)} rows, too unequal for {steps} "
+            "steps in which each takes part; write the data with smaller row groups (`mogul "
+            "convert --row-group`), or start fewer processes."
+        )
+    return max(1, min(steps, min(rows) // 2))
 
 
 def batches_of(order: Tensor, size: int) -> list[Tensor]:

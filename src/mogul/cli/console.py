@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -88,7 +92,7 @@ class FitProgress(_Progress):
 
     def __init__(self, passes: int, n_rows: int, quiet: bool) -> None:
         """Prepare for a number of passes over a number of rows."""
-        self._lines = not quiet and not err.is_terminal
+        self._quiet, self._lines = quiet, not quiet and not err.is_terminal
         self._told: set[str] = set()
         self._bar = Progress(
             TextColumn("pass {task.fields[number]}"),
@@ -115,7 +119,7 @@ class FitProgress(_Progress):
             reached += f", held out {row['validation']:,.3f}"
         self._bar.update(self._task, number=row["pass"] + 1, reached=reached)
         for event in row["events"]:
-            if event not in self._told:
+            if event not in self._told and not self._quiet:
                 err.print(f"[yellow]pass {row['pass']}:[/yellow] {event}")
         self._told.update(row["events"])
         if self._lines:
@@ -194,15 +198,34 @@ def write_table(path: Path, columns: list[str], values: list[list[Any]]) -> None
 
 
 def run(command: Callable[[], None]) -> None:
-    """Run the command line: input errors become one sentence and exit code 2, no traceback."""
+    """Run the command line: input errors become one sentence and exit code 2, no traceback.
+
+    SIGTERM ends it in order, as Ctrl-C does.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         command()
     except InputError as error:
         err.print(f"[red]Error:[/red] {_escape(str(error))}", soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("Interrupted; no file was left half-written.")
-        sys.exit(130)
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that tells of its end where Ctrl-C or SIGTERM has ended it."""
+
+    @functools.wraps(command)
+    def told(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt:
+            err.print("Interrupted; no file was left half-written.")
+            raise typer.Exit(130) from None
+
+    return told
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _escape(text: str) -> str:

@@ -233,6 +233,7 @@ def _learning(given: dict[str, Any], seed: int) -> Any:
         raise InputError(f"--{name}: {algorithm} has no use for this; leave it out.")
     if algorithm == "em":
         return mogul.EM()
+    refuse_several("a mixture by online-em")
     return mogul.OnlineEM(given.get("batch_size"), seed=seed)
 
 

@@ -103,7 +103,7 @@ def fit_mixture(
         )  # fmt: skip
     if fitted.reason is StopReason.INTERRUPTED:
         if group.first:
-            tell_how_to_go_on(output, len(fitted.history))
+            tell_how_to_go_on(checkpoint, len(fitted.history))
         raise typer.Exit(130)
     mixture.requires_grad_(False)
     figures: dict[str, Any] = {}

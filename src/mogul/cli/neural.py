@@ -14,7 +14,7 @@ from mogul.errors import InputError
 
 if TYPE_CHECKING:
     from mogul.data import DataSource
-    from mogul.models import LatentVariableModel
+    from mogul.models import Checkpoint, LatentVariableModel
 
 _PICTURES = 10  # per run
 _ROW = 12  # images in a row of a picture
@@ -76,7 +76,7 @@ class Run:
             )  # fmt: skip
         if done.reason is StopReason.INTERRUPTED:
             if first:
-                tell_how_to_go_on(self.output, len(done.history))
+                tell_how_to_go_on(checkpoint, len(done.history))
             raise typer.Exit(130)
         figures = figures_of(done.history) | {
             "passes": len(done.history), "n": self.settings["rows"],
@@ -104,14 +104,14 @@ class Run:
             write_picture(self.output.with_suffix(".png"), picture)
 
 
-def tell_how_to_go_on(output: Path, passes: int) -> None:
+def tell_how_to_go_on(checkpoint: Checkpoint, passes: int) -> None:
     """Print how to go on with a fit that a signal has stopped."""
-    if not output.exists():
-        err.print("Interrupted before the first pass was made; nothing was written.")
+    if not checkpoint.kept:
+        err.print("Stopped before the first pass was made; nothing of this fit was written.")
         return
     err.print(
-        f"Interrupted; {output} holds {passes} whole pass(es): the same command with --resume "
-        "goes on."
+        f"Stopped by a signal; {checkpoint.path} holds {passes} whole pass(es). The same command "
+        "with --resume goes on; torchrun does so by itself, if it may begin processes anew."
     )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from mogul.errors import InputError
 
 _KEY = "mogul"
+_CONFIG = "/configuration"  # name of what is no tensor, among their digests
 _PART = ".part"  # ending of what is being written
 
 
@@ -49,7 +50,7 @@ def atomic_write(path: str | Path, content: bytes) -> None:
 def remove_stale(path: str | Path) -> None:
     """Remove what writers of this file left behind that were killed; none may be at work."""
     path = Path(path)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_PART}"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{8 * '?'}{_PART}"):
         left.unlink(missing_ok=True)
 
 
@@ -68,8 +69,14 @@ def save_tensors(path: str | Path, tensors: dict[str, Tensor], config: dict[str,
         tensors: tensors by name, on the CPU.
         config: anything JSON can hold.
     """
-    about = config | {"sha256": {name: _digest(tensor) for name, tensor in tensors.items()}}
+    digests = {name: _digest(tensor) for name, tensor in tensors.items()}
+    about = config | {"sha256": digests | {_CONFIG: _digest_of(config)}}
     atomic_write(path, save(tensors, metadata={_KEY: json.dumps(about)}))
+
+
+def _digest_of(config: dict[str, Any]) -> str:
+    """Return the SHA-256 of a configuration, whatever the order of its names."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(tensor: Tensor) -> str:
@@ -104,6 +111,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from error
     known = config.pop("sha256", {})  # absent in files of the first versions
     changed = [name for name, tensor in tensors.items() if known.get(name, "") != _digest(tensor)]
+    changed += [_CONFIG] if known.get(_CONFIG, "") != _digest_of(config) else []
     if known and changed:
         raise InputError(
             f"{path} is damaged: {', '.join(changed[:3])} differs from what was written; fetch the "

@@ -18,6 +18,7 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 from mogul.compute.heartbeat import Heartbeat
 from mogul.errors import InputError
 
+_LOST = ("Connection closed by peer", "Connection reset", "Broken pipe", "remote process")
 _BUCKET = 2**19  # values, 4 MB: one is packed while the one before travels
 _PATIENCE = timedelta(hours=6)  # of a sum for the slowest; heartbeats tell of those that hang
 
@@ -155,15 +156,16 @@ def joined() -> Generator[Group]:
     a message, so that torchrun can begin them anew.
 
     Raises:
-        InputError: if the others cannot be reached.
+        InputError: if the others cannot be reached, or one of them is lost.
+        RuntimeError: what else goes wrong among them, as it came.
     """
     if not is_launched():
-        yield Group()
+        yield Group(run=_run_name(_store(0)) if "TORCHELASTIC_RUN_ID" in os.environ else "")
         return
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:
         store = _store(rank)
-        run = store.compare_set("run", "", uuid.uuid4().hex).decode()
+        run = _run_name(store)
         # Keys of a group that was killed would be taken for those of the present one.
         own = PrefixStore(f"start {restarts()}", store)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -177,8 +179,21 @@ def joined() -> Generator[Group]:
     with Heartbeat(beats, rank, world):
         try:
             yield Group(rank, world, run)
+        except RuntimeError as error:
+            if not any(words in str(error) for words in _LOST):
+                raise
+            raise InputError(
+                f"Process {rank} of {world} lost another one. If torchrun may begin processes anew "
+                "(--max-restarts), the fit goes on by itself after its last whole pass; otherwise "
+                "start it again with --resume."
+            ) from error
         finally:
             dist.destroy_process_group()
+
+
+def _run_name(store: Any) -> str:
+    """Return the name of a run, which the first who asks makes up."""
+    return store.compare_set("run", "", uuid.uuid4().hex).decode()
 
 
 def _store(rank: int, host: bool = True) -> Any:

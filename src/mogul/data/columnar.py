@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ class ParquetFile(ColumnarFile):
         """What the end of the file tells, read once: with many row groups it is long."""
         import pyarrow.parquet
 
-        return pyarrow.parquet.read_metadata(self.path)
+        with _readable(self.path):
+            return pyarrow.parquet.read_metadata(self.path)
 
     def _opened(self, buffer: int = 0) -> Any:
         import pyarrow.parquet
@@ -84,7 +86,8 @@ class ArrowFile(ColumnarFile):
     def _opened(self) -> Any:
         import pyarrow
 
-        return pyarrow.ipc.open_file(pyarrow.memory_map(str(self.path)))
+        with _readable(self.path):
+            return pyarrow.ipc.open_file(pyarrow.memory_map(str(self.path)))
 
     @cached_property
     def schema(self) -> Any:
@@ -120,7 +123,7 @@ def columnar_files(path: Path) -> list[ColumnarFile]:
     if not found:
         raise InputError(f"{path} holds no files of {', '.join((*PARQUET, *ARROW))}.")
     found.sort(key=lambda p: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", str(p))])
-    return [ArrowFile(p) if p.suffix in ARROW else ParquetFile(p) for p in found]
+    return [ArrowFile(p) if p.suffix.lower() in ARROW else ParquetFile(p) for p in found]
 
 
 def need_pyarrow(why: str) -> None:
@@ -137,4 +140,22 @@ def need_pyarrow(why: str) -> None:
 
 def is_columnar(path: Path) -> bool:
     """Tell by its name whether a path is a Parquet or Arrow file."""
-    return path.suffix in (*PARQUET, *ARROW)
+    return path.suffix.lower() in (*PARQUET, *ARROW)
+
+
+@contextmanager
+def _readable(path: Path) -> Generator[None]:
+    """Tell of files that cannot be read by their names.
+
+    Raises:
+        InputError: if reading fails.
+    """
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(
+            f"{path} ({path.stat().st_size:,} bytes) cannot be read as a Parquet or Arrow file; it "
+            "may be cut short: write or fetch it again."
+        ) from error

@@ -54,6 +54,20 @@ def read_csv(path: Path, columns: Sequence[str] | None = None) -> np.ndarray:
     return out
 
 
+def _check_once(path: Path, header: list[str], wanted: Sequence[str]) -> None:
+    """Refuse columns that share their name.
+
+    Raises:
+        InputError: naming them.
+    """
+    twice = [name for name in dict.fromkeys(wanted) if header.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"{path} has several columns called {', '.join(twice)}; give each a name of its own, "
+            "or choose others (columns=, or --columns of the command)."
+        )
+
+
 def csv_header(path: Path) -> list[str]:
     """Return the names of the columns of a CSV file.
 
@@ -75,6 +89,7 @@ def csv_blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[np.
     with _opened(path) as file:
         header = _header(path, file)
         wanted = list(header if columns is None else columns)
+        _check_once(path, header, wanted)
         unknown = [name for name in wanted if name not in header]
         if unknown:
             raise InputError(

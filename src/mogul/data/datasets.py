@@ -139,6 +139,8 @@ def open_streaming(
         array, levels = _read(name, picture_options, columns)
     elif isinstance(data, np.ndarray | Tensor):
         name, array = "array", data
+    elif hasattr(data, "columns") and hasattr(data, "to_numpy"):
+        name, array = "data frame", _of_frame(data, columns)
     else:
         if binarise is not None:
             raise InputError("binarise applies to arrays and files; write the rows to a file.")
@@ -221,6 +223,25 @@ def _binary(
 def is_csv(name: str) -> bool:
     """Tell by its name whether a file is a CSV file."""
     return name.lower().endswith((".csv", ".csv.gz"))
+
+
+def _of_frame(frame: Any, columns: Sequence[str] | None) -> np.ndarray:
+    """Return the columns of a data frame of pandas or polars as numbers (n, D).
+
+    Raises:
+        InputError: if there are no such columns, or they hold no numbers.
+    """
+    missing = [name for name in columns or () if name not in frame.columns]
+    if missing:
+        known = ", ".join(map(str, frame.columns))
+        raise InputError(f"The data frame has no column {', '.join(missing)}; it has {known}.")
+    chosen = frame if columns is None else frame[list(columns)]
+    try:
+        return np.asarray(chosen.to_numpy(), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"The data frame holds what is no number ({error}); choose numeric columns: columns=."
+        ) from error
 
 
 def holds_columns(path: Path) -> bool:
@@ -368,7 +389,8 @@ def _array_reader(path: Path) -> Callable[[Path], np.ndarray]:
     if any(mark in name for mark in ("idx", "ubyte")):
         return read_idx
     raise InputError(
-        f"{path} is of an unknown kind; data may be .npy, .npz, .csv or idx files (named *idx* or "
+        f"{path} is of an unknown kind; data may be .npy, .npz, .csv, .parquet, .arrow, .tar "
+        "or idx files (named *idx* or "
         "*ubyte*; CSV and idx also .gz), folders of images, or zip files of images."
     )
 

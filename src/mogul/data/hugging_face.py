@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mogul.data.images import decode_image
-from mogul.data.tables import numbers, rows_of
+from mogul.data.tables import numbers, row_type, rows_of
 from mogul.errors import InputError
 
 
@@ -45,7 +45,8 @@ def table_rows(
         )
     kind = table.schema.field(chosen[0]).type
     if len(chosen) > 1 or not (_is_image(kind) or _is_list(kind)):
-        return rows_of(table.select(chosen), "The data set")
+        wide = row_type([table.schema], chosen, pixels=False)
+        return rows_of(table.select(chosen), "The data set", wide)
     values = table.column(chosen[0]).combine_chunks()
     if not _is_image(kind):
         return _nested(values, chosen[0])

@@ -160,8 +160,22 @@ class IteratedSource(StreamedSource):
             held += len(parts[-1])
             if held >= n:
                 break
+        self._check_shapes(parts)
         x = torch.cat(parts)
         return self._values(x, torch.arange(len(x)), dtype).to(device)
+
+    def _check_shapes(self, parts: list[Tensor]) -> None:
+        """Refuse rows of unlike widths.
+
+        Raises:
+            InputError: naming them.
+        """
+        widths = list(dict.fromkeys(part.shape[1] for part in parts))
+        if len(widths) > 1:
+            raise InputError(
+                f"{self.name}: rows of {widths[1]} features came after rows of {widths[0]}; all "
+                "must be of one shape."
+            )
 
     def _check_unspent(self) -> None:
         if self._spent:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
 from mogul.data.hugging_face import is_hugging_face, table_rows
 from mogul.data.images import Size, changed, coloured, reshaped
@@ -123,12 +123,19 @@ def open_object(
         return _of_hugging_face(data, items, scale, limit, rows)
     if isinstance(data, DataLoader):
         data = _in_order(data)
-        begin = partial(_batches, data, items.rows if data.batch_sampler else items.row)
+        begin = partial(_batches, data, items.row if data.batch_sampler is None else items.rows)
         return IteratedSource(begin, scale, name, rows, limit)
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+    several = isinstance(data, list | tuple) and bool(data) and np.ndim(data[0]) > 1
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not several:
         n = len(data) if limit is None else min(len(data), limit)
         read = partial(_read, data, items)
-        first = read(range(min(n, 1))) if n else np.empty((0, 1))
+        try:
+            first = read(range(min(n, 1))) if n else np.empty((0, 1))
+        except (KeyError, IndexError, TypeError, NotImplementedError) as error:
+            raise InputError(
+                f"A {name} gives no row by the number 0 ({type(error).__name__}: {error}); give an "
+                "array of numbers, one split of it, or an iterable of arrays of rows."
+            ) from error
         return IndexedSource(read, n, scale(first), name, together=False)
     if not hasattr(data, "__iter__"):
         raise InputError(
@@ -207,7 +214,7 @@ def _in_order(loader: DataLoader[Any]) -> DataLoader[Any]:
         InputError: if it draws some rows only, or by weights.
     """
     sampler = loader.sampler
-    if isinstance(sampler, SequentialSampler) or not hasattr(loader.dataset, "__getitem__"):
+    if isinstance(sampler, SequentialSampler) or isinstance(loader.dataset, IterableDataset):
         return loader
     if type(sampler) is not RandomSampler or loader.batch_size is None or sampler.replacement:
         raise InputError(

@@ -130,10 +130,7 @@ class ResidentSource(DataSource):
         if self.scale is not None:
             noisy = self.scale.dequantise and not self.scale.whole
             return [torch.uint8] * (2 if noisy else 1)
-        exact = all(
-            bool(torch.equal(x.half().float().nan_to_num(), x.nan_to_num()))
-            for x, *_ in source.batches(size, torch.float32)
-        )
+        exact = all(_is_half(x) for x, *_ in source.batches(size, torch.float32))
         return [torch.float16 if exact else torch.float32]
 
     def _coded(self, x: Tensor) -> list[Tensor]:
@@ -143,9 +140,14 @@ class ResidentSource(DataSource):
         if self.scale.whole:
             return [(x * (self.scale.levels - 1)).round().to(torch.uint8)]
         levels = x.double() * self.scale.levels
-        pixels = levels.floor()
-        noise = ((levels - pixels) * _STEPS).floor()
+        pixels = levels.floor().clamp_max(self.scale.levels - 1)  # rounding may have reached 1.0
+        noise = ((levels - pixels) * _STEPS).floor().clamp_max(_STEPS - 1)
         return [pixels.to(torch.uint8), noise.to(torch.uint8)][: len(self._parts)]
+
+
+def _is_half(x: Tensor) -> bool:
+    """Whether half precision holds all values of a tensor exactly; NaN counts as held."""
+    return bool(((x.half().float() == x) | x.isnan()).all())
 
 
 def resident(source: DataSource, device: torch.device | str, share: float = 0.5) -> DataSource:

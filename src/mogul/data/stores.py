@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,8 @@ def write_store(
     """
     path = Path(path)
     need_pyarrow(f"Writing {path} needs pyarrow")
+    import pyarrow
+
     if row_group is not None and row_group < 1:
         raise InputError(f"row_group is {row_group}; it must be at least 1.")
     if rows_per_file is not None and rows_per_file < 1:
@@ -76,8 +80,11 @@ def write_store(
         )
     if rows_per_file is not None and path.exists():
         raise InputError(f"{path} exists; choose the name of a folder that does not.")
-    temporary = Path(tempfile.mkdtemp(dir=_folder(path), prefix=f".{path.name}."))
+    folder, temporary = _folder(path), None
+    for left in folder.glob(f".{glob.escape(path.name)}.{8 * '?'}"):  # of one that was killed
+        shutil.rmtree(left, ignore_errors=True)
     try:
+        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=f".{path.name}."))
         tables = _tables(source, names, weight, row_group, rows_per_file, path.suffix in ARROW)
         n = _write_files(tables, temporary, path.suffix or ".parquet", rows_per_file, seen)
         if rows_per_file is None:
@@ -85,13 +92,20 @@ def write_store(
         else:
             os.chmod(temporary, 0o755)
             os.replace(temporary, path)
+    except InputError:
+        raise
+    except (pyarrow.ArrowException, ValueError) as error:
+        raise InputError(
+            f"Rows of {source.name} cannot be put in one table ({error}); give rows of one type."
+        ) from error
     except OSError as error:
         raise InputError(
             f"Cannot write {path}: {error.strerror or error}; nothing was kept of it. Choose a "
             "place that is writable and has enough room."
         ) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
     return n
 
 
@@ -228,6 +242,8 @@ class _Maker:
         self._pixels, self._as_lists = source.scale is not None, as_lists
         self._listed = self._pixels or len(shape) > 1
         known = source.columns if names is None and not self._listed else names
+        if names is None and known is not None and len(known) == 1 < source.n_features:
+            known = None  # the only column of a table holds lists, whose values have no names
         self._names = list(known or map(str, range(source.n_features)))
         if not self._listed and len(set(self._names)) != source.n_features:
             raise InputError(
@@ -258,8 +274,9 @@ class _Maker:
             values = [pyarrow.array(array, from_pandas=True) for array in arrays]
             columns = dict(zip(self._names, values, strict=True))
         if block.weight is not None:
-            columns[_WEIGHT] = pyarrow.array(block.weight.double().numpy())
-            self._about["weight"] = _WEIGHT
+            name = next(n for n in _weight_names() if n not in columns)
+            columns[name] = pyarrow.array(block.weight.double().numpy())
+            self._about["weight"] = name
         return pyarrow.table(columns).replace_schema_metadata({ABOUT: json.dumps(self._about)})
 
     def _lists(self, rows: np.ndarray) -> Any:
@@ -272,6 +289,13 @@ class _Maker:
             return pyarrow.Array.from_buffers(pyarrow.binary(width), len(rows), buffers)
         values = pyarrow.array(flat, from_pandas=True)
         return pyarrow.FixedSizeListArray.from_arrays(values, width)
+
+
+def _weight_names() -> Iterator[str]:
+    """Yield names for a column of weights, of which the first that is free is taken."""
+    yield _WEIGHT
+    for number in count(2):
+        yield f"{_WEIGHT}_{number}"
 
 
 def _narrowed(rows: np.ndarray, listed: bool) -> np.ndarray:

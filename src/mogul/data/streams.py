@@ -19,7 +19,7 @@ from mogul.data.columnar import ColumnarFile, columnar_files
 from mogul.data.pixels import ALIGNED, PixelScale
 from mogul.data.sources import Block, tensor_of
 from mogul.data.streamed import StreamedSource
-from mogul.data.tables import numbers, row_bytes, row_width, rows_of
+from mogul.data.tables import numbers, row_bytes, row_type, row_width, rows_of
 from mogul.errors import InputError
 
 ABOUT = b"mogul"  # key, in a schema, of the shape of rows and of the levels of pixels
@@ -100,6 +100,7 @@ class ColumnarSource(StreamedSource):
         self._held: dict[_Group, Tensor] = {}  # row groups read lately
         self._lock = threading.Lock()
         levels = about.get("levels")
+        self._kind = row_type([file.schema for file in files], self._features, bool(levels))
         self.scale = PixelScale(levels, dequantise, seed) if levels else None
 
     @property
@@ -205,14 +206,22 @@ class ColumnarSource(StreamedSource):
         return Block(self._rows(table.select(self._features)), weight, index)
 
     def _rows(self, table: Any) -> Tensor:
-        return tensor_of(rows_of(table, self.name))
+        return tensor_of(rows_of(table, self.name, self._kind))
 
     def stored(self, index: Tensor) -> Tensor:
         """Return the rows with these numbers as they are stored.
 
         Small row groups are held for a while, because rows in the order of `order` come from the
         same few again and again.
+
+        Raises:
+            InputError: if there is no such row.
         """
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self):
+            raise InputError(
+                f"{self.name} has rows 0 to {len(self) - 1}, and {int(index.min())} to "
+                f"{int(index.max())} came; choose among them."
+            )
         index = self.first + index
         starts = torch.tensor([group.start for group in self._groups])
         which = torch.searchsorted(starts, index, right=True) - 1
@@ -271,6 +280,12 @@ def _check_columns(file: ColumnarFile, wanted: Sequence[str]) -> None:
         InputError: naming those that it has.
     """
     names = file.schema.names
+    twice = [name for name in dict.fromkeys(wanted) if names.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"{file.path} has several columns called {', '.join(twice)}; give each a name of its "
+            "own, or choose others."
+        )
     missing = [name for name in wanted if name not in names]
     if missing or not wanted:
         raise InputError(

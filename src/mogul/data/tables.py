@@ -34,6 +34,28 @@ def row_width(schema: Any, columns: Sequence[str]) -> int:
     )
 
 
+def row_type(schemas: Sequence[Any], columns: Sequence[str], pixels: bool) -> type[np.generic]:
+    """Return the type that holds the values of some columns in all files.
+
+    Bytes of pixels stay what they are; numbers are float32 where that holds all values that their
+    types can have, or these are float32, and otherwise float64.
+    """
+    kinds = {schema.field(name).type for schema in schemas for name in columns}
+    values = {kind.value_type if hasattr(kind, "list_size") else kind for kind in kinds}
+    if pixels:
+        return np.uint8
+    return np.float32 if all(_is_small(kind) for kind in values) else np.float64
+
+
+def _is_small(kind: Any) -> bool:
+    import pyarrow.types as kinds
+
+    if kinds.is_fixed_size_binary(kind):
+        return True
+    narrow = kinds.is_integer(kind) and kind.bit_width <= 16
+    return narrow or kinds.is_float16(kind) or kinds.is_float32(kind)
+
+
 def row_bytes(schema: Any, columns: Sequence[str]) -> int:
     """Return how many bytes a row has, taking eight where its type does not tell."""
     total = 0
@@ -54,28 +76,27 @@ def _holds_rows(kind: Any) -> bool:
     return kinds.is_nested(kind) or kinds.is_fixed_size_binary(kind)
 
 
-def rows_of(table: Any, name: str) -> np.ndarray:
+def rows_of(table: Any, name: str, kind: type[np.generic]) -> np.ndarray:
     """Return a table as rows (n, D): its columns, or the lists or bytes in its only one.
 
-    Columns of float32 or less stay float32, others become float64; the values of lists and bytes
-    stay as they are. Nulls become NaN.
+    Nulls become NaN.
 
     Args:
         table: an Arrow table.
         name: what to call it in errors.
+        kind: the type of the values; see `row_type`.
 
     Raises:
-        InputError: if a column holds no numbers, or a row has no list.
+        InputError: if a column holds no numbers, or a row has no list, or no pixel.
     """
     if table.num_columns == 1 and _holds_rows(table.schema.field(0).type):
-        return _listed(table, name)
-    if _same_floats(table):
+        return _listed(table, name, kind)
+    if _are_of(table, kind):
         # One call, in which other threads run: laying out columns one by one waits for them.
         batch = table.combine_chunks().to_batches()[0]
         return batch.to_tensor(null_to_nan=True, row_major=True).to_numpy()
     columns = [numbers(table.column(j), field.name) for j, field in enumerate(table.schema)]
-    small = all(np.can_cast(column.dtype, np.float32) for column in columns)
-    out = np.empty((table.num_rows, len(columns)), np.float32 if small else np.float64)
+    out = np.empty((table.num_rows, len(columns)), kind)
     for start in range(0, len(out), _STRIP):
         strip = out[start : start + _STRIP]
         for j, column in enumerate(columns):
@@ -83,19 +104,20 @@ def rows_of(table: Any, name: str) -> np.ndarray:
     return out
 
 
-def _same_floats(table: Any) -> bool:
-    """Whether all columns are float32, or all float64, and there are rows."""
+def _are_of(table: Any, kind: type[np.generic]) -> bool:
+    """Whether all columns have this type, and there are rows."""
     import pyarrow
 
-    kinds = {field.type for field in table.schema}
-    return bool(table.num_rows) and kinds in ({pyarrow.float32()}, {pyarrow.float64()})
+    return bool(table.num_rows) and {f.type for f in table.schema} == {
+        pyarrow.from_numpy_dtype(kind)
+    }
 
 
-def _listed(table: Any, name: str) -> np.ndarray:
+def _listed(table: Any, name: str, kind: type[np.generic]) -> np.ndarray:
     """Return the lists or bytes in the only column of a table, (n, D).
 
     Raises:
-        InputError: if a row has none.
+        InputError: if a row has none, or pixels are missing.
     """
     import pyarrow
     import pyarrow.types as kinds
@@ -110,8 +132,13 @@ def _listed(table: Any, name: str) -> np.ndarray:
         width = field.type.byte_width
         start = values.offset * width
         held = np.frombuffer(values.buffers()[1], np.uint8, len(values) * width, start)
-        return held.reshape(len(values), width)
-    return numbers(values.flatten(), field.name).reshape(len(values), -1)
+        return held.reshape(len(values), width).astype(kind, copy=False)
+    flat = values.flatten()
+    if kind is np.uint8 and flat.null_count:
+        raise InputError(
+            f"{name}: column {field.name} has images with missing pixels; leave them out."
+        )
+    return numbers(flat, field.name).reshape(len(values), -1).astype(kind, copy=False)
 
 
 def numbers(values: Any, name: str) -> np.ndarray:

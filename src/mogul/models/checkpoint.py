@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +19,17 @@ from mogul.models.files import fill, load_fit, save_model
 from mogul.protocols import Saved, Source
 
 _LAST = "last/"  # before the names of parameters that a fit goes on with, and does not end with
+_FIRST_ROWS = 16  # by which data are told from others
 _OF_ROWS = "latents/"  # before the names of what an algorithm remembers of every particle
+
+
+class _Held(NamedTuple):
+    """What a file holds, and whether it is the newest."""
+
+    tensors: dict[str, Tensor]
+    config: dict[str, Any]
+    memory: dict[str, Tensor]
+    newest: bool
 
 
 class Checkpoint:
@@ -62,7 +73,9 @@ class Checkpoint:
         self.facts = facts or {}
         self.memory: dict[str, Tensor] = {}
         self._saved: dict[str, Tensor] = {}
-        self._ours = False  # whether the file holds this fit
+        self._first_rows: str | None = None
+        self._ours = False  # whether the file, and no other, holds this fit
+        self.kept = False  # whether there is anything of this fit to go on with
 
     @property
     def before(self) -> Path:
@@ -76,7 +89,7 @@ class Checkpoint:
             InputError: if a fit is to go on, and its file is damaged.
         """
         found = self._read(run)
-        return None if found is None else found[1]["extra"]
+        return None if found is None else found.config["extra"]
 
     def restore(self, model: Any, source: Source) -> Saved | None:
         """Put a model to where its fit stood, on all processes.
@@ -88,14 +101,18 @@ class Checkpoint:
             InputError: if the file is damaged, of another model, or of a fit to other data.
         """
         group, rows = group_of(source), _rows(source)
+        self._first_rows = first_rows = group.said(_fingerprint(source) if group.first else None)
         found = None
         if group.first:
             remove_stale(self.path)
             found = self._read(group.run)
         found = group.said(found)
         if found is None:
+            if group.first:
+                self.before.unlink(missing_ok=True)  # of another fit
             return None
-        self._ours = True
+        *found, self._ours = found
+        self.kept = True
         tensors, config, memory = found
         facts = config["extra"]
         if rows is not None and facts.get("rows", rows) != rows:
@@ -103,7 +120,12 @@ class Checkpoint:
                 f"{self.path} is of a fit to {facts['rows']:,} rows, and {rows:,} came; go on with "
                 "the same data, or begin anew."
             )
-        if config["arguments"] != json.loads(json.dumps(model.config())):
+        if facts.get("first_rows", first_rows) != first_rows:
+            raise InputError(
+                f"{self.path} is of a fit to other rows than those that came; go on with the same "
+                "data, or begin anew."
+            )
+        if _fixed(config["arguments"]) != _fixed(json.loads(json.dumps(model.config()))):
             raise InputError(
                 f"{self.path} holds another model than the one to be fitted; go on with the same "
                 "settings, or begin anew."
@@ -124,11 +146,12 @@ class Checkpoint:
             return
         where = {
             "history": saved.history, "disturbed": saved.disturbed, "rows": rows, "run": group.run,
+            "first_rows": self._first_rows,
         }  # fmt: skip
         if self._ours:
             self._set_aside()
         save_model(self.path, whole, self.facts | where, saved.memory)
-        self._ours = True
+        self._ours = self.kept = True
         self._saved = {k: v.clone() for k, v in whole.state_dict().items() if k != "particles"}
 
     def ended(self, source: Source) -> None:
@@ -141,7 +164,7 @@ class Checkpoint:
         group = group_of(source)
         whole = _whole(model, group)
         if group.first:
-            facts = self.facts | {"run": group.run} | facts
+            facts = self.facts | {"run": group.run, "first_rows": self._first_rows} | facts
             save_model(self.path, whole, facts, self.memory | self._last(whole))
 
     def _last(self, model: Any) -> dict[str, Tensor]:
@@ -163,7 +186,7 @@ class Checkpoint:
             return  # a file system without links keeps the newest alone
         os.replace(link, self.before)
 
-    def _read(self, run: str) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Tensor]] | None:
+    def _read(self, run: str) -> _Held | None:
         """Read the file, or the one before it where that is damaged; None if neither is wanted.
 
         Raises:
@@ -174,15 +197,20 @@ class Checkpoint:
             if not path.exists():
                 continue
             try:
-                found = load_fit(path)
+                found = _Held(*load_fit(path), path == self.path)
             except InputError as damaged:
                 error = error or damaged
                 continue
-            same = run != "" and found[1]["extra"].get("run") == run
+            same = run != "" and found.config["extra"].get("run") == run
             return found if self.resume or same else None
         if error is not None and self.resume:
             raise error
         return None
+
+
+def _fixed(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a model without those that are learned."""
+    return {name: value for name, value in arguments.items() if name != "likelihood_arguments"}
 
 
 def _rows(source: Source) -> int | None:
@@ -190,6 +218,14 @@ def _rows(source: Source) -> int | None:
     if not getattr(source, "repeatable", True):
         return None
     return int(group_of(source).total(len(source))[0])
+
+
+def _fingerprint(source: Source) -> str | None:
+    """Return a digest of the first rows, which tell data apart; None if they are read once."""
+    if not getattr(source, "repeatable", True):
+        return None
+    x = source.take(torch.arange(min(_FIRST_ROWS, len(source))), torch.float32)
+    return hashlib.sha256(x.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def _whole(model: Any, group: Group) -> Any:

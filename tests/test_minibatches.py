@@ -1,0 +1,49 @@
+"""Every process makes as many steps, and rows weigh the same wherever they are."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mogul import InputError
+from mogul.algorithms.minibatches import minibatches, n_steps
+from mogul.compute.collective import Group
+
+
+class Others(Group):
+    """A group whose processes have so many rows."""
+
+    rows: list[int]
+
+    def gather(self, value):
+        return self.rows
+
+
+def group(rank, rows):
+    made = Others(rank, len(rows))
+    object.__setattr__(made, "rows", rows)
+    return made
+
+
+@given(n=st.integers(20, 300), more=st.lists(st.integers(0, 10), min_size=1, max_size=4),
+       size=st.integers(1, 200))  # fmt: skip
+def test_steps_are_as_many_everywhere_and_shares_add_up_to_one(n, more, size):
+    rows = [n, *(n + extra for extra in more)]
+    found = [list(minibatches(torch.arange(k), size, group(r, rows))) for r, k in enumerate(rows)]
+    assert len({len(steps) for steps in found}) == 1
+    for step in zip(*found, strict=True):
+        total = sum(len(batch.index) for batch in step)
+        assert all(batch.share == pytest.approx(len(batch.index) / total) for batch in step)
+    for steps, k in zip(found, rows, strict=True):
+        assert torch.cat([batch.index for batch in steps]).tolist() == list(range(k))
+        assert min(len(batch.index) for batch in steps) >= 2
+
+
+def test_shares_too_unequal_are_refused():
+    with pytest.raises(InputError, match="from 3 to 20000 rows, too unequal for 79 steps"):
+        n_steps(20_000, 256, group(0, [20_000, 3]))
+
+
+def test_one_process_takes_batches_of_the_size_asked_for():
+    sizes = [len(batch.index) for batch in minibatches(torch.arange(101), 25, Group())]
+    assert sizes == [25, 25, 25, 26]
