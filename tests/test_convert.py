@@ -114,7 +114,7 @@ def test_tables_keep_names_gaps_and_weights(tmp_path, monkeypatch, capsys):
         "--row-group", "20",
     )  # fmt: skip
     assert pq.read_schema(path).names == ["b", "a", "w"]
-    assert pq.read_table(path).column("b").null_count == 37
+    assert np.isnan(pq.read_table(path).column("b").to_numpy()).sum() == 37
     source = open_source(path)
     assert source.columns == ["b", "a"]
     batches = list(source.batches(10, torch.float64))

@@ -55,7 +55,9 @@ class ParquetFile(ColumnarFile):
     def _opened(self, buffer: int = 0) -> Any:
         import pyarrow.parquet
 
-        return pyarrow.parquet.ParquetFile(self.path, metadata=self._footer, buffer_size=buffer)
+        return pyarrow.parquet.ParquetFile(
+            self.path, metadata=self._footer, buffer_size=buffer, memory_map=buffer == 0
+        )
 
     @cached_property
     def schema(self) -> Any:
