@@ -48,10 +48,10 @@ class OnlineEM:
     the model expects of data by itself. At the end the parameters are those of statistics averaged
     over steps, late ones most (Polyak & Juditsky 1992; weights of Shamir & Zhang 2013).
 
-    A step costs its share of a pass of `EM`, and an M-step, which one core makes. Rows come in a random order, or in
-    their own from sources that can be read only once. The history's log-likelihood is that of
-    every batch before it was learned from. Components without data are restarted at the
-    worst-explained rows of a batch.
+    A step costs its share of a pass of `EM`, and an M-step, which one core makes. Rows come in a
+    random order, or in their own from sources that can be read only once. The history's log-
+    likelihood is that of every batch before it was learned from. Components without data are
+    restarted at the worst-explained rows of a batch.
 
     Args:
         batch_size: rows per step; default: a 30th of the data, from 100 to 2,500 rows.
