@@ -83,6 +83,8 @@ def test_resident_pixels_are_those_of_the_source(scale):
         torch.testing.assert_close(a.x, b.x, rtol=0, atol=close)
         assert torch.equal(a.weight, b.weight)
         assert torch.equal(a.index, b.index)
+    for a, b in zip(source.blocks(40), held.blocks(40), strict=True):
+        assert torch.equal(a().weight.float(), b().weight)
     torch.testing.assert_close(held.take([7, 3]), held.take(range(90))[[7, 3]], rtol=0, atol=0)
     np.testing.assert_array_equal(
         held.to_pixels(held.take(range(90))), source.to_pixels(source.take(range(90)))

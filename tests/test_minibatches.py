@@ -47,3 +47,4 @@ def test_shares_too_unequal_are_refused():
 def test_one_process_takes_batches_of_the_size_asked_for():
     sizes = [len(batch.index) for batch in minibatches(torch.arange(101), 25, Group())]
     assert sizes == [25, 25, 25, 26]
+    assert n_steps(101, 25, Group()) == 4

@@ -62,7 +62,8 @@ class ResidentSource(DataSource):
         """Yield all rows in order as they are held, at most `size` at a time."""
         for start in range(0, len(self), size):
             which = slice(start, start + size)
-            yield partial(Block, self._parts[0][which], None, self._index[which])
+            weight = None if self._weight is None else self._weight[which]
+            yield partial(Block, self._parts[0][which], weight, self._index[which])
 
     def stored(self, index: Tensor) -> Tensor:
         """Return the rows with these numbers as they are held, (m, D)."""
