@@ -167,13 +167,13 @@ def test_an_unfinished_pass_of_other_threads_begins_again_and_says_so(tmp_path):
 
 
 def test_the_second_signal_ends_at_once():
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
     with StopSignals() as signals:
         signal.raise_signal(signal.SIGINT)
         assert signals.asked == "SIGINT"
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
+    assert {kind: signal.getsignal(kind) for kind in before} == before
 
 
 def finished(tmp_path, passes=3):
