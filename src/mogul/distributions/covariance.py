@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from mogul.distributions.kernel import DirectKernel, Kernel
+from mogul.distributions.local_forms import LocalForm
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.moments import Moments
 from mogul.errors import InputError
@@ -108,6 +109,14 @@ class Covariance(ABC):
         """Variances that no factor explains, (..., C, D); all of them without factors."""
 
     @property
+    def residual_variances(self) -> Tensor:
+        """Variances by which digits of a feature are to be judged, (..., C, D): what is left of it.
+
+        Of the noise; of what other features leave, where covariances are dense.
+        """
+        return self.noise_variances
+
+    @property
     def loadings(self) -> Tensor | None:
         """Factor loadings (..., C, D, H), or None for a family without factors."""
         return None
@@ -159,6 +168,10 @@ class Covariance(ABC):
             origin: reference point of the rows, (D,).
         """
         return DirectKernel(self, centres, offsets, origin)
+
+    @abstractmethod
+    def local_form(self, centres: Tensor) -> LocalForm:
+        """Return the precisions prepared for tiles of rows near the centres (K, D)."""
 
     @abstractmethod
     def sample(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:

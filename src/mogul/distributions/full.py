@@ -20,6 +20,7 @@ from mogul.distributions.covariance import (
 from mogul.distributions.full_kernel import PrunedKernel
 from mogul.distributions.kernel import DirectKernel, Kernel
 from mogul.distributions.linear_algebra import in_blocks
+from mogul.distributions.local_forms import DenseForm
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.moments import Moments
 from mogul.distributions.natural import (
@@ -111,6 +112,11 @@ class Full(Covariance):
     def noise_variances(self) -> Tensor:
         """All of the variance: there are no factors."""
         return self.variances
+
+    @property
+    def residual_variances(self) -> Tensor:
+        """L_dd²: what the features before each one leave."""
+        return self.scale_tril.diagonal(dim1=-2, dim2=-1).square()
 
     def dense(self) -> Tensor:
         """Return L Lᵀ."""
@@ -244,6 +250,10 @@ class Full(Covariance):
         old = self.scale_tril
         scale_tril, met = in_blocks(solve, moments.second, pull, moments.mass, old)
         return delta, type(self)(scale_tril), met
+
+    def local_form(self, centres: Tensor) -> DenseForm:
+        """Return the inverse factors, for every component at once."""
+        return DenseForm(self.scale_tril, centres)
 
     def log_det(self) -> Tensor:
         """Return 2 Σ log L_dd."""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mogul.distributions.covariance import Covariance
 from mogul.distributions.linear_algebra import expanded_quadratic
+from mogul.distributions.local_forms import LowRankForm
 
 _FLOAT32_RATIO = 100.0  # μ²/ψ above which the expanded square costs over 1e-5 nats in float32
 _FLOAT32_SIGNAL = 100.0  # tr(WᵀΨ⁻¹W)/D above which Woodbury costs about 1e-4 nats per feature
@@ -224,6 +225,10 @@ class WoodburyCovariance(Covariance):
         const = (log_det + self.n_features * math.log(2 * math.pi)).to(x.dtype)
         error = torch.finfo(x.dtype).eps * squares.detach()
         return -0.5 * (quad + const.unsqueeze(-2)), error
+
+    def local_form(self, centres: Tensor) -> LowRankForm:
+        """Return V and Ψ, for every component at once."""
+        return LowRankForm(self, centres)
 
     def log_det(self) -> Tensor:
         """Return log|Ψ| + log|M|."""

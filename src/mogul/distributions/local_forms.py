@@ -1,0 +1,327 @@
+r"""Log-densities near a component, under it and under others, as batched products.
+
+A tile holds rows of a few components, as deviations $y = x - \mu_c$ from each one's centre. Under
+another component $j$, with $\delta = \mu_j - \mu_c$ and precision $A_j$, the Mahalanobis distance
+is $(y - \delta)^\top A_j (y - \delta)$. Neighbours lie near, so that expanding this about the own
+centre loses few digits; under the component itself it is worked out without cancellation.
+
+Shapes: T components of a tile, R rows of each, G components to score them under.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mogul.distributions.linear_algebra import in_blocks
+from mogul.distributions.natural import tolerance
+from mogul.distributions.tiles import Workspace
+
+if TYPE_CHECKING:
+    from mogul.distributions.woodbury import WoodburyCovariance
+
+_STEEP = 100.0  # tr(WᵀΨ⁻¹W)/D from which float32 would lose the residual
+_COLLINEAR = 1e3  # variance inflation from which on float32 products would cost digits
+
+
+class LocalForm(ABC):
+    """Precisions of K components, prepared for tiles.
+
+    `delicate` (C,) marks those whose own distances and moments need float64; tiles of these come in
+    float64.
+    """
+
+    delicate: Tensor
+    log_det: Tensor
+
+    @property
+    @abstractmethod
+    def table_values(self) -> int:
+        """How many values are gathered for each component that a tile is scored under."""
+
+    @abstractmethod
+    def distances(self, y: Tensor, component: Tensor, others: Tensor, space: Workspace) -> Tensor:
+        """Return distances (T, R, G) of deviations (T, R, D) under others (T, G).
+
+        The first of the others is the component itself, and the distance under it is accurate.
+        """
+
+    @abstractmethod
+    def own(self, y: Tensor, component: Tensor, space: Workspace) -> Tensor:
+        """Return accurate distances (T, R) under the component itself."""
+
+    @abstractmethod
+    def times(self, rows: Tensor) -> Tensor:
+        """Return A times rows (m, D) in float64, for a precision that all components share."""
+
+    @abstractmethod
+    def sum_shapes(self, k: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the sums of k components, by name."""
+
+    @abstractmethod
+    def sums(
+        self, y: Tensor, mass: Tensor, component: Tensor, space: Workspace
+    ) -> dict[str, Tensor]:
+        """Return moments (T, ...) of deviations (T, R, D) with masses (T, R), by name."""
+
+
+class LowRankForm(LocalForm):
+    """A = Ψ⁻¹ − V Vᵀ, see `woodbury`; without factors, A = Ψ⁻¹."""
+
+    def __init__(self, covariance: WoodburyCovariance, centres: Tensor) -> None:
+        """Work out V and R in float64, and hold the tables in the type of the centres."""
+        self._covariance, self._centres = covariance, centres
+        self._isotropic = covariance.noise.shape[-1] == 1
+        self.rank, dtype = covariance.rank, centres.dtype
+        noise = covariance.noise.double()
+        self._precision = noise.reciprocal().to(dtype)
+        log_det = covariance.noise_variances.double().log().sum(-1)
+        self.delicate = torch.zeros_like(log_det, dtype=torch.bool)
+        if self.rank:
+            self._basis, self._infer, more, signal = _whitened(covariance, dtype)
+            log_det = log_det + more
+            if dtype != torch.float64:
+                self.delicate = signal > _STEEP * centres.shape[-1]
+        self.log_det = log_det
+
+    @property
+    def table_values(self) -> int:
+        """V, the centre and the noise."""
+        return (self.rank + 2) * self._centres.shape[-1]
+
+    def distances(self, y: Tensor, component: Tensor, others: Tensor, space: Workspace) -> Tensor:
+        """Σ (y − δ)²/ψ − ‖Vᵀ(y − δ)‖², all products of a tile at once."""
+        (t, _, d), g, h = y.shape, others.shape[1], self.rank
+        offset = space.taken("offset", self._centres, others)
+        offset = offset.sub_(self._centres[component].unsqueeze(1)).to(y.dtype)
+        precision = space.taken("precision", self._precision, others).to(y.dtype)
+        linear = torch.mul(offset, precision, out=space.empty("linear", offset.shape, y))
+        out = self._squares(y, precision, space)
+        risk = torch.finfo(y.dtype).eps * out[..., 0].amax()
+        out.baddbmm_(y, linear.mT, alpha=-2.0)
+        out += linear.mul_(offset).sum(-1).unsqueeze(1)
+        if h:
+            basis = space.taken("basis", self._basis, others).to(y.dtype)
+            shift = basis.view(t * g, h, d) @ offset.view(t * g, d, 1)
+            z = space.empty("factors", (t, y.shape[1], g * h), y)
+            torch.bmm(y, basis.view(t, g * h, d).mT, out=z)
+            lost = y.dtype != self._basis.dtype or not bool(risk <= tolerance(y.dtype, d))
+            own = self.own(y, component, space) if lost else None
+            z.sub_(shift.view(t, 1, g * h)).square_()
+            out -= z.view(t, -1, g, h).sum(-1)
+            if own is not None:
+                out[..., 0] = own
+        return out
+
+    def _squares(self, y: Tensor, precision: Tensor, space: Workspace) -> Tensor:
+        """Return Σ y²/ψ for precisions (T, G, D) or (T, G, 1), as (T, R, G)."""
+        if self._isotropic:
+            square = torch.linalg.vector_norm(y, dim=-1).square_()
+            return square.unsqueeze(-1) * precision.squeeze(-1).unsqueeze(1)
+        squared = torch.mul(y, y, out=space.empty("squared", y.shape, y))
+        out = space.empty("squares", (*y.shape[:2], precision.shape[1]), y)
+        return torch.bmm(squared, precision.mT, out=out)
+
+    def own(self, y: Tensor, component: Tensor, space: Workspace) -> Tensor:
+        """‖y − W E[z]‖² in units of the noise, plus ‖E[z]‖²: squares that cannot cancel."""
+        noise = self._covariance.noise[component].to(y.dtype).unsqueeze(1)
+        scratch = space.empty("residual", y.shape, y)
+        if not self.rank:
+            return torch.mul(y, y, out=scratch).div_(noise).sum(-1)
+        basis = self._basis_of(component, y.dtype)
+        z = y @ basis.mT
+        residual = torch.baddbmm(y, z, basis * noise, alpha=-1.0, out=scratch)
+        factors = z @ self._infer[component].to(y.dtype)
+        return residual.square_().div_(noise).sum(-1) + factors.square_().sum(-1)
+
+    def _basis_of(self, component: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return Vᵀ (T, H, D), from float64 where that is asked for."""
+        if dtype == self._basis.dtype:
+            return self._basis[component]
+        W = self._covariance.factors[component].double()
+        scaled = W.mT / self._covariance.noise[component].double().unsqueeze(1)
+        return self._infer[component] @ scaled  # R⁻¹ WᵀΨ⁻¹
+
+    def times(self, rows: Tensor) -> Tensor:
+        """Ψ⁻¹ x − V Vᵀ x."""
+        scaled = rows / self._covariance.noise[0].double()
+        if not self.rank:
+            return scaled
+        basis = self._basis_of(torch.zeros(1, dtype=torch.long, device=rows.device), torch.float64)
+        return scaled - (rows @ basis[0].mT) @ basis[0]
+
+    def sum_shapes(self, k: int) -> dict[str, tuple[int, ...]]:
+        """Of means, squares, and products with Vᵀy, where there are factors."""
+        d, h = self._centres.shape[-1], self.rank
+        shapes: dict[str, tuple[int, ...]] = {"count": (k,), "first": (k, d), "second": (k, d)}
+        return shapes | ({"projected": (k, h, d)} if h else {})
+
+    def sums(
+        self, y: Tensor, mass: Tensor, component: Tensor, space: Workspace
+    ) -> dict[str, Tensor]:
+        """Means, squares, and products with Vᵀy."""
+        squared = torch.mul(y, y, out=space.empty("squared", y.shape, y))
+        found = {"count": mass.sum(-1), "second": (mass.unsqueeze(1) @ squared).squeeze(1)}
+        if not self.rank:
+            return found | {"first": (mass.unsqueeze(1) @ y).squeeze(1)}
+        z = space.empty("weighted", (*y.shape[:2], self.rank + 1), y)
+        z[..., -1] = 1.0
+        z[..., :-1] = y @ self._basis_of(component, y.dtype).mT
+        linear = z.mul_(mass.unsqueeze(-1)).mT @ y
+        return found | {"first": linear[:, -1], "projected": linear[:, :-1]}
+
+
+def _whitened(
+    covariance: WoodburyCovariance, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return Vᵀ (C, H, D), R⁻¹ (C, H, H) in float64, log|M| and tr(WᵀΨ⁻¹W), (C,)."""
+    eye = torch.eye(covariance.rank, dtype=torch.float64, device=covariance.noise.device)
+
+    def work(W: Tensor, psi: Tensor) -> tuple[Tensor, ...]:
+        W = W.double().mT
+        scaled = W / psi.double().unsqueeze(1)
+        inner = W @ scaled.mT
+        R = torch.linalg.cholesky(eye + inner)
+        infer = torch.linalg.solve_triangular(R, eye.expand_as(R), upper=False)
+        more = 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return (infer @ scaled).to(dtype), infer, more, inner.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+    basis, infer, more, signal = in_blocks(work, covariance.factors, covariance.noise)
+    return basis, infer, more, signal
+
+
+class DenseForm(LocalForm):
+    """A = L⁻ᵀL⁻¹: rows are whitened."""
+
+    def __init__(self, tril: Tensor, centres: Tensor) -> None:
+        """Invert Cholesky factors (C, D, D) in float64."""
+        self._tril, self._centres = tril, centres
+        self._inverse, inflation, self.log_det = in_blocks(_inverted, tril)
+        self.delicate = inflation > _COLLINEAR
+        if tril.dtype == torch.float64:
+            self.delicate = torch.zeros_like(self.delicate)
+
+    @property
+    def table_values(self) -> int:
+        """L⁻¹ and the centre."""
+        d = self._centres.shape[-1]
+        return d * (d + 1)
+
+    def distances(self, y: Tensor, component: Tensor, others: Tensor, space: Workspace) -> Tensor:
+        """‖L⁻¹y − L⁻¹δ‖²."""
+        (t, r, d), g = y.shape, others.shape[1]
+        offset = space.taken("offset", self._centres, others)
+        offset = offset.sub_(self._centres[component].unsqueeze(1)).to(y.dtype)
+        whiten = space.taken("whiten", self._inverse, others).to(y.dtype)
+        shift = whiten.view(t * g, d, d) @ offset.view(t * g, d, 1)
+        white = torch.bmm(
+            y, whiten.view(t, g * d, d).mT, out=space.empty("white", (t, r, g * d), y)
+        )
+        out = white.sub_(shift.view(t, 1, g * d)).square_().view(t, r, g, d).sum(-1)
+        if y.dtype != self._inverse.dtype:
+            out[..., 0] = self.own(y, component, space)
+        return out
+
+    def own(self, y: Tensor, component: Tensor, space: Workspace) -> Tensor:
+        """‖L⁻¹y‖²."""
+        if y.dtype == self._inverse.dtype:
+            white = y @ self._inverse[component].mT
+        else:
+            tril = self._tril[component].double()
+            white = torch.linalg.solve_triangular(tril, y.mT, upper=False).mT
+        return white.square_().sum(-1)
+
+    def times(self, rows: Tensor) -> Tensor:
+        """Solve with L and its transpose."""
+        return torch.cholesky_solve(rows.mT, self._tril[0].double()).mT
+
+    def sum_shapes(self, k: int) -> dict[str, tuple[int, ...]]:
+        """Of means and products."""
+        d = self._centres.shape[-1]
+        return {"count": (k,), "first": (k, d), "second": (k, d, d)}
+
+    def sums(
+        self, y: Tensor, mass: Tensor, component: Tensor, space: Workspace
+    ) -> dict[str, Tensor]:
+        """Means and products, taken about the mean of the tile, so that a move costs no digits."""
+        count, weight = mass.sum(-1).double(), mass.unsqueeze(1)
+        mean = (weight @ y) / mass.sum(-1).clamp_min(1e-30)[:, None, None]
+        about = torch.sub(y, mean, out=space.empty("about", y.shape, y))
+        heavy = torch.mul(about, mass.unsqueeze(-1), out=space.empty("heavy", y.shape, y))
+        second, left = (heavy.mT @ about).double(), heavy.sum(1).double()
+        m = mean.squeeze(1).double()
+        cross = left.unsqueeze(-1) * m.unsqueeze(1)
+        outer = count[:, None, None] * m.unsqueeze(-1) * m.unsqueeze(1)
+        first = left + count.unsqueeze(-1) * m
+        return {"count": count, "first": first, "second": second + cross + cross.mT + outer}
+
+
+def _inverted(tril: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return L⁻¹ (C, D, D), the largest variance inflation (C,), and log|Σ| (C,)."""
+    wide = tril.double()
+    eye = torch.eye(wide.shape[-1], dtype=torch.float64, device=wide.device)
+    inverse = torch.linalg.solve_triangular(wide, eye.expand_as(wide), upper=False)
+    lengths = torch.linalg.vector_norm(inverse, dim=-2) * torch.linalg.vector_norm(wide, dim=-1)
+    log_det = 2 * wide.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return inverse.to(tril.dtype), lengths.amax(-1).square(), log_det
+
+
+class SharedForm(LocalForm):
+    """One precision A for all: yᵀAy is common, and yᵀAδ tells the components apart."""
+
+    def __init__(self, base: LocalForm, centres: Tensor) -> None:
+        """Work out Aμ in float64."""
+        self._base, self._centres = base, centres
+        self._scaled = base.times(centres.double()).to(centres.dtype)
+        self.delicate = base.delicate.expand(len(centres))
+        self.log_det = base.log_det
+
+    @property
+    def table_values(self) -> int:
+        """The centre, and A times it."""
+        return 2 * self._centres.shape[-1]
+
+    def distances(self, y: Tensor, component: Tensor, others: Tensor, space: Workspace) -> Tensor:
+        """yᵀAy − 2 yᵀAδ + δᵀAδ."""
+        offset = space.taken("offset", self._centres, others)
+        offset = offset.sub_(self._centres[component].unsqueeze(1)).to(y.dtype)
+        scaled = space.taken("scaled", self._scaled, others)
+        scaled = scaled.sub_(self._scaled[component].unsqueeze(1)).to(y.dtype)
+        out = torch.bmm(y, scaled.mT).mul_(-2.0)
+        out += offset.mul_(scaled).sum(-1).unsqueeze(1)
+        return out.add_(self.own(y, component, space).unsqueeze(-1))
+
+    def own(self, y: Tensor, component: Tensor, space: Workspace) -> Tensor:
+        """yᵀAy of all rows at once."""
+        only = torch.zeros(1, dtype=torch.long, device=y.device)
+        return self._base.own(y.reshape(1, -1, y.shape[-1]), only, space).view(y.shape[:2])
+
+    def times(self, rows: Tensor) -> Tensor:
+        """As the base does."""
+        return self._base.times(rows)
+
+    def sum_shapes(self, k: int) -> dict[str, tuple[int, ...]]:
+        """Means of each component, and one second moment."""
+        return self._base.sum_shapes(1) | {
+            "count": (k,),
+            "first": (k, self._centres.shape[-1]),
+        }
+
+    def sums(
+        self, y: Tensor, mass: Tensor, component: Tensor, space: Workspace
+    ) -> dict[str, Tensor]:
+        """Means of each component; second moments of all rows together."""
+        first = (mass.unsqueeze(1) @ y).squeeze(1)
+        only = torch.zeros(1, dtype=torch.long, device=y.device)
+        all_rows = y.reshape(1, -1, y.shape[-1]), mass.reshape(1, -1)
+        found = self._base.sums(*all_rows, only, space)
+        return found | {"count": mass.sum(-1), "first": first}
+
+
+def constants(form: LocalForm, offsets: Tensor, n_features: int) -> Tensor:
+    """Return what a component's log-joint has beside its distance, (K,) in float64."""
+    return offsets.double() - 0.5 * (form.log_det + n_features * math.log(2 * math.pi))
