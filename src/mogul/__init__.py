@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mogul.algorithms import EM, Gradient, OnlineEM, fit, initialise
+    from mogul.algorithms import EM, Gradient, OnlineEM, TruncatedEM, fit, initialise
     from mogul.compute.collective import joined
     from mogul.data import open_source
     from mogul.distributions import Mixture
@@ -21,6 +21,7 @@ _HOMES = {
     "InputError": "mogul.errors",
     "Mixture": "mogul.distributions",
     "OnlineEM": "mogul.algorithms",
+    "TruncatedEM": "mogul.algorithms",
     "fit": "mogul.algorithms",
     "initialise": "mogul.algorithms",
     "joined": "mogul.compute.collective",
@@ -37,6 +38,7 @@ __all__ = [
     "InputError",
     "Mixture",
     "OnlineEM",
+    "TruncatedEM",
     "fit",
     "initialise",
     "joined",

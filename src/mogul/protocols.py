@@ -267,6 +267,14 @@ class HasMoments(Protocol):
         ...
 
 
+class HasLocalMoments(HasMoments, Protocol):
+    """A model that truncated EM can fit: its E-step can look at chosen components of each row."""
+
+    def local_expectation(self) -> Any:
+        """Return such an E-step at the current parameters, a `LocalKernel`."""
+        ...
+
+
 class LearnsOnline(HasMoments, Protocol):
     """A model that online EM can fit: it has complete-data statistics."""
 

@@ -30,6 +30,7 @@ from mogul.algorithms.scoring import (
 )
 from mogul.algorithms.split_merge import Move, split_and_merge
 from mogul.algorithms.supervised import Supervised
+from mogul.algorithms.truncated_em import TruncatedEM
 from mogul.algorithms.variational import Variational
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Preset",
     "StopReason",
     "Supervised",
+    "TruncatedEM",
     "Variational",
     "abp",
     "coin",

@@ -13,6 +13,7 @@ from mogul.distributions.divergence import (
 )
 from mogul.distributions.full import Full
 from mogul.distributions.kernel import Kernel
+from mogul.distributions.local_kernel import LocalKernel
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.mixture import Mixture
 from mogul.distributions.modes import Modes, modes
@@ -31,6 +32,7 @@ __all__ = [
     "Full",
     "Isotropic",
     "Kernel",
+    "LocalKernel",
     "MaskedMoments",
     "Mixture",
     "Modes",

@@ -46,81 +46,46 @@ class Tile:
     pair: Tensor
 
 
-@dataclass(frozen=True)
-class Span:
-    """Components whose pairs are worked on by one thread, at most `height` rows of each at a time.
+def tiles(
+    component: Tensor, row: Tensor, apart: Tensor, most_rows: int, most_components: int
+) -> Iterator[tuple[Tile, bool]]:
+    """Cut (component, row) pairs into tiles.
 
-    `start` and `count` (T,) say where each one's pairs lie in the plan's order.
-    """
-
-    component: Tensor
-    start: Tensor
-    count: Tensor
-    height: int
-
-
-class Plan:
-    """How (component, row) pairs are cut into tiles.
-
-    Components with about as many rows stand together, so that little is padded. All pairs of a
-    component are in one span, so that threads that work on unlike spans never add to the same sums.
+    Components with about as many rows stand together, so that little is padded.
 
     Args:
         component: of every pair, (p,), in any order.
         row: of every pair, (p,).
-        n_components: K.
+        apart: marks components that are never in one tile with others, (K,).
         most_rows: rows of a tile.
         most_components: components of a tile.
+
+    Yields:
+        tiles, and whether their components are those set apart.
     """
+    order = component.argsort(stable=True)
+    counts = torch.bincount(component, minlength=len(apart))
+    starts = counts.cumsum(0) - counts
+    for marked in (~apart, apart):
+        which = (marked & (counts > 0)).nonzero().squeeze(-1)
+        which = which[counts[which].argsort()]
+        for some in which.split(_together(counts[which].tolist(), most_rows, most_components)):
+            count, start = counts[some].unsqueeze(-1), starts[some].unsqueeze(-1)
+            longest, height = int(count[-1]), max(1, most_rows // len(some))
+            for low in range(0, longest, height):
+                place = torch.arange(low, min(low + height, longest), device=row.device)
+                inside = place < count
+                pair = order[torch.where(inside, start + place, 0)]
+                tile = Tile(some, row[pair], torch.where(inside, pair, len(row)))
+                yield tile, bool(marked is apart)
 
-    def __init__(
-        self,
-        component: Tensor,
-        row: Tensor,
-        n_components: int,
-        most_rows: int,
-        most_components: int,
-    ) -> None:
-        """Order the pairs by component."""
-        self._order = component.argsort(stable=True)
-        self._row = row
-        self._counts = torch.bincount(component, minlength=n_components)
-        self._starts = self._counts.cumsum(0) - self._counts
-        self._most_rows, self._most_components = most_rows, most_components
 
-    def spans(self, apart: Tensor) -> list[Span]:
-        """Return all spans; the components marked in apart (K,) are never in one with others."""
-        found: list[Span] = []
-        for marked in (~apart, apart):
-            which = (marked & (self._counts > 0)).nonzero().squeeze(-1)
-            which = which[self._counts[which].argsort()]
-            found += self._cut(which)
-        return found[::-1]  # the largest first, so that no thread is left with one at the end
-
-    def _cut(self, which: Tensor) -> list[Span]:
-        """Cut components (m,), ordered by their number of rows, into spans."""
-        counts = self._counts[which]
-        ends, begun = list[int](), 0
-        for i, count in enumerate(counts.tolist()):
-            wide = i + 1 - begun
-            if i > begun and (wide * count > self._most_rows or wide > self._most_components):
-                ends.append(i)
-                begun = i
-        edges = [0, *ends, len(which)]
-        return [
-            Span(which[a:b], self._starts[which[a:b]], counts[a:b], int(counts[b - 1]))
-            for a, b in zip(edges, edges[1:], strict=False)
-            if b > a
-        ]
-
-    def tiles(self, span: Span) -> Iterator[Tile]:
-        """Yield the tiles of a span."""
-        height = max(1, self._most_rows // len(span.component))
-        for low in range(0, span.height, height):
-            high = min(low + height, span.height)
-            place = torch.arange(low, high, device=span.start.device)
-            inside = place < span.count.unsqueeze(-1)
-            at = torch.where(inside, span.start.unsqueeze(-1) + place, 0)
-            pair = self._order[at]
-            row = self._row[pair]
-            yield Tile(span.component, row, torch.where(inside, pair, len(self._row)))
+def _together(counts: list[int], most_rows: int, most_components: int) -> list[int]:
+    """Return how many of the components with these ascending counts to take at a time."""
+    sizes, wide = [], 0
+    for count in counts:
+        if wide and ((wide + 1) * count > most_rows or wide == most_components):
+            sizes.append(wide)
+            wide = 0
+        wide += 1
+    return [*sizes, wide] if wide else sizes

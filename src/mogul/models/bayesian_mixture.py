@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mogul.distributions import Full, Kernel, MaskedMoments, Moments
+from mogul.distributions import Full, Kernel, LocalKernel, MaskedMoments, Moments
 from mogul.distributions.full import floored_cholesky
 from mogul.errors import InputError
 from mogul.models.gaussian_mixture import GaussianMixture
@@ -161,6 +161,12 @@ class BayesianGaussianMixture(GaussianMixture):
             )
         mixture = self()
         return mixture.covariance.kernel(mixture.centres, self.offsets, self.origin)
+
+    @torch.no_grad()
+    def local_expectation(self) -> LocalKernel:
+        """Return an E-step that looks at chosen components of each row alone."""
+        mixture = self()
+        return LocalKernel(mixture.covariance, mixture.centres, self.offsets, self.origin)
 
     @torch.no_grad()
     def maximise(self, moments: Moments | MaskedMoments) -> list[str]:

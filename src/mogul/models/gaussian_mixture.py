@@ -15,6 +15,7 @@ from mogul.distributions import (
     CompletingKernel,
     Covariance,
     Kernel,
+    LocalKernel,
     MaskedMoments,
     Mixture,
     Moments,
@@ -265,6 +266,12 @@ class GaussianMixture(nn.Module):
         """
         mixture = self()
         return CompletingKernel(mixture) if gaps else mixture.kernel()
+
+    @torch.no_grad()
+    def local_expectation(self) -> LocalKernel:
+        """Return an E-step at the current parameters that looks at chosen components of each row."""
+        mixture = self()
+        return LocalKernel(mixture.covariance, mixture.centres, mixture.log_weights, self.origin)
 
     @torch.no_grad()
     def maximise(self, moments: Moments | MaskedMoments) -> list[str]:
