@@ -24,7 +24,7 @@ BREAK_EVEN = 4.0  # times as many components as are looked at, up to which dense
 _BATCH_BYTES = 2**30
 _MOST_WARM = 15  # E-steps before the first M-step
 _SETTLED = 1e-3  # nats per row and feature, by which a warm-up gains too little to go on
-_COMPARED = 1 / 64  # of the evaluations of a pass, spent on log-likelihoods of a sample
+_COMPARED = 1 / 128  # of the evaluations of a pass, spent on log-likelihoods of a sample
 _LEAST_COMPARED = 2**16  # evaluations
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mogul.distributions.woodbury import WoodburyCovariance
 
 _STEEP = 100.0  # tr(WᵀΨ⁻¹W)/D from which float32 would lose the residual
+_CANCELLED = 32.0  # times that squares exceed their difference where its digits are in doubt
 _COLLINEAR = 1e3  # variance inflation from which on float32 products would cost digits
 
 
@@ -81,11 +82,14 @@ class LowRankForm(LocalForm):
         self._precision = noise.reciprocal().to(dtype)
         log_det = covariance.noise_variances.double().log().sum(-1)
         self.delicate = torch.zeros_like(log_det, dtype=torch.bool)
+        rows = centres.unsqueeze(1)
         if self.rank:
-            self._basis, self._infer, more, signal = _whitened(covariance, dtype)
+            basis, self._infer, more, signal = _whitened(covariance, dtype)
             log_det = log_det + more
             if dtype != torch.float64:
                 self.delicate = signal > _STEEP * centres.shape[-1]
+            rows = torch.cat([basis.expand(len(centres), -1, -1), rows], 1)
+        self._table = rows.contiguous()  # Vᵀ and the centre, (K, H + 1, D)
         self.log_det = log_det
 
     @property
@@ -95,26 +99,25 @@ class LowRankForm(LocalForm):
 
     def distances(self, y: Tensor, component: Tensor, others: Tensor, space: Workspace) -> Tensor:
         """Σ (y − δ)²/ψ − ‖Vᵀ(y − δ)‖², all products of a tile at once."""
-        (t, _, d), g, h = y.shape, others.shape[1], self.rank
-        offset = space.taken("offset", self._centres, others)
-        offset = offset.sub_(self._centres[component].unsqueeze(1)).to(y.dtype)
+        (t, r, d), g, h = y.shape, others.shape[1], self.rank
+        table = space.taken("table", self._table, others).to(y.dtype)
         precision = space.taken("precision", self._precision, others).to(y.dtype)
+        basis, offset = table[:, :, :h], table[:, :, h]
+        offset -= self._centres[component].unsqueeze(1)
+        shift = (basis @ offset.unsqueeze(-1)).squeeze(-1).unsqueeze(1)  # (T, 1, G, H)
         linear = torch.mul(offset, precision, out=space.empty("linear", offset.shape, y))
+        size = torch.linalg.vecdot(linear, offset).unsqueeze(1)
+        table[:, :, h] = linear  # so that one product does for both
+        products = space.empty("products", (t, r, g * (h + 1)), y)
+        torch.bmm(y, table.view(t, g * (h + 1), d).mT, out=products)
+        products = products.view(t, r, g, h + 1)
         out = self._squares(y, precision, space)
-        risk = torch.finfo(y.dtype).eps * out[..., 0].amax()
-        out.baddbmm_(y, linear.mT, alpha=-2.0)
-        out += linear.mul_(offset).sum(-1).unsqueeze(1)
+        square = out[..., 0].clone()
+        out.sub_(products[..., h], alpha=2.0).add_(size)
         if h:
-            basis = space.taken("basis", self._basis, others).to(y.dtype)
-            shift = basis.view(t * g, h, d) @ offset.view(t * g, d, 1)
-            z = space.empty("factors", (t, y.shape[1], g * h), y)
-            torch.bmm(y, basis.view(t, g * h, d).mT, out=z)
-            lost = y.dtype != self._basis.dtype or not bool(risk <= tolerance(y.dtype, d))
-            own = self.own(y, component, space) if lost else None
-            z.sub_(shift.view(t, 1, g * h)).square_()
-            out -= z.view(t, -1, g, h).sum(-1)
-            if own is not None:
-                out[..., 0] = own
+            factors = products[..., :h].sub_(shift)
+            out -= factors.square_().sum(-1)
+            out[..., 0] = self._refined(out[..., 0], square, y, component)
         return out
 
     def _squares(self, y: Tensor, precision: Tensor, space: Workspace) -> Tensor:
@@ -127,21 +130,39 @@ class LowRankForm(LocalForm):
         return torch.bmm(squared, precision.mT, out=out)
 
     def own(self, y: Tensor, component: Tensor, space: Workspace) -> Tensor:
-        """‖y − W E[z]‖² in units of the noise, plus ‖E[z]‖²: squares that cannot cancel."""
-        noise = self._covariance.noise[component].to(y.dtype).unsqueeze(1)
-        scratch = space.empty("residual", y.shape, y)
+        """Σ y²/ψ − ‖Vᵀy‖², without cancellation."""
+        precision = self._precision[component].unsqueeze(1).to(y.dtype)
+        square = self._squares(y, precision, space).squeeze(-1)
         if not self.rank:
-            return torch.mul(y, y, out=scratch).div_(noise).sum(-1)
-        basis = self._basis_of(component, y.dtype)
-        z = y @ basis.mT
-        residual = torch.baddbmm(y, z, basis * noise, alpha=-1.0, out=scratch)
-        factors = z @ self._infer[component].to(y.dtype)
-        return residual.square_().div_(noise).sum(-1) + factors.square_().sum(-1)
+            return square
+        factors = y @ self._basis_of(component, y.dtype).mT
+        return self._refined(square - factors.square_().sum(-1), square, y, component)
+
+    def _refined(self, distance: Tensor, square: Tensor, y: Tensor, component: Tensor) -> Tensor:
+        """Return distances (T, R) that are differences of squares, again where digits were lost.
+
+        Then as ‖y − W E[z]‖² in units of the noise, plus ‖E[z]‖²: squares that cannot cancel.
+        """
+        eps = torch.finfo(self._table.dtype).eps
+        lost = (eps * square > tolerance(self._table.dtype, y.shape[-1])) & (
+            square > _CANCELLED * distance
+        )
+        t, r = lost.nonzero(as_tuple=True)
+        if not len(t):
+            return distance
+        some, rows = component[t], y[t, r].unsqueeze(1)  # (m, 1, D)
+        basis, noise = self._basis_of(some, y.dtype), self._covariance.noise[some].to(y.dtype)
+        z = rows @ basis.mT
+        residual = (rows - z @ basis * noise.unsqueeze(1)).squeeze(1)
+        factors = (z @ self._infer[some].to(y.dtype)).squeeze(1)
+        distance = distance.clone()
+        distance[t, r] = (residual.square_() / noise).sum(-1) + factors.square_().sum(-1)
+        return distance
 
     def _basis_of(self, component: Tensor, dtype: torch.dtype) -> Tensor:
         """Return Vᵀ (T, H, D), from float64 where that is asked for."""
-        if dtype == self._basis.dtype:
-            return self._basis[component]
+        if dtype == self._table.dtype:
+            return self._table[component][:, :-1]
         W = self._covariance.factors[component].double()
         scaled = W.mT / self._covariance.noise[component].double().unsqueeze(1)
         return self._infer[component] @ scaled  # R⁻¹ WᵀΨ⁻¹

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mogul.compute.backend import full_precision
 from mogul.distributions.kernel import near_zero
 from mogul.distributions.local_forms import SharedForm, constants
 from mogul.distributions.moments import Moments
