@@ -1,4 +1,4 @@
-"""The first candidates of every row: components whose centres are near, found by distances alone."""
+"""The first candidates of every row: components whose centres are near."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ class TruncatedEM:
             except MEMORY_ERRORS as error:
                 state.size = halved(size, error)
                 if state.variational is not None:
-                    state.variational.rows = None
+                    state.variational.rows = state.variational.whole = None
                 events.append(
                     f"memory ran out with batches of {size} rows; went on with {state.size}"
                 )

@@ -24,6 +24,7 @@ from mogul.distributions.tiles import Workspace
 if TYPE_CHECKING:
     from mogul.distributions.woodbury import WoodburyCovariance
 
+_BLOCK_VALUES = 2**20  # of loadings prepared at a time
 _STEEP = 100.0  # tr(WᵀΨ⁻¹W)/D from which float32 would lose the residual
 _CANCELLED = 32.0  # times that squares exceed their difference where its digits are in doubt
 _COLLINEAR = 1e3  # variance inflation from which on float32 products would cost digits
@@ -211,7 +212,9 @@ def _whitened(
         more = 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return (infer @ scaled).to(dtype), infer, more, inner.diagonal(dim1=-2, dim2=-1).sum(-1)
 
-    basis, infer, more, signal = in_blocks(work, covariance.factors, covariance.noise)
+    basis, infer, more, signal = in_blocks(
+        work, covariance.factors, covariance.noise, values=_BLOCK_VALUES
+    )
     return basis, infer, more, signal
 
 
