@@ -17,6 +17,7 @@ _WORTH = 200  # times as many centres as a search looks at, from which searches 
 _SETTLED = 1e-3  # half squared distances per feature, by which a search gains too little
 
 
+@torch.no_grad()
 def first_candidates(
     mixture: Mixture,
     source: Source,

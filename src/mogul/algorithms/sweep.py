@@ -90,6 +90,7 @@ def sweep(
     draw: torch.Generator,
     watch: Watch,
     sample: Tensor | None = None,
+    observe: Callable[[slice, Found, Tensor | None], None] | None = None,
 ) -> Sweep:
     """Make an E-step, which changes the state.
 
@@ -103,6 +104,7 @@ def sweep(
         watch: told of rows.
         sample: rows (m,), ascending, to score under all components; None for an E-step that only
             looks for candidates.
+        observe: called for every batch with the places of its rows, what was found, and weights.
     """
     found, at = Sweep(), 0
     k = len(state.neighbours)
@@ -121,6 +123,8 @@ def sweep(
         found.free_energy += total
         found.mass += float(len(x) if weight is None else weight.sum(dtype=torch.float64))
         found.evaluations += one.evaluations
+        if observe is not None:
+            observe(part, one, weight)
         if sample is not None:
             _learn(kernel, x, weight, one, free_energy)
             own = sample[(sample >= at) & (sample < part.stop)].to(x.device) - at
