@@ -105,8 +105,8 @@ def _speed(options: Any) -> None:
           "log-joints per row")  # fmt: skip
     for name, curve in curves.items():
         for row in curve:
-            _row(name, f"{row['pass']:.0f}", f"{row['seconds']:.2f}", f"{row['so far']:.1f}",
-                 f"{row['train']:.2f}", f"{row['test']:.2f}", f"{row['evaluations']:.0f}")  # fmt: skip
+            numbers = (f"{row[key]:.2f}" for key in ("seconds", "so far", "train", "test"))
+            _row(name, f"{row['pass']:.0f}", *numbers, f"{row['evaluations']:.0f}")
     each = {n: statistics.median(r["seconds"] for r in c[1:]) for n, c in curves.items()}
     dense, truncated = curves["dense"], curves["truncated"]
     last = truncated[len(dense) - 1]["test"]
@@ -130,7 +130,8 @@ def _components(options: Any) -> None:
     """Print what a pass costs against the number of components, at a fixed number of rows."""
     source = _pictures("train")
     _head("components", "start, s", "first pass with warm-up, s", "seconds per pass",
-          "log-joints per row", "at most C′G + E", "dense: seconds per pass", "free energy")  # fmt: skip
+          "log-joints per row", "at most C′G + E", "dense: seconds per pass",
+          "free energy")  # fmt: skip
     for k in options.counts:
         model = mogul.GaussianMixture(k, 784, "factor-analysis", options.rank, variance_floor=1e-3)
         began = time.perf_counter()
@@ -166,9 +167,9 @@ def _wide(options: Any) -> None:
     fitted = mogul.fit(model, source, _algorithm(options), passes=options.passes, tolerance=0.0)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     rows = fitted.history
+    each = statistics.median(row["seconds"] for row in rows[1:])
     print(f"{len(x):,} × {x.shape[1]}, {k:,} diagonal components: start {start:.1f} s, first pass "
-          f"{rows[0]['seconds']:.1f} s, then {statistics.median(r['seconds'] for r in rows[1:]):.2f} "
-          f"s a pass, {start + fitted.seconds:.0f} s in all; peak memory {peak:.2f} GB; test "
+          f"{rows[0]['seconds']:.1f} s, then {each:.2f} s a pass, {start + fitted.seconds:.0f} s in all; peak memory {peak:.2f} GB; test "
           f"log-likelihood {mean_log_likelihood(model(), held_out):.4f} nats\n")  # fmt: skip
     _subset(x[:100_000], test, options)
 
@@ -237,8 +238,9 @@ def _digits(options: Any) -> None:
         algorithm = mogul.TruncatedEM(3, 15, 1, dense=False, seed=seed)
         found = mogul.fit(other, source, algorithm, passes=100).history[-1]
         differences.append(found["free_energy"] - dense)
-        _row(seed, f"{dense:.3f}", f"{found['free_energy']:.3f}",
-             f"{float(log_likelihoods(other(), source).mean()):.3f}", f"{differences[-1]:+.3f}")  # fmt: skip
+        exact = float(log_likelihoods(other(), source).mean())
+        _row(seed, f"{dense:.3f}", f"{found['free_energy']:.3f}", f"{exact:.3f}",
+             f"{differences[-1]:+.3f}")  # fmt: skip
     print(f"\nmean difference {statistics.mean(differences):+.3f} nats, the largest "
           f"{max(map(abs, differences)):.3f}")  # fmt: skip
 
