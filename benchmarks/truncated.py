@@ -169,7 +169,8 @@ def _wide(options: Any) -> None:
     rows = fitted.history
     each = statistics.median(row["seconds"] for row in rows[1:])
     print(f"{len(x):,} × {x.shape[1]}, {k:,} diagonal components: start {start:.1f} s, first pass "
-          f"{rows[0]['seconds']:.1f} s, then {each:.2f} s a pass, {start + fitted.seconds:.0f} s in all; peak memory {peak:.2f} GB; test "
+          f"{rows[0]['seconds']:.1f} s, then {each:.2f} s a pass, "
+          f"{start + fitted.seconds:.0f} s in all; peak memory {peak:.2f} GB; test "
           f"log-likelihood {mean_log_likelihood(model(), held_out):.4f} nats\n")  # fmt: skip
     _subset(x[:100_000], test, options)
 
