@@ -1,7 +1,12 @@
 """What people do with a fitted density."""
 
 from mogul.tasks.characteristic import ComponentPictures, characteristic
-from mogul.tasks.denoise import denoise_image, denoise_rows, of_centred_patches
+from mogul.tasks.denoise import (
+    denoise_image,
+    denoise_rows,
+    of_centred_patches,
+    one_gaussian,
+)
 from mogul.tasks.encode import Encoding, decode_rows, encode
 from mogul.tasks.inpaint import Inpainting, inpaint
 from mogul.tasks.inpaint_latent import LatentInpainting, inpaint_latent, posterior_samples
@@ -31,6 +36,7 @@ __all__ = [
     "nearest_rows",
     "of_centred_patches",
     "of_class",
+    "one_gaussian",
     "percentile_of",
     "posterior_samples",
     "predict",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import fold
 
-from mogul.distributions import Kernel, Mixture
+from mogul.distributions import Full, Kernel, Mixture
 from mogul.distributions.checks import check_width
 from mogul.distributions.kernel import in_batches
 from mogul.errors import InputError
@@ -81,6 +81,21 @@ def of_centred_patches(mixture: Mixture) -> bool:
     weight, means = mixture.weights.double(), mixture.means.double()
     size = (mixture.variances.double() + means.square()).mean(-1)
     return bool(weight @ means.mean(-1).square() < _CENTRED * (weight @ size))
+
+
+@torch.no_grad()
+def one_gaussian(mixture: Mixture) -> Mixture:
+    """Return the one Gaussian with the mean and the covariance of a mixture.
+
+    To denoise by it is the linear (Wiener) filter. It builds D×D matrices.
+    """
+    weights, means = mixture.weights.double(), mixture.means.double()
+    mean = weights @ means
+    spread = (means - mean) * weights.sqrt().unsqueeze(-1)
+    dense = mixture.covariance.map(torch.Tensor.double).dense().expand(len(means), -1, -1)
+    covariance = torch.einsum("k,kij->ij", weights, dense) + spread.mT @ spread
+    whole = Full.from_covariance(covariance[None]).map(lambda t: t.to(mixture.dtype))
+    return Mixture(mixture.logits.new_zeros(1), mean[None].to(mixture.dtype), whole)
 
 
 @torch.no_grad()
