@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import fold
 
+from mogul.compute.threads import threads_for
 from mogul.distributions import Full, Kernel, Mixture
 from mogul.distributions.checks import check_width
 from mogul.distributions.kernel import in_batches
@@ -142,7 +143,8 @@ def denoise_rows(mixture: Mixture, rows: Tensor, noise: float) -> Tensor:
         return x
     noisy = mixture.with_noise(noise**2)
     gradient = _Gradient(noisy)
-    return in_batches(noisy.kernel(), x, lambda kernel, y: y + noise**2 * gradient(kernel, y))
+    with threads_for(len(x) * gradient.per_row):
+        return in_batches(noisy.kernel(), x, lambda kernel, y: y + noise**2 * gradient(kernel, y))
 
 
 class _Gradient:
@@ -156,8 +158,10 @@ class _Gradient:
             zip(*(p.to(mixture.dtype).expand(k, *p.shape[1:]) for p in parts), strict=True)
         )
         self.least = 10 * torch.finfo(mixture.dtype).eps
-        per_row = mixture.means.element_size() * k * (3 + parts[1].shape[-1])
-        self.size = max(256, _BATCH_BYTES // per_row)
+        d, m = parts[1].shape[-2:]
+        self.per_row = d * max(m, 1)  # multiply-adds of a component
+        bytes_per_row = mixture.means.element_size() * k * (3 + m)
+        self.size = max(256, _BATCH_BYTES // bytes_per_row)
 
     def __call__(self, kernel: Kernel, y: Tensor) -> Tensor:
         """Return the gradients at rows (n, D), by a kernel of the mixture."""
