@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,12 @@ class Task:
     train: list[np.ndarray]
     test: list[np.ndarray]
     noise: float  # grey levels
+    centred: bool = True  # whether patches are less their mean
+
+    def patches(self, pictures: list[np.ndarray], n: int, seed: int = 0) -> ArraySource:
+        """Return random patches of pictures as rows."""
+        drawn = random_patches(pictures, n, centred=self.centred, seed=seed)
+        return ArraySource(drawn.reshape(n, -1))
 
     def noisy(self) -> list[Tensor]:
         """Return the test pictures with noise."""
@@ -81,8 +87,7 @@ def faces(noise: float) -> Task:
 
 def learn(task: Task, components: int, rank: int | None, rows: int, passes: int) -> Mixture:
     """Fit a mixture of factor analysers, or, without a rank, one of full covariances."""
-    patches = random_patches(task.train, rows).reshape(rows, -1)
-    source = ArraySource(patches)
+    source = task.patches(task.train, rows)
     family = {None: "full", 0: "diagonal"}.get(rank, "mfa")
     model = GaussianMixture(components, source.n_features, covariance=family, rank=rank or None)
     initialise(model, source)
@@ -101,8 +106,7 @@ def measure(
     fitted = time.perf_counter()
     restored = [denoise_image(mixture, noisy, task.noise / 256) for noisy in task.noisy()]
     done = time.perf_counter()
-    held_out = random_patches(task.test, HELD_OUT, seed=1).reshape(HELD_OUT, -1)
-    likelihood = mean_log_likelihood(mixture, ArraySource(held_out))
+    likelihood = mean_log_likelihood(mixture, task.patches(task.test, HELD_OUT, seed=1))
     psnr = task.psnr(restored)
     name = f"{components:,} × {rank}" if rank is not None else "one Gaussian"
     cells = [
@@ -119,8 +123,8 @@ def pixels(picture: Tensor) -> np.ndarray:
 
 def draw(path: Path, task: Task, wiener: DenoisedPicture, models: list[DenoisedPicture]) -> None:
     """Draw a test picture clean, noisy and restored, and PSNR along components and rank."""
-    figure = Figure(figsize=(12, 7.2), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 0.95))
+    figure = Figure(figsize=(12, 7.4), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.05, 1))
     noisy, best = task.noisy(), max(models, key=lambda found: found.psnr)
     clean = torch.from_numpy(from_levels(task.test[SHOWN][CROP]))
 
@@ -167,11 +171,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--passes", type=int, default=15)
     parser.add_argument("--noise", type=float, default=25.0, help="in grey levels")
+    parser.add_argument("--as-they-are", action="store_true", help="patches with their mean")
     parser.add_argument("-o", "--output", type=Path, help="picture; of photographs only")
     given = parser.parse_args()
     if given.output is not None and given.pictures == "faces":
         raise SystemExit("CelebA may not be redistributed: give no output, or take photographs")
     task = (photographs if given.pictures == "photographs" else faces)(given.noise)
+    task = replace(task, centred=not given.as_they_are)
     print(f"{torch.get_num_threads()} threads; {given.rows:,} patches, {given.passes} passes")
     print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     print(f"| no model | – | {task.psnr(task.noisy()):.2f} | – | – | – |")

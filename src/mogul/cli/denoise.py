@@ -55,26 +55,17 @@ def denoise(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Denoise IMAGE by the posterior mean of its patches, under a MODEL of patches.
-
-    Raises:
-        InputError: if options contradict each other.
-    """
+    """Denoise IMAGE by the posterior mean of its patches, under a MODEL of patches."""
     import torch
 
     from mogul.data import from_levels, read_grey
-    from mogul.errors import InputError
     from mogul.evaluation import peak_signal_to_noise
     from mogul.tasks import denoise_image, of_centred_patches
 
     since = time.perf_counter()
     others = against or []
     check_output(output, (".png", ".npy", ".html"), model, image, *others)
-    if (output.suffix == ".html") > clean or (bool(others) and output.suffix != ".html"):
-        raise InputError(
-            "A report compares pictures with the clean one, and it alone takes --against: give "
-            "-o report.html with --clean, or a .png or .npy file without --against."
-        )
+    _check_report(output.suffix == ".html", clean, bool(others))
     opened, patch = open_patches(model, device)
     pixels = read_grey(image)
     original = torch.from_numpy(from_levels(pixels))
@@ -104,6 +95,21 @@ def denoise(
         "seconds": time.perf_counter() - since,
     }
     show(f"{image}, denoised", figures, json)
+
+
+def _check_report(wanted: bool, clean: bool, others: bool) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        InputError: naming them.
+    """
+    from mogul.errors import InputError
+
+    if (wanted and not clean) or (others and not wanted):
+        raise InputError(
+            "A report compares pictures with the clean one, and it alone takes --against: give "
+            "-o report.html with --clean, or a .png or .npy file without --against."
+        )
 
 
 def open_patches(path: Path, device: str) -> tuple[Opened, tuple[int, int]]:

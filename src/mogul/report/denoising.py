@@ -124,12 +124,13 @@ def _charts(data: DenoisingReport) -> list[Section]:
     for along in ("components", "rank"):
         if len({getattr(f, along) for f in data.models if f.rank is not None}) < 2:
             continue
-        draw = partial(draw_psnr, models=data.models, along=along, levels=levels)
+        shown = {} if pictures else levels  # which flatten what they are drawn beside
+        draw = partial(draw_psnr, models=data.models, along=along, levels=shown)
         svg = figures.as_svg(draw, 6.4, 3.6)
         pictures.append(
             Picture(
                 f"Line chart of PSNR against {along}.",
-                f"PSNR against {along}, beside no model and one Gaussian.",
+                f"PSNR against {along}" + (", beside no model and one Gaussian." if shown else "."),
                 svg=Markup(svg),
             )
         )
