@@ -5,9 +5,10 @@
 
 Mixtures of factor analysers are fitted to centred 8×8 patches by `TruncatedEM`, which makes dense
 E-steps where components are few; rank 0 is the diagonal family. Photographs are cut in two: models
-see patches of the left halves alone, and restore the right halves. Of faces, models see training
-images and restore test images. PSNR is the mean over test pictures, of pixels of 0 to 255, noise
-neither clipped nor rounded; likelihoods are of 20,000 patches of the test pictures.
+see patches of the left halves alone, and restore the right halves; with `--pictures other` they see
+one photograph, and restore the other. Of faces, models see training images and restore test images.
+PSNR is the mean over test pictures, of pixels of 0 to 255, noise neither clipped nor rounded;
+likelihoods are of 20,000 patches of the test pictures.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from mogul.tasks import denoise_image
 COLUMNS = ("components", "rank", "PSNR (dB)", "test nats per patch", "fit s", "denoise s")
 PEAK = 255 / 256  # in the units of mogul's pixels
 HELD_OUT = 20_000
-SHOWN = 1  # test picture of which a piece is drawn
+SHOWN = -1  # test picture of which a piece is drawn
 CROP = (slice(85, 285), slice(0, 200))
 
 
@@ -68,11 +69,21 @@ class Task:
 
 def photographs(noise: float) -> Task:
     """Return scikit-learn's photographs in grey: left halves to learn, right halves to restore."""
-    from sklearn.datasets import load_sample_images
-
-    grey = [np.asarray(Image.fromarray(i).convert("L")) for i in load_sample_images().images]
+    grey = _grey()
     middle = grey[0].shape[1] // 2
     return Task([g[:, :middle] for g in grey], [g[:, middle:] for g in grey], noise)
+
+
+def other(noise: float) -> Task:
+    """Return one of them to learn from, and the other to restore."""
+    china, flower = _grey()
+    return Task([china], [flower], noise)
+
+
+def _grey() -> list[np.ndarray]:
+    from sklearn.datasets import load_sample_images
+
+    return [np.asarray(Image.fromarray(i).convert("L")) for i in load_sample_images().images]
 
 
 def faces(noise: float) -> Task:
@@ -83,6 +94,9 @@ def faces(noise: float) -> Task:
         return list(source.to_pixels(source.take(range(n))))
 
     return Task(read("train", 2000), read("test", 50), noise)
+
+
+TASKS = {"photographs": photographs, "other": other, "faces": faces}
 
 
 def learn(task: Task, components: int, rank: int | None, rows: int, passes: int) -> Mixture:
@@ -162,10 +176,10 @@ def main() -> None:
     """Print the table, row by row, and draw the picture.
 
     Raises:
-        SystemExit: if a picture of faces is to be drawn.
+        SystemExit: if a picture is to be drawn of others than photographs.
     """
     parser = argparse.ArgumentParser()
-    parser.add_argument("--pictures", choices=("photographs", "faces"), default="photographs")
+    parser.add_argument("--pictures", choices=TASKS, default="photographs")
     parser.add_argument("--components", type=int, nargs="+", default=[1, 20, 100, 500, 2000])
     parser.add_argument("--ranks", type=int, nargs="+", default=[0, 2, 5, 10])
     parser.add_argument("--rows", type=int, default=200_000)
@@ -174,10 +188,9 @@ def main() -> None:
     parser.add_argument("--as-they-are", action="store_true", help="patches with their mean")
     parser.add_argument("-o", "--output", type=Path, help="picture; of photographs only")
     given = parser.parse_args()
-    if given.output is not None and given.pictures == "faces":
-        raise SystemExit("CelebA may not be redistributed: give no output, or take photographs")
-    task = (photographs if given.pictures == "photographs" else faces)(given.noise)
-    task = replace(task, centred=not given.as_they_are)
+    if given.output is not None and given.pictures != "photographs":
+        raise SystemExit("the picture is one of photographs: give no output, or take these")
+    task = replace(TASKS[given.pictures](given.noise), centred=not given.as_they_are)
     print(f"{torch.get_num_threads()} threads; {given.rows:,} patches, {given.passes} passes")
     print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     print(f"| no model | – | {task.psnr(task.noisy()):.2f} | – | – | – |")
