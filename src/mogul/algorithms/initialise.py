@@ -12,11 +12,12 @@ from torch import Tensor
 from mogul.algorithms.base import check_source, fit
 from mogul.algorithms.em import EM, check_enough_rows
 from mogul.algorithms.kmeans import kmeans, kmeans_plusplus, nearest_centre
+from mogul.algorithms.rows import Rows
 from mogul.algorithms.scoring import mean_log_likelihood
 from mogul.compute.backend import make_generator
 from mogul.compute.collective import Group, group_of
 from mogul.errors import InputError
-from mogul.protocols import Batch, HeadedSource, Source
+from mogul.protocols import HeadedSource, Source
 
 METHODS = ("k-means", "k-means++", "random")
 _MOST_VALUES = 2**28  # of the subsample: 1 GB in float32
@@ -89,35 +90,6 @@ def _best_start(
         if reached > best:
             best, best_state = reached, trial.state_dict()
     return max(group.gather((best, best_state)), key=lambda found: found[0])[1]
-
-
-class Rows:
-    """Rows in memory, as a source for the short fits."""
-
-    def __init__(self, x: Tensor) -> None:
-        """Hold rows (n, D)."""
-        self.x = x
-        self.feature_shape = (x.shape[1],)
-        self.n_features = x.shape[1]
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.x)
-
-    def batches(self, size: int = 8192, dtype: Any = None, device: Any = None) -> Any:
-        """Yield all rows in order."""
-        return (part() for part in self.parts(size))
-
-    def parts(self, size: int = 8192, dtype: Any = None, device: Any = None) -> Any:
-        """Yield what returns each batch."""
-        for start in range(0, len(self.x), size):
-            x = self.x[start : start + size]
-            batch = Batch(x, None, torch.arange(start, start + len(x)))
-            yield lambda batch=batch: batch
-
-    def take(self, index: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
-        """Return rows by number."""
-        return self.x[index]
 
 
 def _subsample(model: Any, source: Source, sample_size: int, seed: int) -> Tensor:
