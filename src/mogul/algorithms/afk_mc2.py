@@ -53,7 +53,10 @@ def afk_mc2(x: Tensor, n_clusters: int, seed: int, chain: int = 50) -> Tensor:
         luck = torch.rand(width, chain, generator=draw, dtype=torch.float64, device=x.device)
         with threads_for(0):  # many small steps
             for number, levels in enumerate(luck.tolist()):
-                own, later = slice(number * chain, (number + 1) * chain), slice((number + 1) * chain, None)
+                own, later = (
+                    slice(number * chain, (number + 1) * chain),
+                    slice((number + 1) * chain, None),
+                )
                 nearest[own].masked_fill_(taken[rows[own]], 0.0)
                 ratios = (nearest[own] / weight[own]).tolist()
                 end = _walk(ratios, levels)

@@ -1,23 +1,24 @@
-"""k-means with many clusters: each row looks at the neighbours of the few nearest it knows."""
+"""k-means with many clusters: each row looks at the neighbours of its centre alone."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from mogul.algorithms.afk_mc2 import afk_mc2
-from mogul.algorithms.candidates import Witnesses, search
-from mogul.algorithms.first_candidates import first_candidates
-from mogul.algorithms.kmeans import Clusters
-from mogul.algorithms.rows import Rows
-from mogul.algorithms.sweep import Variational
-from mogul.algorithms.watch import Watch
-from mogul.compute.backend import make_generator
-from mogul.distributions import Isotropic, LocalKernel, Mixture
+from mogul.algorithms.first_candidates import first_neighbours
+from mogul.algorithms.kmeans import Clusters, nearest_centre
+from mogul.compute.threads import n_workers, spread
+from mogul.distributions.tiles import Tile, tiles
 
-_BATCH_VALUES = 2**26  # of scores and rows that are worked on together: 256 MB in float32
+_TILE_VALUES = 2**19  # of rows, and of centres, 2 MB each in float32
+_ON_GPU = 64  # times as many
+_FEW = 256  # clusters, up to which all are looked at first
+_PIVOTS = 4.0  # times √K
 _MOST_LOST = 1e-3  # of the inertia, to rounding of the rows' squares
 
 
@@ -28,119 +29,129 @@ def truncated_kmeans(
     seed: int,
     iterations: int = 50,
     tolerance: float = 1e-3,
-    candidates: int = 3,
-    neighbours: int = 15,
-    random: int = 1,
+    neighbours: int = 50,
 ) -> Clusters:
     r"""Cluster rows around means, from AFK-MC² seeds, at a cost sublinear in rows × clusters.
 
-    Row $n$ keeps its $C$ nearest known centres $K_n$, and centre $c$ a set $g_c$ of the $G$ nearest
-    it. An assignment step makes $K_n$ the best of $\bigcup_{k \in K_n} g_k$ and of $E$ centres at
-    random: n (C G + E) distances at most, where Lloyd's iterations take n K. The nearest in $K_n$
-    is the row's centre, and centres move to the means of their rows. Neither step raises the
-    inertia.
+    An assignment step moves a row from its centre to the best of the $G$ centres nearest that one:
+    O(n G D + K² D), where Lloyd's iterations take O(n K D). Centres then move to the means of their
+    rows. Neither step raises the inertia. The first centre of a row is the best of those near its
+    nearest pivot, the pivots being 4√K of the seeds.
 
     Args:
         x: rows (n, D), about their mean so that squares keep their digits.
         n_clusters: number of clusters K, at most n.
-        seed: of the seeds, the first candidates, and the centres at random.
+        seed: of the seeds.
         iterations: at most so many.
         tolerance: stop when the inertia falls by a smaller fraction.
-        candidates: C.
-        neighbours: G; with as many as clusters, all distances are looked at.
-        random: E.
+        neighbours: G; with as many as clusters, these are Lloyd's iterations.
 
     Returns:
         centres; labels, which need not be the nearest centres; and the inertia under these labels.
         A cluster that loses its rows is restarted at the row farthest from its centre.
 
     Source: Hirschberger, Forster & Lücke (2022), A Variational EM Acceleration for Efficient
-    Clustering at Very Large Scales, with hard assignments.
+    Clustering at Very Large Scales, with one candidate a row, and neighbours by distances of
+    centres.
     """
-    width, g = min(candidates, n_clusters), min(neighbours, n_clusters)
-    draw = make_generator(seed, x.device)
-    size = max(1024, _BATCH_VALUES // (2 * x.shape[1] + 6 * width * g))
-    problem = _Problem(x, afk_mc2(x, n_clusters, seed), size, random, draw)
-    problem.begin(width, g)
-    inertia = problem.assign()
-    if x.dtype != torch.float64 and problem.lost > _MOST_LOST * inertia:
-        settings = iterations, tolerance, candidates, neighbours, random
-        found = truncated_kmeans(x.double(), n_clusters, seed, *settings)
+    g = min(neighbours, n_clusters)
+    norms = torch.linalg.vector_norm(x, dim=-1).square_()
+    centres = afk_mc2(x, n_clusters, seed)
+    labels, distance = _step(x, norms, _first(x, centres), first_neighbours(centres, g), centres)
+    inertia = _total(distance)
+    lost = torch.finfo(x.dtype).eps * float(norms.max()) * len(x)
+    if x.dtype != torch.float64 and lost > _MOST_LOST * inertia:
+        found = truncated_kmeans(x.double(), n_clusters, seed, iterations, tolerance, neighbours)
         return replace(found, centres=found.centres.to(x.dtype))
     moved = 0
     while moved < iterations:
         moved += 1
-        problem.move()
-        before, inertia = inertia, problem.assign()
+        centres, labels = _moved(x, centres, labels, distance)
+        before = inertia
+        labels, distance = _step(x, norms, labels, first_neighbours(centres, g), centres)
+        inertia = _total(distance)
         if inertia > before * (1 - tolerance):
             break
-    return Clusters(problem.centres, problem.state.held[:, 0].long(), inertia, moved)
+    return Clusters(centres, labels, inertia, moved)
 
 
-class _Problem:
-    """Rows, centres, and who is near whom."""
+def _total(distance: Tensor) -> float:
+    return float(distance.sum(dtype=torch.float64))
 
-    state: Variational
 
-    def __init__(
-        self, x: Tensor, centres: Tensor, size: int, n_random: int, draw: torch.Generator
-    ) -> None:
-        """Hold rows (n, D) and centres (K, D)."""
-        self.x, self.centres = x, centres
-        self.distance = torch.linalg.vector_norm(x, dim=-1).square_()
-        # Rounding of squares about the mean, from which seeds and first candidates suffer alone.
-        self.lost = torch.finfo(x.dtype).eps * float(self.distance.max()) * len(x)
-        self._size, self._n_random, self._draw = size, n_random, draw
-        # A component for each centre, all with the covariance I.
-        self._covariance = Isotropic.of(torch.ones_like(x[:1, 0]), x.shape[1])
-        self._zero = torch.zeros_like(x[0])
+def _first(x: Tensor, centres: Tensor) -> Tensor:
+    """Return a centre near each row, (n,)."""
+    k = len(centres)
+    if k <= _FEW:
+        return nearest_centre(x, centres)
+    pivots = centres[: int(_PIVOTS * math.sqrt(k))]
+    half = 0.5 * centres.square().sum(-1)
+    near = torch.addmm(half, pivots, centres.mT, alpha=-1.0).topk(len(pivots), largest=False)
+    norms = x.new_zeros(len(x))
+    return _step(x, norms, nearest_centre(x, pivots), near.indices, centres)[0]
 
-    def begin(self, width: int, n_neighbours: int) -> None:
-        """Find the first candidates of every row, and the neighbours of every centre."""
-        offsets = torch.zeros_like(self.centres[:, 0])
-        mixture = Mixture(offsets, self.centres, self._covariance, self._zero)
-        sizes = width, n_neighbours, self._n_random, self._size
-        self.state = first_candidates(mixture, Rows(self.x), *sizes, self._draw, Watch())
 
-    def assign(self) -> float:
-        """Look for nearer centres of all rows, and return the inertia."""
-        kernel = self._kernel()
-        witnesses = Witnesses(len(self.centres))
-        for part, x in self._batches():
-            held = self.state.held[part].to(x.device, torch.long)
-            neighbours = self.state.neighbours
-            found = search(kernel, x, held, neighbours, self._n_random, self._draw, witnesses)
-            self.state.held[part] = found.held.to(self.state.held)
-            self.distance[part] = -2.0 * found.joint[:, 0]
-        self.state.neighbours = witnesses.neighbours(self.state.neighbours)
-        return float(self.distance.sum(dtype=torch.float64))
+def _step(
+    x: Tensor, norms: Tensor, groups: Tensor, lists: Tensor, centres: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Give each row the best centre in its group's list.
 
-    def move(self) -> None:
-        """Move centres to the means of their rows, and those without rows to rows far away."""
-        kernel = self._kernel()
-        for part, x in self._batches():
-            label = self.state.held[part, 0].to(x.device, torch.long)
-            row = torch.arange(len(x), device=x.device)
-            kernel.add(x, label, row, torch.ones_like(x[:, 0]))
-        count, first = kernel.moments.count, kernel.moments.first
-        shift = first / count.clamp_min(1.0).unsqueeze(-1)
-        self.centres = (self.centres.double() + shift).to(self.centres)
-        empty = (count == 0).nonzero().squeeze(-1).tolist()
-        far, rows = self.distance.topk(len(empty))
-        for component, row, apart in zip(empty, rows.tolist(), far.tolist(), strict=True):
-            if apart > 0:
-                self.centres[component] = self.x[row]
-                self.state.join(component, int(self.state.held[row, 0]), row)
+    Args:
+        x: rows (n, D).
+        norms: their squared norms (n,).
+        groups: of each row, (n,).
+        lists: centres to look at for each group, (m, G).
+        centres: (K, D).
 
-    def _kernel(self) -> LocalKernel:
-        """Return what scores rows under centres by minus half their squared distance."""
-        d = self.x.shape[1]
-        log_norm = 0.5 * d * torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64))
-        offsets = log_norm.to(self.x.device).expand(len(self.centres))
-        return LocalKernel(self._covariance, self.centres, offsets, self._zero)
+    Returns:
+        the centre of each row, (n,), and the squared distance to it, (n,).
+    """
+    half = 0.5 * centres.square().sum(-1)
+    labels = groups.new_empty(len(x) + 1)  # the last takes what tiles are padded with
+    best = x.new_empty(len(x) + 1)
 
-    def _batches(self):
-        """Yield slices of rows, and the rows."""
-        for start in range(0, len(self.x), self._size):
-            part = slice(start, start + self._size)
-            yield part, self.x[part]
+    def work(tile: Tile) -> None:
+        others = lists[tile.component]
+        score = torch.baddbmm(half[others].unsqueeze(1), x[tile.row], centres[others].mT, beta=-1.0)
+        top, at = score.max(-1)
+        pair = tile.pair.flatten()
+        labels[pair] = others.gather(1, at).flatten()
+        best[pair] = top.flatten()
+
+    _spread(work, x, groups, lists.shape[1], len(lists))
+    return labels[:-1], norms.sub(best[:-1], alpha=2.0).clamp_min_(0.0)
+
+
+def _moved(x: Tensor, centres: Tensor, labels: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return centres at the means of their rows, and labels; those without rows move to rows."""
+    sums = torch.zeros_like(centres, dtype=torch.float64)
+    found: list[tuple[Tensor, Tensor]] = []
+
+    def work(tile: Tile) -> None:
+        inside = (tile.pair < len(x)).to(x).unsqueeze(1)
+        # About the old centre, so that rounding is small beside a cluster.
+        about = x[tile.row] - centres[tile.component].unsqueeze(1)
+        found.append((tile.component, (inside @ about).squeeze(1)))
+
+    _spread(work, x, labels, 1, len(centres))
+    for component, part in found:
+        sums.index_add_(0, component, part.double())
+    count = torch.bincount(labels, minlength=len(centres))
+    moved = (centres + sums / count.clamp_min(1).unsqueeze(-1)).to(centres)
+    empty = (count == 0).nonzero().squeeze(-1)
+    far, rows = distance.topk(len(empty))
+    empty, rows = empty[far > 0], rows[far > 0]
+    moved[empty] = x[rows]
+    return moved, labels.index_copy(0, rows, empty)
+
+
+def _spread(
+    work: Callable[[Tile], None], x: Tensor, groups: Tensor, width: int, n_groups: int
+) -> None:
+    """Call `work` for tiles of the rows of each group, on all cores."""
+    values = _TILE_VALUES * (_ON_GPU if x.is_cuda else 1)
+    most_rows, most_groups = (max(16, values // (each * x.shape[1])) for each in (1, width))
+    apart = torch.zeros(n_groups, dtype=torch.bool, device=x.device)
+    row = torch.arange(len(x), device=x.device)
+    parts = tiles(groups, row, apart, most_rows, most_groups)
+    spread((tile for tile, _ in parts), [work] * n_workers(x.device))
