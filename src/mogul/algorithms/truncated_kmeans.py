@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,8 +16,6 @@ from mogul.distributions.tiles import Tile, tiles
 
 _TILE_VALUES = 2**19  # of rows, and of centres, 2 MB each in float32
 _ON_GPU = 64  # times as many
-_FEW = 256  # clusters, up to which all are looked at first
-_PIVOTS = 4.0  # times √K
 _MOST_LOST = 1e-3  # of the inertia, to rounding of the rows' squares
 
 
@@ -31,12 +28,12 @@ def truncated_kmeans(
     tolerance: float = 1e-3,
     neighbours: int = 50,
 ) -> Clusters:
-    r"""Cluster rows around means, from AFK-MC² seeds, at a cost sublinear in rows × clusters.
+    r"""Cluster rows around means, with iterations whose cost is sublinear in rows × clusters.
 
-    An assignment step moves a row from its centre to the best of the $G$ centres nearest that one:
-    O(n G D + K² D), where Lloyd's iterations take O(n K D). Centres then move to the means of their
-    rows. Neither step raises the inertia. The first centre of a row is the best of those near its
-    nearest pivot, the pivots being 4√K of the seeds.
+    Every row begins at the nearest of the AFK-MC² seeds, found among all in the one step that takes
+    O(n K D). From then on an assignment step moves a row from its centre to the best of the $G$
+    centres nearest that one: O(n G D + K² D). Centres then move to the means of their rows. Neither
+    step raises the inertia.
 
     Args:
         x: rows (n, D), about their mean so that squares keep their digits.
@@ -57,7 +54,9 @@ def truncated_kmeans(
     g = min(neighbours, n_clusters)
     norms = torch.linalg.vector_norm(x, dim=-1).square_()
     centres = afk_mc2(x, n_clusters, seed)
-    labels, distance = _step(x, norms, _first(x, centres), first_neighbours(centres, g), centres)
+    labels, distance = _step(
+        x, norms, nearest_centre(x, centres), first_neighbours(centres, g), centres
+    )
     inertia = _total(distance)
     lost = torch.finfo(x.dtype).eps * float(norms.max()) * len(x)
     if x.dtype != torch.float64 and lost > _MOST_LOST * inertia:
@@ -77,18 +76,6 @@ def truncated_kmeans(
 
 def _total(distance: Tensor) -> float:
     return float(distance.sum(dtype=torch.float64))
-
-
-def _first(x: Tensor, centres: Tensor) -> Tensor:
-    """Return a centre near each row, (n,)."""
-    k = len(centres)
-    if k <= _FEW:
-        return nearest_centre(x, centres)
-    pivots = centres[: int(_PIVOTS * math.sqrt(k))]
-    half = 0.5 * centres.square().sum(-1)
-    near = torch.addmm(half, pivots, centres.mT, alpha=-1.0).topk(len(pivots), largest=False)
-    norms = x.new_zeros(len(x))
-    return _step(x, norms, nearest_centre(x, pivots), near.indices, centres)[0]
 
 
 def _step(
