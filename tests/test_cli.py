@@ -230,10 +230,39 @@ def test_online_em_on_the_command_line(run, tmp_path):
     assert online["passes"] == batch["passes"] == 3
     assert online["log_likelihood"] > batch["log_likelihood"]
     for options, told in [
-        (["--algorithm", "pga"], "choose em or online-em"),
+        (["--algorithm", "pga"], "choose em, online-em or truncated-em"),
         (["--batch-size", "100"], "--batch-size: em has no use"),
         (["--algorithm", "online-em", "--tolerance", "0"], "--tolerance: online-em has no use"),
     ]:
         code, _, error = run(*line, *options)
         assert code != 0
+        assert told in " ".join(error.split())
+
+
+@pytest.mark.parametrize("start", ["afk-mc2", "truncated-k-means"])
+def test_truncated_em_on_the_command_line(run, tmp_path, start):
+    line = ["fit", "digits", "--model", "diagonal", "--components", "150", "--json"]
+    line += ["--tolerance", "0"]
+    numbers = ["--candidates", "2", "--neighbours", "6", "--random", "2"]
+    how = [*line, "--algorithm", "truncated-em", *numbers, "--start", start]
+    whole = _figures(run(*how, "-o", tmp_path / "whole", "--passes", "4"))
+    _figures(run(*how, "-o", tmp_path / "cut", "--passes", "2"))
+    resumed = _figures(run(*how, "-o", tmp_path / "cut", "--passes", "4", "--resume"))
+    assert whole["passes"] == resumed["passes"] == 4
+    assert resumed["log_likelihood"] == whole["log_likelihood"]
+    code, _, error = run(
+        *line, "-o", tmp_path / "cut", "--passes", "6", "--resume",
+        "--algorithm", "truncated-em", "--candidates", "4",
+    )  # fmt: skip
+    assert code == 2
+    assert "go on with the same numbers" in " ".join(error.split())
+    for options, told in [
+        (["--candidates", "2"], "--candidates: em has no use"),
+        (["--algorithm", "online-em", "--random", "1"], "--tolerance, --random: online-em has no"),
+        (["--algorithm", "truncated-em", "--batch-size", "9"], "--batch-size: truncated-em has no"),
+        (["--algorithm", "truncated-em", "--neighbours", "0"], "give at least one"),
+        (["--start", "kmeans"], "afk-mc2, truncated-k-means"),
+    ]:
+        code, _, error = run(*line, "-o", tmp_path / "none", *options)
+        assert code == 2
         assert told in " ".join(error.split())

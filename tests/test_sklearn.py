@@ -18,13 +18,15 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from mogul import OnlineEM
 from mogul.algorithms import OnlineState
 from mogul.protocols import Batch
-from mogul.sklearn import MFA, MPPCA, BayesianGaussianMixture, GaussianMixture
+from mogul.sklearn import MFA, MPPCA, BayesianGaussianMixture, GaussianMixture, KMeans
 
 ESTIMATORS = [GaussianMixture(), MPPCA(), MFA()]
 TYPES = ["full", "tied", "diag", "spherical"]
 
 
-@parametrize_with_checks([*ESTIMATORS, BayesianGaussianMixture()])
+@parametrize_with_checks([
+    *ESTIMATORS, BayesianGaussianMixture(), KMeans(), KMeans(algorithm="truncated"),
+])  # fmt: skip
 def test_scikit_learn_checks(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Where to start: random rows, k-means++ or k-means, each followed by local covariances."""
+"""Where to start: rows or clusters of a subsample, each followed by local covariances."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mogul.algorithms.afk_mc2 import afk_mc2
 from mogul.algorithms.base import check_source, fit
 from mogul.algorithms.em import EM, check_enough_rows
 from mogul.algorithms.kmeans import kmeans, kmeans_plusplus, nearest_centre
+from mogul.algorithms.rows import Rows
 from mogul.algorithms.scoring import mean_log_likelihood
+from mogul.algorithms.truncated_kmeans import truncated_kmeans
 from mogul.compute.backend import make_generator
 from mogul.compute.collective import Group, group_of
 from mogul.errors import InputError
-from mogul.protocols import Batch, HeadedSource, Source
+from mogul.protocols import HeadedSource, Source
 
-METHODS = ("k-means", "k-means++", "random")
+METHODS = ("k-means", "k-means++", "random", "afk-mc2", "truncated-k-means")
+_FOR_MANY = ("afk-mc2", "truncated-k-means")  # components
+_ROWS_EACH = 30  # of the subsample, for each of many components
 _MOST_VALUES = 2**28  # of the subsample: 1 GB in float32
 _SHORT_PASSES = 5
 _MOST_PERMUTED = 2**22  # rows of which a permutation is held in memory
@@ -39,11 +44,18 @@ def initialise(
     and its covariance (a local PPCA for low-rank families). For this start alone, missing values
     stand at the mean of their column.
 
+    For thousands of components there are two methods whose cost grows less than with rows ×
+    components: AFK-MC² seeding (Bachem, Lucic, Hassani & Krause 2016), after which rows go to their
+    nearest centre, and k-means from such seeds in which rows look only at centres near those they
+    know. They start from at least 30 rows per component, as far as there are so many, and as these
+    fit in 1 GB of float32.
+
     Args:
         model: the model to set, in place.
-        source: the data; at most `sample_size` rows of them are read, drawn at
-            random; the first ones where the data can be read once only.
-        method: "k-means", "k-means++" or "random".
+        source: the data; at most `sample_size` rows of them are read, or 30 per component by the
+            methods for many, drawn at random; the first ones where the data can be read once only.
+        method: "k-means", "k-means++" or "random"; for many components "afk-mc2" or
+            "truncated-k-means".
         n_init: how many starts to try; each is fitted for 5 passes on the subsample and the one
             with the highest likelihood is kept.
         seed: seed of all random choices.
@@ -63,6 +75,8 @@ def initialise(
             f"The data have {source.n_features} features and the model {model.n_features}; "
             "build the model with n_features=source.n_features."
         )
+    if method in _FOR_MANY:
+        sample_size = max(sample_size, _ROWS_EACH * model.n_components)
     x = _subsample(model, source, sample_size, seed)
     check_enough_rows(len(x), model.n_components)
     if n_init == 1:
@@ -89,35 +103,6 @@ def _best_start(
         if reached > best:
             best, best_state = reached, trial.state_dict()
     return max(group.gather((best, best_state)), key=lambda found: found[0])[1]
-
-
-class Rows:
-    """Rows in memory, as a source for the short fits."""
-
-    def __init__(self, x: Tensor) -> None:
-        """Hold rows (n, D)."""
-        self.x = x
-        self.feature_shape = (x.shape[1],)
-        self.n_features = x.shape[1]
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.x)
-
-    def batches(self, size: int = 8192, dtype: Any = None, device: Any = None) -> Any:
-        """Yield all rows in order."""
-        return (part() for part in self.parts(size))
-
-    def parts(self, size: int = 8192, dtype: Any = None, device: Any = None) -> Any:
-        """Yield what returns each batch."""
-        for start in range(0, len(self.x), size):
-            x = self.x[start : start + size]
-            batch = Batch(x, None, torch.arange(start, start + len(x)))
-            yield lambda batch=batch: batch
-
-    def take(self, index: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
-        """Return rows by number."""
-        return self.x[index]
 
 
 def _subsample(model: Any, source: Source, sample_size: int, seed: int) -> Tensor:
@@ -184,6 +169,10 @@ def _start(model: Any, x: Tensor, method: str, seed: int, group: Group) -> None:
         labels = kmeans(centred, k, seed, group=group).labels
     elif method == "k-means++":
         labels = nearest_centre(centred, kmeans_plusplus(centred, k, seed))
+    elif method == "afk-mc2":
+        labels = nearest_centre(centred, afk_mc2(centred, k, seed))
+    elif method == "truncated-k-means":
+        labels = truncated_kmeans(centred, k, seed).labels
     else:
         generator = make_generator(seed, x.device)
         order = torch.randperm(len(x), generator=generator, device=x.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,11 +20,15 @@ _MOST_LOST = 1e-3  # of the inertia, to rounding of the rows' squares
 
 @dataclass(frozen=True)
 class Clusters:
-    """Centres (K, D), the nearest centre of every row (n,), and the sum of squared distances."""
+    """Centres (K, D), the centre of every row (n,), and the sum of squared distances to these.
+
+    `iterations` is how often the centres were moved.
+    """
 
     centres: Tensor
     labels: Tensor
     inertia: float
+    iterations: int
 
 
 def kmeans(
@@ -53,20 +57,22 @@ def kmeans(
     low, high = (r * len(x) // group.world for r in (group.rank, group.rank + 1))
     norms = x.square().sum(-1)
     most, norms = float(norms.max()), norms[low:high]
-    batches = list(x[low:high].split(max(256, min(16_384, _BATCH_VALUES // x.shape[1]))))
+    batches = list(x[low:high].split(_batch_rows(x.shape[1], n_clusters)))
     centres = group.said(kmeans_plusplus(x, n_clusters, seed)).to(x.device)
     labels, best, inertia = _assign(batches, norms, centres, group)
     lost = torch.finfo(x.dtype).eps * most * len(x)
     if x.dtype != torch.float64 and lost > _MOST_LOST * inertia:
         found = kmeans(x.double(), n_clusters, seed, iterations, tolerance, group)
-        return Clusters(found.centres.to(x.dtype), found.labels, found.inertia)
-    for _ in range(iterations):
+        return replace(found, centres=found.centres.to(x.dtype))
+    moved = 0
+    while moved < iterations:
+        moved += 1
         centres = _means(batches, labels, centres, best, group)
         before = inertia
         labels, best, inertia = _assign(batches, norms, centres, group)
         if inertia > before * (1 - tolerance):
             break
-    return Clusters(centres, group.collect(labels), inertia)
+    return Clusters(centres, group.collect(labels), inertia, moved)
 
 
 def kmeans_plusplus(x: Tensor, n_clusters: int, seed: int) -> Tensor:
@@ -97,8 +103,13 @@ def kmeans_plusplus(x: Tensor, n_clusters: int, seed: int) -> Tensor:
 
 def nearest_centre(x: Tensor, centres: Tensor) -> Tensor:
     """Return the nearest centre of every row (n, D), as (n,)."""
-    batches = list(x.split(max(256, min(16_384, _BATCH_VALUES // x.shape[1]))))
+    batches = list(x.split(_batch_rows(x.shape[1], len(centres))))
     return _assign(batches, x.square().sum(-1), centres, Group())[0]
+
+
+def _batch_rows(n_features: int, n_clusters: int) -> int:
+    """Return how many rows to work on together: they, and their products with all centres."""
+    return max(256, min(16_384, _BATCH_VALUES // n_features, 4 * _BATCH_VALUES // n_clusters))
 
 
 def _distance(x: Tensor, norms: Tensor, centres: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.base import Pass
-from mogul.algorithms.initialise import Rows, initialise, row_weights
+from mogul.algorithms.initialise import initialise, row_weights
+from mogul.algorithms.rows import Rows
 from mogul.algorithms.watch import Watch
 from mogul.compute.backend import make_generator
 from mogul.compute.threads import threads_for

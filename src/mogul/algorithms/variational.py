@@ -11,9 +11,10 @@ from torch import Tensor
 
 from mogul.algorithms.base import Pass
 from mogul.algorithms.bounds import Bound, EvidenceBound, Objective
-from mogul.algorithms.initialise import Rows, initialise
+from mogul.algorithms.initialise import initialise
 from mogul.algorithms.minibatches import minibatches, random_order
 from mogul.algorithms.particles import check_latent_model
+from mogul.algorithms.rows import Rows
 from mogul.algorithms.watch import Watch
 from mogul.compute.backend import make_generator
 from mogul.compute.collective import group_of

@@ -23,11 +23,17 @@ _BOTH = (
     "decoder", "likelihood", "latents", "scale", "width", "resume", "prior", "prior_learning",
     "components", "warm_up", "batch_size",
 )  # fmt: skip
+# Options that not every algorithm for mixtures has a use for.
+_OF_ALGORITHM = {
+    "em": ("tolerance",),
+    "online-em": ("batch_size",),
+    "truncated-em": ("tolerance", "candidates", "neighbours", "random"),
+}
 # Options that not every kind of model has a use for.
 _OF = {
     "a mixture": (
         "components", "rank", "sharing", "tolerance", "start", "n_init", "test", "variance_floor",
-        "dequantise", "resume", "algorithm", "batch_size",
+        "dequantise", "resume", "algorithm", "batch_size", "candidates", "neighbours", "random",
     ),
     "a decoder": (*_BOTH, "algorithm", "preset", "particles", "step_size", "rate"),
     "a vae": (
@@ -76,7 +82,12 @@ def fit(
     tolerance: Annotated[
         float, typer.Option(help="Stop when a pass gains less, in nats per feature; 0 never does.")
     ] = 1e-6,
-    start: Annotated[str, typer.Option(help="k-means, k-means++ or random.")] = "k-means",
+    start: Annotated[
+        str,
+        typer.Option(
+            help="k-means, k-means++ or random; of many components truncated-k-means or afk-mc2."
+        ),
+    ] = "k-means",
     n_init: Annotated[int, typer.Option(help="Starts to try; the most likely is kept.")] = 1,
     test: Annotated[
         str | None,
@@ -97,6 +108,9 @@ def fit(
     ] = True,
     limit: options.Limit = None,
     algorithm: options.Algorithm = None,
+    candidates: options.Candidates = None,
+    neighbours: options.Neighbours = None,
+    random: options.AtRandom = None,
     preset: options.PresetName = None,
     decoder: options.Decoder = None,
     likelihood: options.LikelihoodName = None,
@@ -225,14 +239,21 @@ def _learning(given: dict[str, Any], seed: int) -> Any:
     from mogul.errors import InputError
 
     algorithm = given.get("algorithm", "em")
-    if algorithm not in ("em", "online-em"):
-        raise InputError(f"A mixture is not fitted by '{algorithm}'; choose em or online-em.")
-    idle = "batch_size" if algorithm == "em" else "tolerance"
-    if idle in given:
-        name = idle.replace("_", "-")
-        raise InputError(f"--{name}: {algorithm} has no use for this; leave it out.")
+    if algorithm not in _OF_ALGORITHM:
+        *others, last = _OF_ALGORITHM
+        raise InputError(
+            f"A mixture is not fitted by '{algorithm}'; choose {', '.join(others)} or {last}."
+        )
+    useful = _OF_ALGORITHM[algorithm]
+    idle = {name for names in _OF_ALGORITHM.values() for name in names}.difference(useful)
+    refused = ["--" + name.replace("_", "-") for name in given if name in idle]
+    if refused:
+        raise InputError(f"{', '.join(refused)}: {algorithm} has no use for this; leave it out.")
     if algorithm == "em":
         return mogul.EM()
+    if algorithm == "truncated-em":
+        numbers = {name: given[name] for name in useful if name in given and name != "tolerance"}
+        return mogul.TruncatedEM(**numbers, seed=seed)
     refuse_several("a mixture by online-em")
     return mogul.OnlineEM(given.get("batch_size"), seed=seed)
 

@@ -62,12 +62,24 @@ def _text(help_: str, panel: str = _DECODERS, *names: str) -> Any:
     return typer.Option(*names, help=help_, show_default=False, rich_help_panel=panel)
 
 
+def _of_truncated(help_: str) -> Any:
+    return _text(help_, "Truncated EM (truncated-em)")
+
+
 Algorithm = Annotated[
     str | None,
     _text(
         "pga (default), soul, short-run, abp, momentum, coin; pqn, pmga: linear only. Of a "
-        "mixture: em (default), or online-em, which learns many times in a pass."
+        "mixture: em (default), online-em, which learns many times in a pass, or truncated-em, for "
+        "thousands of components."
     ),
+]
+Candidates = Annotated[int | None, _of_truncated("Components that each row is held to; default 3.")]
+Neighbours = Annotated[
+    int | None, _of_truncated("Components that are looked at for each of them; default 15.")
+]
+AtRandom = Annotated[
+    int | None, _of_truncated("Components looked at by chance, per row; default 1.")
 ]
 PresetName = Annotated[
     str | None,

@@ -10,6 +10,8 @@ from torch import Tensor
 from mogul.compute.backend import make_generator
 from mogul.compute.threads import n_workers, spread
 
+_FEW_ROWS = 64  # up to which their products with each other are faster than iterations
+_NULL = 1e-5  # of the first eigenvalue, below which rounding spoils a direction
 _BLOCK_VALUES = 2**16  # of float64: half a megabyte, which stays in the cache
 
 
@@ -52,10 +54,18 @@ def weighted_mean(noise: Tensor, mass: Tensor) -> Tensor:
 
 
 def principal_components(x: Tensor, rank: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return leading directions (D, H) and eigenvalues (H,) of xᵀx/n by subspace iteration."""
+    """Return leading directions (D, H) and eigenvalues (H,) of xᵀx/n by subspace iteration.
+
+    Those of few rows come from the products of rows with each other, xxᵀ/n.
+    """
     n, d = x.shape
     if rank == 0:
         return x.new_zeros(d, 0), x.new_zeros(0)
+    if rank <= n <= min(_FEW_ROWS, d):
+        values, vectors = torch.linalg.eigh(x @ x.mT / n)
+        values, vectors = values[-rank:].flip(0), vectors[:, -rank:].flip(1)
+        if bool(values[-1] > _NULL * values[0]):  # else too few of them tell a direction
+            return x.mT @ vectors / (n * values).sqrt(), values
     generator = make_generator(seed, x.device)
     width = min(rank + 8, d)
     Q = torch.empty(d, width, dtype=x.dtype, device=x.device).normal_(generator=generator)

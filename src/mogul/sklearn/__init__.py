@@ -1,6 +1,7 @@
-"""scikit-learn estimators over mogul's mixtures."""
+"""scikit-learn estimators: mixtures, k-means, regression."""
 
 from mogul.sklearn.bayesian import BayesianGaussianMixture
+from mogul.sklearn.clusters import KMeans
 from mogul.sklearn.factors import MFA, MPPCA
 from mogul.sklearn.gaussian import GaussianMixture
 from mogul.sklearn.regressor import MixtureDensityRegressor, log_likelihood_scorer
@@ -10,6 +11,7 @@ __all__ = [
     "MPPCA",
     "BayesianGaussianMixture",
     "GaussianMixture",
+    "KMeans",
     "MixtureDensityRegressor",
     "log_likelihood_scorer",
 ]

@@ -14,13 +14,14 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from torch import Tensor
 
 from mogul.algorithms import EM, fit
 from mogul.data import ArraySource
 from mogul.distributions import Mixture
 from mogul.models import GaussianMixture as Model
+from mogul.sklearn.rows import checked_rows, like
 
 INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
 
@@ -273,14 +274,7 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
     def _rows(self, X: Any, reset: bool, gaps: bool = False) -> Tensor:
         """Return X as a float tensor, checked as scikit-learn checks."""
         gaps = gaps or self.__sklearn_tags__().input_tags.allow_nan
-        device = X.device if isinstance(X, Tensor) else "cpu"
-        array: Any = X.detach().cpu().numpy() if isinstance(X, Tensor) else X
-        checked = validate_data(
-            self, array, reset=reset, dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan" if gaps else True,
-            ensure_min_samples=2 if reset else 1,
-        )  # fmt: skip
-        return torch.as_tensor(np.array(checked), device=device)
+        return checked_rows(self, X, reset, gaps)
 
 
 def _responsibilities(
@@ -308,8 +302,3 @@ def _responsibilities(
 
 def _bound(fitted: Any) -> float:
     return fitted.history[-1]["objective"]
-
-
-def like(X: Any, result: Tensor) -> Any:
-    """Return a tensor for a tensor, and an array for anything else."""
-    return result if isinstance(X, Tensor) else result.cpu().numpy()
