@@ -98,8 +98,8 @@ class LocalKernel:
         for tile, y in self._tiles(x, held.flatten(), row, values):
             others = neighbours[tile.component]
             distance = self._form.distances(y, tile.component, others, self._space)
-            score = distance.mul_(-0.5).to(x.dtype).add_(const[others].unsqueeze(1))
-            found.index_copy_(0, tile.pair.flatten(), score.flatten(0, 1))
+            score = distance.mul_(-0.5).to(x.dtype).add_(const[others].unsqueeze(-1))
+            found.index_copy_(0, tile.pair.flatten(), score.mT.flatten(0, 1))
         scores = found[:-1].view(n, width, g)
         return scores[..., 0].contiguous(), scores
 
