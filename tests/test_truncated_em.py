@@ -71,7 +71,7 @@ def test_it_climbs_below_the_log_likelihood(name, sharing, dtype):
     before = None
     for row in fitted.history:
         assert row["free_energy"] <= row["log_likelihood"] + 1e-9
-        assert row["evaluations"] == 2 * 4 + 1
+        assert 2 * 4 < row["evaluations"] <= 2 * 4 + 1
         if before is not None and not before["events"]:
             assert row["free_energy"] >= before["free_energy"] - 1e-5
         before = row

@@ -109,30 +109,40 @@ def search(
         x: rows as the kernel takes them, (n, D).
         held: candidates of each, (n, C).
         neighbours: of each component, itself first, (K, G).
-        n_random: components E drawn for each row besides.
+        n_random: components E at random that rows look at besides, on average.
         generator: of these.
         witnesses: takes some of the scores.
     """
     n, width = held.shape
-    k = len(neighbours)
-    own, scores = kernel.search(x, held, neighbours)
-    others = neighbours[held].flatten(1)
-    scores = scores.flatten(1)
+    drawn, evaluations = _drawn(held, len(neighbours), n_random, generator)
+    looked_at = torch.cat([neighbours, drawn], -1)
+    own, scores = kernel.search(x, held, looked_at)
+    others, scores = looked_at[held].flatten(1), scores.flatten(1)
     witnesses.add(others, scores, kernel.offsets)
     row, component, place = _newcomers(others, scores, held, own.amin(-1))
-    drawn = torch.randint(k, (n, n_random), generator=generator, device=x.device)
-    known = torch.full((n, 2 * width + n_random), -1, dtype=held.dtype, device=x.device)
-    known[:, :width] = held
+    known = held.repeat(1, 2)
+    joint = torch.cat([own, torch.full_like(own, -torch.inf)], -1)
     known[row, width + place] = component
-    for e in range(n_random):
-        fresh = (known != drawn[:, e : e + 1]).all(-1).nonzero().squeeze(-1)
-        known[fresh, 2 * width + e] = drawn[fresh, e]
-    row, place = (known[:, width:] >= 0).nonzero(as_tuple=True)
-    joint = x.new_full(known.shape, -torch.inf)
-    joint[:, :width] = own
-    joint[row, width + place] = kernel.score(x, known[row, width + place], row)
+    joint[row, width + place] = kernel.score(x, component, row)
     joint, order = joint.topk(width)
-    return Found(known.gather(1, order), joint, n * (others.shape[1] + n_random))
+    evaluations += n * width * neighbours.shape[1]
+    return Found(known.gather(1, order), joint, evaluations)
+
+
+def _drawn(held: Tensor, k: int, n_random: int, generator: torch.Generator) -> tuple[Tensor, int]:
+    """Return components (K, E) at random, and how many log-joints more they make for rows.
+
+    So many components have them that there are at most E for a row, on average over the rows that
+    hold these; the others have themselves, which is scored in any case. All rows of a component
+    share them, so that they cost one more column of its product.
+    """
+    drawn = torch.arange(k, device=held.device).unsqueeze(-1).repeat(1, n_random)
+    order = torch.randperm(k, generator=generator, device=held.device)
+    holders = torch.bincount(held.flatten(), minlength=k)[order].cumsum(0)
+    some = order[holders <= len(held)]
+    shape = (len(some), n_random)
+    drawn[some] = torch.randint(k, shape, generator=generator, device=held.device)
+    return drawn, n_random * int(holders[holders <= len(held)].amax()) if len(some) else 0
 
 
 def _newcomers(

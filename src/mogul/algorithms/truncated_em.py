@@ -28,7 +28,7 @@ _BATCH_BYTES = 2**30
 _MOST_WARM = 15  # E-steps before the first M-step
 _SETTLED = 1e-3  # nats per row and feature, by which a warm-up gains too little to go on
 _COMPARED = 1 / 128  # of the evaluations of a pass, spent on log-likelihoods of a sample
-_LEAST_COMPARED = 2**16  # evaluations
+_LEAST_COMPARED = 2**15  # evaluations
 
 
 @dataclass
@@ -40,6 +40,7 @@ class _State:
     dense: Any = None
     variational: Variational | None = None
     size: int | None = None
+    kernel: LocalKernel | None = None  # of the pass before, for its memory
 
 
 class TruncatedEM:
@@ -198,6 +199,8 @@ class TruncatedEM:
         )
         while True:
             kernel = model.local_expectation()
+            if state.kernel is not None:
+                kernel.reuse(state.kernel)
             size = state.size or self._size(source, kernel)
             try:
                 if state.variational is None:
@@ -211,6 +214,7 @@ class TruncatedEM:
                     f"memory ran out with batches of {size} rows; went on with {state.size}"
                 )
                 continue
+            state.kernel = kernel
             return state, self._maximise(model, kernel, source, state, found, events)
 
     @torch.no_grad()

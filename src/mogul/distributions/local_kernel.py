@@ -71,34 +71,39 @@ class LocalKernel:
         """Where it computes."""
         return self._centres.device
 
+    def reuse(self, other: LocalKernel) -> None:
+        """Take over the memory of an earlier kernel of the model, whose moments nobody needs."""
+        self._space = other._space
+        for name, total in other._sums.items():
+            if total.shape == self._sums[name].shape:
+                self._sums[name] = total.zero_()
+
     def centred(self, x: Tensor) -> Tensor:
         """Return rows (n, D) about the reference point that all methods take them from."""
         return x if self._origin is None else x - self._origin
 
     @torch.no_grad()
-    def search(self, x: Tensor, held: Tensor, neighbours: Tensor) -> tuple[Tensor, Tensor]:
-        """Score rows under their candidates, and under the neighbours of these.
+    def search(self, x: Tensor, held: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        """Score rows under their candidates, and under those to be looked at with these.
 
         Args:
             x: rows as `centred` returns them, (n, D).
             held: candidates of each row, (n, C).
-            neighbours: of each component, itself first, (K, G).
+            others: what rows look at that hold a component, itself first, (K, G).
 
         Returns:
-            log-joints of the candidates, (n, C), accurate; and of their neighbours, (n, C, G), to
-            the digits that a search needs.
+            log-joints of the candidates, (n, C), accurate; and of the others, (n, C, G), to the
+            digits that a search needs.
         """
         n, width = held.shape
-        g = neighbours.shape[1]
+        g = others.shape[1]
         found = x.new_empty(n * width + 1, g)  # the last takes what tiles are padded with
         row = torch.arange(n, device=x.device).repeat_interleave(width)
-        const = self._const.to(x.dtype)
-
-        values = g * self._form.table_values
-        for tile, y in self._tiles(x, held.flatten(), row, values):
-            others = neighbours[tile.component]
-            distance = self._form.distances(y, tile.component, others, self._space)
-            score = distance.mul_(-0.5).to(x.dtype).add_(const[others].unsqueeze(-1))
+        for tile, y in self._tiles(x, held.flatten(), row, g * self._form.table_values):
+            which = others[tile.component]
+            distance = self._form.distances(y, tile.component, which, self._space)
+            const = self._const[which].unsqueeze(-1).to(x.dtype)
+            score = distance.mul_(-0.5).to(x.dtype).add_(const)
             found.index_copy_(0, tile.pair.flatten(), score.mT.flatten(0, 1))
         scores = found[:-1].view(n, width, g)
         return scores[..., 0].contiguous(), scores
