@@ -18,16 +18,16 @@ def main() -> None:
     parser.add_argument("page", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
-    tables = _tables(options.page.read_text())
+    found = tables(options.page.read_text())
     figure = Figure(figsize=(8.5, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    cost = next(table for table in tables if "varied" in table[0])
+    cost = next(table for table in found if "varied" in table[0])
     _cost(left, [row for row in cost if row["varied"] == "n"])
-    _processes(right, next(table for table in tables if "speed-up" in table[0]))
+    _processes(right, next(table for table in found if "speed-up" in table[0]))
     figure.savefig(options.output, dpi=130)
 
 
-def _tables(page: str) -> list[list[dict[str, str]]]:
+def tables(page: str) -> list[list[dict[str, str]]]:
     """Return the tables of a page, each a list of rows by name of column."""
     found: list[list[dict[str, str]]] = []
     names: list[str] = []

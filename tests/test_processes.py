@@ -36,7 +36,9 @@ def parameters(found):
     return np.concatenate([np.ravel(v) for k, v in found["parameters"].items() if k != "particles"])
 
 
-@pytest.mark.parametrize(("kind", "world"), [("full", 3), ("ppca", 2), ("gaps", 2), ("weights", 2)])
+@pytest.mark.parametrize(
+    ("kind", "world"), [("full", 3), ("ppca", 2), ("gaps", 2), ("weights", 2), ("truncated", 2)]
+)
 def test_em_is_the_same_for_every_number_of_processes(tmp_path, kind, world):
     (alone,), together = run(tmp_path, kind, 1), run(tmp_path, kind, world)
     assert sum(found["rows"] for found in together) == alone["rows"] == 900
@@ -54,6 +56,18 @@ def test_a_killed_process_begins_again_where_the_last_pass_ended(tmp_path, world
         np.testing.assert_allclose(one["history"], alone["history"], rtol=0, atol=1e-10)
     extra = load_model(tmp_path / f"kill-{world}" / "model.mogul")[1]
     assert [row["pass"] for row in extra["history"]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_candidates_stay_with_the_rows_of_each_process_and_survive_a_kill(tmp_path):
+    (alone,), together = run(tmp_path, "few", 1), run(tmp_path, "few", 2)
+    killed = run(tmp_path, "kill-few", 2, restarts=1)
+    assert [f["restarts"] for f in killed] == [1, 1]
+    for one, other in zip(together, killed, strict=True):
+        np.testing.assert_array_equal(parameters(one), parameters(together[0]))
+        np.testing.assert_allclose(parameters(other), parameters(one), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(other["history"], one["history"], rtol=0, atol=1e-10)
+    # Each process draws components of its own at random, and keeps witnesses of its own.
+    np.testing.assert_allclose(together[0]["history"], alone["history"], rtol=0, atol=0.05)
 
 
 def test_an_autoencoder_goes_on_after_a_process_was_killed(tmp_path):

@@ -1,10 +1,12 @@
 """Split-and-merge leaves a local optimum, and never ends lower."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
-from mogul import EM, GaussianMixture, InputError, fit, initialise
+from mogul import EM, GaussianMixture, InputError, TruncatedEM, fit, initialise
 from mogul.algorithms import mean_log_likelihood, split_and_merge
 from mogul.data import ArraySource
 from mogul.distributions import families
@@ -53,3 +55,39 @@ def test_it_never_ends_lower_and_says_what_it_tried():
 def test_too_few_components_are_refused():
     with pytest.raises(InputError, match="three or more"):
         split_and_merge(GaussianMixture(2, 3), ArraySource(np.eye(3)))
+
+
+@pytest.mark.parametrize("name", families())
+def test_many_components_move_together(name):
+    generator = torch.Generator().manual_seed(0)
+    centres = 60 * torch.rand(50, 3, generator=generator, dtype=torch.float64)
+    which = torch.randint(50, (2000,), generator=generator)
+    x = centres[which] + torch.randn(2000, 3, generator=generator, dtype=torch.float64)
+    source, rank = ArraySource(x), 1 if families()[name].low_rank else None
+    model = GaussianMixture(50, 3, name, rank, dtype=torch.float64)
+    initialise(model, source, "random")
+    algorithm = TruncatedEM(3, 8, dense=False)
+    fit(model, source, algorithm, passes=40)
+    before = mean_log_likelihood(model(), source)
+    moves = split_and_merge(model, source, moves=20, passes=8, algorithm=algorithm)
+    assert sum(move.accepted for move in moves) >= 3
+    assert len({move.split for move in moves[:2]}) == 2  # two at a time, of unlike components
+    assert mean_log_likelihood(model(), source) > before + 0.1
+
+
+def test_moves_together_that_gain_nothing_are_undone():
+    generator = torch.Generator().manual_seed(0)
+    centres = 60 * torch.rand(40, 3, generator=generator, dtype=torch.float64)
+    which = torch.arange(2000) % 40
+    x = centres[which] + torch.randn(2000, 3, generator=generator, dtype=torch.float64)
+    source = ArraySource(x)
+    model = GaussianMixture(40, 3, "isotropic", dtype=torch.float64)
+    model.start(x, which, 0)
+    algorithm = TruncatedEM(3, 8, dense=False)
+    fit(model, source, algorithm, passes=40)
+    before = copy.deepcopy(model.state_dict())
+    moves = split_and_merge(model, source, moves=4, passes=3, algorithm=algorithm)
+    assert moves
+    assert not any(move.accepted for move in moves)
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[key])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mogul import EM, Checkpoint, GaussianMixture, Gradient, fit, initialise, joined
+from mogul import EM, Checkpoint, GaussianMixture, Gradient, TruncatedEM, fit, initialise, joined
 from mogul.algorithms import Variational, pga
 from mogul.compute.collective import restarts
 from mogul.data import ArraySource
@@ -27,7 +27,10 @@ def rows():
 
 
 def mixture(kind):
-    family = "full" if kind in ("kill", "gaps", "weights", "gradient") else kind
+    plain = ("kill", "gaps", "weights", "gradient", "truncated")
+    family = "full" if kind in plain else kind
+    if kind in ("few", "kill-few"):
+        return GaussianMixture(40, 5, "diagonal", dtype=torch.float64, variance_floor=1e-2)
     rank = 2 if family in ("ppca", "factor-analysis") else None
     return GaussianMixture(4, 5, family, rank, dtype=torch.float64)
 
@@ -64,10 +67,14 @@ def fitted(kind, group, out):
     kept = Checkpoint(out / "model.mogul")
     if not group.said(group.first and kept.held(group.run) is not None):
         initialise(model, own)
-    algorithm = Gradient(batch_size=90) if kind == "gradient" else EM(batch_size=50)
+    few = TruncatedEM(2, 4, 1, dense=False)
+    algorithm = {
+        "gradient": Gradient(batch_size=90), "few": few, "kill-few": few,
+        "truncated": TruncatedEM(4, 4, 0, dense=False),
+    }.get(kind, EM(batch_size=50))  # fmt: skip
     return model, fit(
         model, own, algorithm, passes=PASSES, tolerance=0.0, checkpoint=kept,
-        seen=killer(group) if kind == "kill" else None,
+        seen=killer(group) if kind.startswith("kill") else None,
     )  # fmt: skip
 
 

@@ -268,7 +268,11 @@ class HasMoments(Protocol):
 
 
 class HasLocalMoments(HasMoments, Protocol):
-    """A model that truncated EM can fit: its E-step can look at chosen components of each row."""
+    """A mixture that truncated EM can fit: its E-step can look at chosen components of each row."""
+
+    def __call__(self) -> Any:
+        """Return the `Mixture` as a value."""
+        ...
 
     def local_expectation(self) -> Any:
         """Return such an E-step at the current parameters, a `LocalKernel`."""

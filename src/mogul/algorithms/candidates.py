@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mogul.distributions import LocalKernel
 
-_WITNESSES = 32  # rows of a component from which its distances to others are estimated
+_WITNESSES = 16  # rows of a component from which its distances to others are estimated
 
 
 @dataclass

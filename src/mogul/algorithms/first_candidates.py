@@ -1,4 +1,4 @@
-"""The first candidates of every row: components whose centres are near, found by distances alone."""
+"""The first candidates of every row: components whose centres are near."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _WORTH = 200  # times as many centres as a search looks at, from which searches 
 _SETTLED = 1e-3  # half squared distances per feature, by which a search gains too little
 
 
+@torch.no_grad()
 def first_candidates(
     mixture: Mixture,
     source: Source,

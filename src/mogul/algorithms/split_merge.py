@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from mogul.algorithms.base import fit
 from mogul.algorithms.em import EM
+from mogul.algorithms.local_moves import AT_ONCE, Snapshot, move_state, proposals, survey
 from mogul.algorithms.scoring import default_batch_size, mean_log_likelihood
+from mogul.algorithms.truncated_em import TruncatedEM
+from mogul.algorithms.watch import Watch
 from mogul.errors import InputError
 from mogul.protocols import Source
 
@@ -34,12 +37,18 @@ def split_and_merge(
     passes: int = 20,
     tolerance: float = 1e-6,
     seed: int = 0,
+    algorithm: TruncatedEM | None = None,
 ) -> list[Move]:
     """Improve a fitted mixture, in place (Ueda, Nakano, Ghahramani & Hinton 2000).
 
     A move merges two components that share their rows, and splits the one whose rows are explained
     worst, so that the number of components stays; EM then runs, and the model is kept only if the
     mean log-likelihood of all rows has risen.
+
+    With `TruncatedEM`, and more components than are worth a dense E-step, moves of unlike
+    components are made together, one for every twenty components. Each is undone if the free
+    energy of the rows that its components explained has not risen, and all are if that of all rows
+    has not.
 
     Args:
         model: a fitted `GaussianMixture` with own covariances and at least three components.
@@ -48,9 +57,11 @@ def split_and_merge(
         passes: EM passes after each move.
         tolerance: of these passes, and the least rise worth keeping, in nats per feature.
         seed: seed of the draws that find the longest axis of what is split.
+        algorithm: what makes the passes; default: `EM`.
 
     Returns:
-        the moves tried, in order.
+        the moves tried, in order; of those made together, each with the mean free energy of all
+        rows to which it alone would lead.
 
     Raises:
         InputError: if the model has fewer than three components, or shares covariances.
@@ -60,6 +71,8 @@ def split_and_merge(
             f"A model of {model.n_components} component(s) with sharing '{model.sharing}' came; "
             "split-and-merge needs three or more with covariances of their own."
         )
+    if algorithm is not None and not algorithm.is_dense(model.n_components):
+        return _local(model, source, algorithm, moves, passes, tolerance, seed)
     reached, tried = mean_log_likelihood(model(), source), list[Move]()
     while len(tried) < moves:
         improved = False
@@ -76,6 +89,45 @@ def split_and_merge(
                 break
         if not improved:
             break
+    return tried
+
+
+def _local(
+    model: Any,
+    source: Source,
+    algorithm: TruncatedEM,
+    moves: int,
+    passes: int,
+    tolerance: float,
+    seed: int,
+) -> list[Move]:
+    """Make moves together, as long as some of them raise the free energy."""
+    state, tried = algorithm.init(model, source, passes), list[Move]()
+    before = survey(model, source, algorithm, state)
+    while len(tried) < moves:
+        together = min(moves - len(tried), max(1, model.n_components // AT_ONCE))
+        proposed = proposals(before, together)
+        kept = Snapshot(model, state)
+        for proposal in proposed:
+            _move(model, *proposal.merged, proposal.split, seed + len(tried))
+            move_state(state, proposal)
+        for _ in range(passes):
+            state, _ = algorithm.step(model, source, state, Watch())
+        after = survey(model, source, algorithm, state)
+        gained = before.weight * (after.free_energy - before.free_energy)
+        for proposal in proposed:
+            rows = torch.isin(before.best, torch.tensor(proposal.touched)).nonzero().squeeze(-1)
+            gain = float(gained[rows].sum() / before.weight.sum())
+            accepted = gain > 0
+            if not accepted:
+                kept.undo(model, state, proposal, rows)
+            tried.append(Move(proposal.merged, proposal.split, before.mean + gain, accepted))
+        after = survey(model, source, algorithm, state)
+        if after.mean <= before.mean + tolerance * source.n_features:
+            kept.restore(model, state)
+            tried[-len(proposed) :] = [replace(m, accepted=False) for m in tried[-len(proposed) :]]
+            break
+        before = after
     return tried
 
 

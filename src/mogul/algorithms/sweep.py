@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -26,12 +26,14 @@ class Variational:
     """The variational state of truncated EM, of this process's rows.
 
     `held` (N, C) are the components K_n of each row, the best first; `neighbours` (K, G) those of
-    each component, itself first. `rows` is memory for a batch, kept from pass to pass.
+    each component, itself first. `rows` is memory for a batch, kept from pass to pass, and `whole`
+    the batch itself where it holds all rows.
     """
 
     held: Tensor
     neighbours: Tensor
     rows: Tensor | None = None
+    whole: Batch | None = None
 
     def join(self, component: int, near: int, row: int | None) -> None:
         """Make a component that has moved to a row known there, and to the best one of that row.
@@ -88,6 +90,7 @@ def sweep(
     draw: torch.Generator,
     watch: Watch,
     sample: Tensor | None = None,
+    observe: Callable[[slice, Found, Tensor | None], None] | None = None,
 ) -> Sweep:
     """Make an E-step, which changes the state.
 
@@ -101,6 +104,7 @@ def sweep(
         watch: told of rows.
         sample: rows (m,), ascending, to score under all components; None for an E-step that only
             looks for candidates.
+        observe: called for every batch with the places of its rows, what was found, and weights.
     """
     found, at = Sweep(), 0
     k = len(state.neighbours)
@@ -119,6 +123,8 @@ def sweep(
         found.free_energy += total
         found.mass += float(len(x) if weight is None else weight.sum(dtype=torch.float64))
         found.evaluations += one.evaluations
+        if observe is not None:
+            observe(part, one, weight)
         if sample is not None:
             _learn(kernel, x, weight, one, free_energy)
             own = sample[(sample >= at) & (sample < part.stop)].to(x.device) - at
@@ -165,24 +171,40 @@ def _compare(
 
 
 def read(source: Source, size: int, state: Variational, kernel: LocalKernel) -> Iterator[Batch]:
-    """Yield batches of rows, each read by all cores into the same memory."""
+    """Yield batches of rows, each read by all cores into the same memory.
+
+    Where one batch holds all rows, they are read in the first pass alone.
+    """
+    if state.whole is not None and size >= len(source):
+        yield state.whole
+        return
     dtype, device = kernel.dtype, kernel.device
     small = min(size, default_batch_size(source.n_features, dtype))
     parts = iter(staged(source, small, dtype, device))
-    if state.rows is None or len(state.rows) < min(size, len(source)):
-        shape = min(size, len(source)), source.n_features
+    number = -(-size // small)
+    shape = min(number * small, len(source)), source.n_features
+    if state.rows is None or state.rows.shape != shape:
         state.rows = torch.empty(shape, dtype=dtype, device=device)
-    rows = state.rows
-    while together := list(islice(parts, max(1, size // small))):
-        read: list[Any] = [None] * len(together)
-
-        def work(item: tuple[int, Any]) -> None:
-            number, part = item
-            x, *rest = part()
-            rows[number * small : number * small + len(x)] = x
-            read[number] = (len(x), *rest)
-
-        spread(enumerate(together), [work] * n_workers(device))
-        lengths, weights, index = zip(*read, strict=True)
+    while together := list(islice(parts, number)):
+        lengths, weights, index = zip(*_copied(together, state.rows, small), strict=True)
         weight = None if weights[0] is None else torch.cat(weights)
-        yield Batch(rows[: sum(lengths)], weight, torch.cat(index))
+        batch = Batch(state.rows[: sum(lengths)], weight, torch.cat(index))
+        if len(batch.x) == len(source):
+            state.whole = batch
+        yield batch
+
+
+def _copied(
+    parts: list[Callable[[], Batch]], rows: Tensor, size: int
+) -> list[tuple[int, Tensor | None, Tensor]]:
+    """Read batches of a size into rows, and return their lengths, weights and numbers of rows."""
+    found: list[Any] = [None] * len(parts)
+
+    def work(item: tuple[int, Callable[[], Batch]]) -> None:
+        number, part = item
+        x, weight, index = part()
+        rows[number * size : number * size + len(x)] = x
+        found[number] = len(x), weight, index
+
+    spread(enumerate(parts), [work] * n_workers(rows.device))
+    return found

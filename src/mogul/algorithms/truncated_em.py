@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.base import Pass
+from mogul.algorithms.candidates import Found
 from mogul.algorithms.em import EM
 from mogul.algorithms.first_candidates import first_candidates
 from mogul.algorithms.sweep import Sweep, Variational, sweep
@@ -16,6 +18,7 @@ from mogul.algorithms.watch import Watch, check_memory
 from mogul.compute.backend import make_generator
 from mogul.compute.collective import Group, group_of
 from mogul.compute.memory import MEMORY_ERRORS, halved, rows_that_fit
+from mogul.compute.threads import threads_for
 from mogul.distributions import LocalKernel
 from mogul.errors import InputError
 from mogul.protocols import HasLocalMoments, Source
@@ -128,7 +131,7 @@ class TruncatedEM:
             raise InputError(
                 "Values are missing, which truncated E-steps do not take; use EM(), or impute."
             )
-        is_dense = dense.gaps or self._is_dense(model.n_components)
+        is_dense = dense.gaps or self.is_dense(model.n_components)
         return _State(group_of(source), dense=dense if is_dense else None)
 
     def memory(self, state: _State) -> dict[str, Tensor]:
@@ -178,6 +181,17 @@ class TruncatedEM:
         """
         if state.dense is not None:
             return self._dense_step(model, source, state, watch)
+        with threads_for(self._work(model, source)):
+            return self._truncated_step(model, source, state, watch)
+
+    def _work(self, model: HasLocalMoments, source: Source) -> int:
+        """Return the multiply-adds of a pass, at least."""
+        return len(source) * self._looked_at(model.n_components) * source.n_features
+
+    def _truncated_step(
+        self, model: HasLocalMoments, source: Source, state: _State, watch: Watch
+    ) -> tuple[_State, Pass]:
+        """Make a pass over the candidates of rows and their neighbours."""
         group, events = state.group, list[str]()
         draw = make_generator(
             (self.seed * 1_000_003 + state.done) * 1009 + group.rank, model.device
@@ -192,12 +206,40 @@ class TruncatedEM:
             except MEMORY_ERRORS as error:
                 state.size = halved(size, error)
                 if state.variational is not None:
-                    state.variational.rows = None
+                    state.variational.rows = state.variational.whole = None
                 events.append(
                     f"memory ran out with batches of {size} rows; went on with {state.size}"
                 )
                 continue
             return state, self._maximise(model, kernel, source, state, found, events)
+
+    @torch.no_grad()
+    def explore(
+        self,
+        model: HasLocalMoments,
+        source: Source,
+        state: _State,
+        observe: Callable[[slice, Found, Tensor | None], None],
+    ) -> None:
+        """Make an E-step alone, of a fit whose E-steps are not dense.
+
+        Args:
+            model: the parameters, which stay.
+            source: the rows.
+            state: of the fit.
+            observe: called for every batch with the places of its rows, what was found of them,
+                and their weights.
+        """
+        draw = make_generator(self.seed, model.device)
+        kernel, watch = model.local_expectation(), Watch()
+        size = state.size or self._size(source, kernel)
+        with threads_for(self._work(model, source)):
+            if state.variational is None:
+                self._begin(model, kernel, source, state, size, draw, watch)
+            assert state.variational is not None
+            sweep(
+                kernel, source, state.variational, self.random, size, draw, watch, observe=observe
+            )  # fmt: skip
 
     def _expect(
         self,
@@ -330,7 +372,8 @@ class TruncatedEM:
         """Return the number of components up to which dense E-steps are faster."""
         return int(BREAK_EVEN * self._looked_at(k))
 
-    def _is_dense(self, k: int) -> bool:
+    def is_dense(self, k: int) -> bool:
+        """Return whether E-steps over k components are dense."""
         return k <= self._most_dense(k) if self.dense is None else self.dense
 
     def _size(self, source: Source, kernel: LocalKernel) -> int:

@@ -7,11 +7,22 @@ from typing import Annotated
 import typer
 
 import mogul
-from mogul.cli import compare, console, convert, demo, demo_mixture, fit, predict, select, use
+from mogul.cli import (
+    compare,
+    console,
+    convert,
+    demo,
+    demo_mixture,
+    denoise,
+    fit,
+    predict,
+    select,
+    use,
+)
 
 app = typer.Typer(
     help="Density modelling with mixtures of Gaussians: fit, predict, score, sample, find "
-    "outliers, in-paint, compare, report.",
+    "outliers, in-paint, denoise, compare, report.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -41,6 +52,7 @@ app.command()(console.guarded(use.score))
 app.command()(console.guarded(use.outliers))
 app.command()(console.guarded(use.reconstruct))
 app.command()(console.guarded(use.inpaint))
+app.command()(console.guarded(denoise.denoise))
 app.command()(console.guarded(compare.evaluate))
 app.command(name="show")(console.guarded(use.show_model))
 app.command()(console.guarded(compare.report))

@@ -11,6 +11,7 @@ from mogul.data.datasets import (
 from mogul.data.indexed import IndexedSource
 from mogul.data.iterated import IteratedSource
 from mogul.data.masks import hide_half, hide_random, hide_rectangle, parse_mask, read_mask
+from mogul.data.patches import from_levels, random_patches, read_grey
 from mogul.data.pixels import PixelScale
 from mogul.data.resident import ResidentSource, resident
 from mogul.data.sources import ArraySource, DataSource
@@ -27,6 +28,7 @@ __all__ = [
     "ResidentSource",
     "column_names",
     "counterpart",
+    "from_levels",
     "hide_half",
     "hide_random",
     "hide_rectangle",
@@ -35,6 +37,8 @@ __all__ = [
     "open_source",
     "open_streaming",
     "parse_mask",
+    "random_patches",
+    "read_grey",
     "read_mask",
     "resident",
     "write_store",

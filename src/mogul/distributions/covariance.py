@@ -233,6 +233,14 @@ class Covariance(ABC):
         """Return the diagonal of Σ⁻¹ of every covariance, (..., C, D), in float64."""
 
     @abstractmethod
+    def precision_parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a (..., C, D), A and B (..., C, D, m), in float64, with Σ⁻¹ = diag(a) + A Bᵀ."""
+
+    @abstractmethod
+    def with_noise(self, variance: float) -> Self:
+        """Return the covariances Σ + variance · I: of rows to which independent noise is added."""
+
+    @abstractmethod
     def cloud(
         self, mass: Tensor, offset: Tensor, variance: Tensor, gaps: bool
     ) -> Moments | MaskedMoments:

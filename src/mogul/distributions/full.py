@@ -261,10 +261,20 @@ class Full(Covariance):
 
     def precision_diagonal(self) -> Tensor:
         """Return the squared lengths of the columns of L⁻¹."""
+        return self.precision_parts()[1].square().sum(-1)
+
+    def precision_parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return zeros, and L⁻ᵀ twice."""
         L = self.scale_tril.double()
         eye = torch.eye(self.n_features, dtype=L.dtype, device=L.device)
-        inverse = torch.linalg.solve_triangular(L, eye.expand_as(L), upper=False)
-        return inverse.square().sum(-2)
+        inverse = torch.linalg.solve_triangular(L, eye.expand_as(L), upper=False).mT
+        return torch.zeros_like(L[..., 0]), inverse, inverse
+
+    def with_noise(self, variance: float) -> Self:
+        """Factorise L Lᵀ + variance · I."""
+        noisy = self.map(torch.Tensor.double).dense()
+        noisy.diagonal(dim1=-2, dim2=-1).add_(variance)
+        return type(self)(torch.linalg.cholesky(noisy).to(self.scale_tril))
 
     def cloud(self, mass: Tensor, offset: Tensor, variance: Tensor, gaps: bool) -> Moments:
         """Second moments m (v I + δδᵀ)."""

@@ -15,13 +15,15 @@ _NULL = 1e-5  # of the first eigenvalue, below which rounding spoils a direction
 _BLOCK_VALUES = 2**16  # of float64: half a megabyte, which stays in the cache
 
 
-def in_blocks(function: Callable[..., tuple[Tensor, ...]], *matrices: Tensor) -> tuple[Tensor, ...]:
+def in_blocks(
+    function: Callable[..., tuple[Tensor, ...]], *matrices: Tensor, values: int = _BLOCK_VALUES
+) -> tuple[Tensor, ...]:
     """Apply a function of batches of matrices (C, D, D) to some at a time, and join the results.
 
-    Work on all at once would pass through main memory with every operation. Blocks are worked on
-    side by side, one a core.
+    Work on all at once would pass through main memory with every operation. Blocks of so many
+    `values` are worked on side by side, one a core.
     """
-    size = max(1, _BLOCK_VALUES // max(1, matrices[0][0].numel()))
+    size = max(1, values // max(1, matrices[0][0].numel()))
     blocks = list(zip(*(m.split(size) for m in matrices), strict=True))
     parts: list[tuple[Tensor, ...]] = [()] * len(blocks)
 

@@ -46,7 +46,7 @@ class LocalKernel:
         self._origin = None if near or not bool(origin.any()) else origin
         self._centres = self._exact.to(centres.dtype)
         form = covariance.local_form(self._centres)
-        shared = covariance.n_covariances == 1
+        shared = covariance.n_covariances < len(centres)
         self._form = SharedForm(form, self._centres) if shared else form
         self.offsets = offsets
         self._delicate = self._form.delicate.expand(len(centres))
@@ -98,8 +98,8 @@ class LocalKernel:
         for tile, y in self._tiles(x, held.flatten(), row, values):
             others = neighbours[tile.component]
             distance = self._form.distances(y, tile.component, others, self._space)
-            score = distance.mul_(-0.5).to(x.dtype).add_(const[others].unsqueeze(1))
-            found.index_copy_(0, tile.pair.flatten(), score.flatten(0, 1))
+            score = distance.mul_(-0.5).to(x.dtype).add_(const[others].unsqueeze(-1))
+            found.index_copy_(0, tile.pair.flatten(), score.mT.flatten(0, 1))
         scores = found[:-1].view(n, width, g)
         return scores[..., 0].contiguous(), scores
 
@@ -123,9 +123,10 @@ class LocalKernel:
         for tile, y in self._tiles(x, component, row, self._form.table_values):
             weight = padded[tile.pair].to(y.dtype)
             for name, value in self._form.sums(y, weight, tile.component, self._space).items():
-                own = len(value) == len(tile.component)  # otherwise of all components together
+                total = self._sums[name]
+                own = len(total) == len(self._centres)  # otherwise of all components together
                 which = tile.component if own else torch.zeros_like(tile.component[:1])
-                self._sums[name].index_add_(0, which, value.double())
+                total.index_add_(0, which, value.double())
 
     @property
     def moments(self) -> Moments:

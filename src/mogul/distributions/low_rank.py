@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from mogul.compute.threads import n_workers, spread
 from mogul.distributions.covariance import (
     Covariance,
     matched,
@@ -235,10 +236,14 @@ class DiagonalPlusLowRank(WoodburyCovariance):
         n_together = max(1, _BLOCK_VALUES // max(1, self._loadings[0].numel()))
         if self.n_covariances == 1 or n_together >= self.n_covariances:
             return self._maximise(moments, floor)
-        parts = [
-            self._subset(some)._maximise(moments.take(some), floor)
-            for some in torch.arange(self.n_covariances, device=floor.device).split(n_together)
-        ]
+        blocks = torch.arange(self.n_covariances, device=floor.device).split(n_together)
+        parts: list[Any] = [None] * len(blocks)
+
+        def work(item: tuple[int, Tensor]) -> None:
+            number, some = item
+            parts[number] = self._subset(some)._maximise(moments.take(some), floor)
+
+        spread(enumerate(blocks), [work] * min(n_workers(floor.device), len(blocks)))
         shifts, covariances, met = zip(*parts, strict=True)
         return torch.cat(shifts), self.stack(list(covariances)), torch.cat(met)
 

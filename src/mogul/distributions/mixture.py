@@ -343,6 +343,10 @@ class Mixture(Distribution):
             shift + scale * self.origin,
         )
 
+    def with_noise(self, variance: float) -> Mixture:
+        """Return the mixture of X + ε, where ε ~ N(0, variance · I) is independent of X."""
+        return Mixture(self.logits, self.centres, self.covariance.with_noise(variance), self.origin)
+
     def marginal(self, features: Tensor) -> Mixture:
         """Return the mixture of some features, given by their indices (m,).
 

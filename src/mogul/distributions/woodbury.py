@@ -240,3 +240,12 @@ class WoodburyCovariance(Covariance):
         """Return 1/ψ_d − ‖V_d‖²."""
         V = self.whitener()[0]
         return self.noise_variances.double().reciprocal() - V.square().sum(-1)
+
+    def precision_parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return 1/ψ, −V and V."""
+        V = self.whitener()[0]
+        return self.noise_variances.double().reciprocal(), -V, V
+
+    def with_noise(self, variance: float) -> Self:
+        """Add to the noise."""
+        return type(self)(self._loadings, self.noise + variance)

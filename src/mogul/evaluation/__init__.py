@@ -12,7 +12,11 @@ from mogul.evaluation.conditional import (
     energy_score,
     evaluate_conditional,
 )
-from mogul.evaluation.errors import inpainting_error, reconstruction_error
+from mogul.evaluation.errors import (
+    inpainting_error,
+    peak_signal_to_noise,
+    reconstruction_error,
+)
 from mogul.evaluation.features import (
     Classifier,
     load_classifier,
@@ -70,6 +74,7 @@ __all__ = [
     "kernel_distance",
     "load_classifier",
     "normalised_mutual_information",
+    "peak_signal_to_noise",
     "precision_recall",
     "prune_factors",
     "purity",

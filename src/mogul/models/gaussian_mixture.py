@@ -269,7 +269,7 @@ class GaussianMixture(nn.Module):
 
     @torch.no_grad()
     def local_expectation(self) -> LocalKernel:
-        """Return an E-step at the current parameters that looks at chosen components of each row."""
+        """Return an E-step that looks at chosen components of each row alone."""
         mixture = self()
         return LocalKernel(mixture.covariance, mixture.centres, mixture.log_weights, self.origin)
 

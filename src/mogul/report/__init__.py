@@ -4,6 +4,12 @@ from mogul.report.animation import contour_picture, to_animation
 from mogul.report.autoencoder import write_autoencoder_report
 from mogul.report.conditional import ConditionalReport, write_conditional_report
 from mogul.report.decoder import DecoderReport, write_decoder_report
+from mogul.report.denoising import (
+    DenoisedPicture,
+    DenoisingReport,
+    draw_psnr,
+    write_denoising_report,
+)
 from mogul.report.figures import selection_lines
 from mogul.report.html import ReportData, write_report
 from mogul.report.layouts import components_picture, inpainting_picture
@@ -12,9 +18,12 @@ from mogul.report.pictures import stack_rows, tile, to_png
 __all__ = [
     "ConditionalReport",
     "DecoderReport",
+    "DenoisedPicture",
+    "DenoisingReport",
     "ReportData",
     "components_picture",
     "contour_picture",
+    "draw_psnr",
     "inpainting_picture",
     "selection_lines",
     "stack_rows",
@@ -24,5 +33,6 @@ __all__ = [
     "write_autoencoder_report",
     "write_conditional_report",
     "write_decoder_report",
+    "write_denoising_report",
     "write_report",
 ]

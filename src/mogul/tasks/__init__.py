@@ -1,6 +1,12 @@
 """What people do with a fitted density."""
 
 from mogul.tasks.characteristic import ComponentPictures, characteristic
+from mogul.tasks.denoise import (
+    denoise_image,
+    denoise_rows,
+    of_centred_patches,
+    one_gaussian,
+)
 from mogul.tasks.encode import Encoding, decode_rows, encode
 from mogul.tasks.inpaint import Inpainting, inpaint
 from mogul.tasks.inpaint_latent import LatentInpainting, inpaint_latent, posterior_samples
@@ -20,13 +26,17 @@ __all__ = [
     "Prediction",
     "characteristic",
     "decode_rows",
+    "denoise_image",
+    "denoise_rows",
     "encode",
     "find_outliers",
     "inpaint",
     "inpaint_latent",
     "interpolate",
     "nearest_rows",
+    "of_centred_patches",
     "of_class",
+    "one_gaussian",
     "percentile_of",
     "posterior_samples",
     "predict",
