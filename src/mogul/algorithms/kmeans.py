@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +16,8 @@ from mogul.compute.threads import n_workers, spread
 _SEED_ROWS = 20  # rows per cluster that seeding looks at
 _LEAST_SEED_ROWS = 2000
 _BATCH_VALUES = 2**21
+_CACHED_VALUES = 2**19  # of distances, 2 MB in float32
+_MANY = 256  # clusters, above which rows are added one by one faster than by a product
 _MOST_LOST = 1e-3  # of the inertia, to rounding of the rows' squares
 
 
@@ -57,7 +60,7 @@ def kmeans(
     low, high = (r * len(x) // group.world for r in (group.rank, group.rank + 1))
     norms = x.square().sum(-1)
     most, norms = float(norms.max()), norms[low:high]
-    batches = list(x[low:high].split(_batch_rows(x.shape[1], n_clusters)))
+    batches = list(x[low:high].split(_batch_rows(x.shape[1])))
     centres = group.said(kmeans_plusplus(x, n_clusters, seed)).to(x.device)
     labels, best, inertia = _assign(batches, norms, centres, group)
     lost = torch.finfo(x.dtype).eps * most * len(x)
@@ -103,13 +106,13 @@ def kmeans_plusplus(x: Tensor, n_clusters: int, seed: int) -> Tensor:
 
 def nearest_centre(x: Tensor, centres: Tensor) -> Tensor:
     """Return the nearest centre of every row (n, D), as (n,)."""
-    batches = list(x.split(_batch_rows(x.shape[1], len(centres))))
+    batches = list(x.split(_batch_rows(x.shape[1])))
     return _assign(batches, x.square().sum(-1), centres, Group())[0]
 
 
-def _batch_rows(n_features: int, n_clusters: int) -> int:
-    """Return how many rows to work on together: they, and their products with all centres."""
-    return max(256, min(16_384, _BATCH_VALUES // n_features, 4 * _BATCH_VALUES // n_clusters))
+def _batch_rows(n_features: int) -> int:
+    """Return how many rows a core works on at a time."""
+    return max(256, min(16_384, _BATCH_VALUES // n_features))
 
 
 def _distance(x: Tensor, norms: Tensor, centres: Tensor) -> Tensor:
@@ -123,17 +126,25 @@ def _assign(
 ) -> tuple[Tensor, Tensor, float]:
     """Return each own row's nearest centre, the squared distance to it, and the sum over all."""
     half = 0.5 * centres.square().sum(-1, keepdim=True)
-    found: list[tuple[Tensor, Tensor]] = [(norms, norms)] * len(batches)
+    # All memory is fetched before: small results between large ones would keep these from being
+    # given back.
+    sizes = [len(x) for x in batches]
+    labels, best = torch.empty_like(norms, dtype=torch.long), torch.empty_like(norms)
+    places = list(zip(batches, labels.split(sizes), best.split(sizes), strict=True))
+    rows = max(64, _CACHED_VALUES // len(centres))
 
-    def work(item: tuple[int, Tensor]) -> None:
-        number, x = item
-        score = torch.addmm(half, centres, x.mT, beta=-1.0)  # (K, n)
-        best, label = score.max(0)
-        found[number] = (label, best)
+    def worker() -> Callable[[tuple[Tensor, Tensor, Tensor]], None]:
+        scores = centres.new_empty(len(centres) * min(rows, max(sizes)))
 
-    spread(enumerate(batches), [work] * min(n_workers(norms.device), len(batches)))
-    labels = torch.cat([label for label, _ in found])
-    best = torch.cat([best for _, best in found])
+        def work(item: tuple[Tensor, Tensor, Tensor]) -> None:
+            for x, label, top in zip(*(t.split(rows) for t in item), strict=True):
+                score = scores[: len(centres) * len(x)].view(len(centres), len(x))
+                torch.addmm(half, centres, x.mT, beta=-1.0, out=score)
+                torch.max(score, 0, out=(top, label))
+
+        return work
+
+    spread(places, [worker() for _ in range(min(n_workers(norms.device), len(batches)))])
     distance = norms.sub(best, alpha=2.0).clamp_min_(0.0)
     return labels, distance, group.total(float(distance.sum(dtype=torch.float64)))[0]
 
@@ -144,17 +155,23 @@ def _means(
     """Return the mean of each cluster; one without rows moves to a row far from its centre."""
     k = len(centres)
     parts = labels.split([len(x) for x in batches])
-    sums = [centres.new_zeros(centres.shape, dtype=torch.float64) for _ in batches]
+    workers = min(n_workers(centres.device), len(batches))
+    sums = centres.new_zeros(workers, *centres.shape, dtype=torch.float64)
 
-    def work(item: tuple[int, tuple[Tensor, Tensor]]) -> None:
-        number, (x, label) = item
-        member = x.new_zeros(k, len(x)).scatter_(0, label.unsqueeze(0), 1.0)
-        sums[number] += member @ x
+    def worker(own: Tensor) -> Callable[[tuple[Tensor, Tensor]], None]:
+        def work(item: tuple[Tensor, Tensor]) -> None:
+            x, label = item
+            if k > _MANY:
+                own.index_add_(0, label, x.double())
+                return
+            member = x.new_zeros(k, len(x)).scatter_(0, label.unsqueeze(0), 1.0)
+            own.add_(member @ x)
 
-    items = enumerate(zip(batches, parts, strict=True))
-    spread(items, [work] * min(n_workers(centres.device), len(batches)))
+        return work
+
+    spread(zip(batches, parts, strict=True), [worker(own) for own in sums])
     count = torch.bincount(labels, minlength=k).unsqueeze(-1)
-    total = torch.stack(sums).sum(0)
+    total = sums.sum(0)
     group.add([count, total])
     means = (total / count.clamp_min(1)).to(centres.dtype)
     empty = (count.squeeze(-1) == 0).nonzero().squeeze(-1)
