@@ -28,6 +28,7 @@ _BATCH_BYTES = 2**30
 _MOST_WARM = 15  # E-steps before the first M-step
 _SETTLED = 1e-3  # nats per row and feature, by which a warm-up gains too little to go on
 _COMPARED = 1 / 128  # of the evaluations of a pass, spent on log-likelihoods of a sample
+_COMPARED_EVERY = 4  # passes, where not all rows are compared
 _LEAST_COMPARED = 2**15  # evaluations
 
 
@@ -37,6 +38,7 @@ class _State:
 
     group: Group
     done: int = 0
+    gap: float = 0.0  # of log-likelihood to free energy, as last measured
     dense: Any = None
     variational: Variational | None = None
     size: int | None = None
@@ -59,9 +61,9 @@ class TruncatedEM:
 
     A pass works out at most N (C′ G + E) log-joints, where `EM` works out N K. Its rows in the
     history tell the `free_energy`, these `evaluations` per row, and as `log_likelihood` the free
-    energy plus its distance from the log-likelihood, measured on a sample of the rows; `objective`
-    is the free energy plus any log-prior. Components without data are restarted at the rows with
-    the lowest free energy.
+    energy plus its distance from the log-likelihood, measured on a sample of the rows, in every
+    fourth pass where rows and components are many. `objective` is the free energy plus any
+    log-prior. Components without data are restarted at the rows with the lowest free energy.
 
     With so few components that it is faster, E-steps are dense: those of `EM`.
 
@@ -143,6 +145,7 @@ class TruncatedEM:
             "candidates": state.group.brought(state.variational.held),
             "neighbours": state.variational.neighbours.clone(),
             "passes": torch.tensor(state.done),
+            "gap": torch.tensor(state.gap, dtype=torch.float64),
         }
 
     def resume(
@@ -157,7 +160,7 @@ class TruncatedEM:
         if "candidates" not in memory:
             dense = self._em.resume(model, source, passes, memory)
             return _State(group, dense=dense)
-        check_memory(memory, "candidates", "neighbours", "passes")
+        check_memory(memory, "candidates", "neighbours", "passes", "gap")
         held, neighbours = memory["candidates"], memory["neighbours"]
         wanted = self._sizes(model)
         if (held.shape[1], neighbours.shape[1]) != wanted:
@@ -169,7 +172,8 @@ class TruncatedEM:
         start = sum(group.gather(len(source))[: group.rank])
         own = held[start : start + len(source)].clone()
         variational = Variational(own, neighbours.to(model.device))
-        return _State(group, int(memory["passes"]), variational=variational)
+        made, gap = int(memory["passes"]), float(memory["gap"])
+        return _State(group, made, gap, variational=variational)
 
     @torch.no_grad()
     def step(
@@ -205,7 +209,9 @@ class TruncatedEM:
             try:
                 if state.variational is None:
                     events += self._begin(model, kernel, source, state, size, draw, watch)
-                found = self._expect(kernel, source, state.variational, size, draw, watch)
+                found = self._expect(
+                    kernel, source, state.variational, size, draw, watch, state.done
+                )
             except MEMORY_ERRORS as error:
                 state.size = halved(size, error)
                 if state.variational is not None:
@@ -253,13 +259,17 @@ class TruncatedEM:
         size: int,
         draw: torch.Generator,
         watch: Watch,
+        done: int,
     ) -> Sweep:
         """Make the E-step, and compare the free energy of some rows with their log-likelihood."""
         assert variational is not None
         n, k = len(source), len(kernel.offsets)
         spent = max(_LEAST_COMPARED, _COMPARED * n * self._looked_at(k))
+        wanted = max(1, int(spent / k))
+        if wanted < n and done % _COMPARED_EVERY:
+            wanted = 0
         sample = torch.randperm(n, generator=draw, device=draw.device)
-        sample = sample[: max(1, int(spent / k))].sort().values.cpu()
+        sample = sample[:wanted].sort().values.cpu()
         return sweep(
             kernel, source, variational, self.random, size, draw, watch, sample,
         )  # fmt: skip
@@ -320,7 +330,9 @@ class TruncatedEM:
         state.done += 1
         reached = total / mass
         figures = {"free_energy": reached, "evaluations": evaluations / rows}
-        likelihood = reached + gap / sampled if sampled else None
+        if sampled:
+            state.gap = gap / sampled
+        likelihood = reached + state.gap
         return Pass(likelihood, events, (total + log_prior) / mass, bool(restarted), figures)
 
     def _restart(

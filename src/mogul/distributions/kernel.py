@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mogul.compute.backend import full_precision
 from mogul.compute.threads import n_workers, spread
+from mogul.distributions.linear_algebra import in_blocks
 from mogul.distributions.moments import Moments
 
 if TYPE_CHECKING:
@@ -300,7 +301,13 @@ def softmax_(joint: Tensor) -> Tensor:
 
 def near_zero(centres: Tensor, origin: Tensor, noise: Tensor) -> bool:
     """Return whether zero serves as well as the origin, in units of the noise (K, D) or (K, 1)."""
-    about, zero = ((c.double().square() / noise).sum(-1).max() for c in (centres, centres + origin))
+    shifted = centres + origin
+
+    def work(own: Tensor, moved: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+        return tuple((c.double().square() / noise).sum(-1) for c in (own, moved))
+
+    found = in_blocks(work, centres, shifted, noise.expand(len(centres), -1), values=2**18)
+    about, zero = (distance.max() for distance in found)
     return bool(zero <= 4 * about)
 
 

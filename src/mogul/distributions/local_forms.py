@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,7 +26,7 @@ from mogul.distributions.tiles import Workspace
 if TYPE_CHECKING:
     from mogul.distributions.woodbury import WoodburyCovariance
 
-_BLOCK_VALUES = 2**20  # of loadings prepared at a time
+_BLOCK_VALUES = 2**18  # of noise variances prepared at a time
 _STEEP = 100.0  # tr(WᵀΨ⁻¹W)/D from which float32 would lose the residual
 _CANCELLED = 32.0  # times that squares exceed their difference where its digits are in doubt
 _COLLINEAR = 1e3  # variance inflation from which on float32 products would cost digits
@@ -79,20 +80,22 @@ class LowRankForm(LocalForm):
         """Work out V and R in float64, and hold the tables in the type of the centres."""
         self._covariance, self._centres = covariance, centres
         self._isotropic = covariance.noise.shape[-1] == 1
-        self.rank, dtype = covariance.rank, centres.dtype
-        noise = covariance.noise.double()
-        self._precision = noise.reciprocal().to(dtype)
-        log_det = covariance.noise_variances.double().log().sum(-1)
-        self.delicate = torch.zeros_like(log_det, dtype=torch.bool)
-        rows = centres.unsqueeze(1)
-        if self.rank:
-            basis, self._infer, more, signal = _whitened(covariance, dtype)
-            log_det = log_det + more
-            if dtype != torch.float64:
-                self.delicate = signal > _STEEP * centres.shape[-1]
-            rows = torch.cat([basis.expand(len(centres), -1, -1), rows], 1)
-        self._table = rows.contiguous()  # Vᵀ and the centre, (K, H + 1, D)
-        self.log_det = log_det
+        self.rank = covariance.rank
+        shape = (len(centres), self.rank + 1, centres.shape[1])
+        self._table = torch.empty(shape, dtype=centres.dtype, device=centres.device)
+        self._table[:, -1] = centres
+        found = in_blocks(
+            partial(_prepared, centres.dtype), covariance.noise, covariance.factors,
+            values=_BLOCK_VALUES,
+        )  # fmt: skip
+        self._precision, basis, self._infer, self.log_det, signal = found
+        self._table[:, :-1] = basis  # Vᵀ, and the centre behind it
+        if self._isotropic:
+            self.log_det = (
+                self.log_det + (centres.shape[1] - 1) * covariance.noise[:, 0].double().log()
+            )
+        steep = signal > _STEEP * centres.shape[-1]
+        self.delicate = steep & (centres.dtype != torch.float64)
 
     @property
     def table_values(self) -> int:
@@ -197,25 +200,21 @@ class LowRankForm(LocalForm):
         return found | {"first": linear[:, -1], "projected": linear[:, :-1]}
 
 
-def _whitened(
-    covariance: WoodburyCovariance, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return Vᵀ (C, H, D), R⁻¹ (C, H, H) in float64, log|M| and tr(WᵀΨ⁻¹W), (C,)."""
-    eye = torch.eye(covariance.rank, dtype=torch.float64, device=covariance.noise.device)
+def _prepared(dtype: torch.dtype, psi: Tensor, W: Tensor) -> tuple[Tensor, ...]:
+    """Return 1/ψ (C, D), Vᵀ (C, H, D), R⁻¹ (C, H, H), log|Ψ| + log|M| and tr(WᵀΨ⁻¹W), (C,).
 
-    def work(W: Tensor, psi: Tensor) -> tuple[Tensor, ...]:
-        W = W.double().mT
-        scaled = W / psi.double().unsqueeze(1)
-        inner = W @ scaled.mT
-        R = torch.linalg.cholesky(eye + inner)
-        infer = torch.linalg.solve_triangular(R, eye.expand_as(R), upper=False)
-        more = 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return (infer @ scaled).to(dtype), infer, more, inner.diagonal(dim1=-2, dim2=-1).sum(-1)
-
-    basis, infer, more, signal = in_blocks(
-        work, covariance.factors, covariance.noise, values=_BLOCK_VALUES
-    )
-    return basis, infer, more, signal
+    The first two in a type, the others in float64. Of ψ (C, 1), log|Ψ| is that of one feature.
+    """
+    psi, W = psi.double(), W.double().mT
+    precision, log_det = psi.reciprocal(), psi.log().sum(-1)
+    scaled = W * precision.unsqueeze(1)
+    inner = W @ scaled.mT
+    eye = torch.eye(W.shape[1], dtype=W.dtype, device=W.device)
+    R = torch.linalg.cholesky(eye + inner)
+    infer = torch.linalg.solve_triangular(R, eye.expand_as(R), upper=False)
+    log_det = log_det + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    signal = inner.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return precision.to(dtype), (infer @ scaled).to(dtype), infer, log_det, signal
 
 
 class DenseForm(LocalForm):

@@ -38,7 +38,7 @@ class LocalKernel:
         self, covariance: Covariance, centres: Tensor, offsets: Tensor, origin: Tensor
     ) -> None:
         """Prepare the tables."""
-        noise = covariance.residual_variances.double()
+        noise = covariance.residual_variances
         near = bool(origin.any()) and near_zero(centres, origin, noise)
         self._exact = centres.double()
         if near:  # spares a copy of the rows

@@ -338,7 +338,10 @@ class GaussianMixture(nn.Module):
                 fixed = mixture.covariance.maximise(moments, self.floor, learn=False)[0]
                 shift = torch.where(still.unsqueeze(-1), fixed, shift)
             for name, tensor in covariance.to_raw().items():
-                self.raw[name][~still] = tensor[~still]
+                if bool(still.any()):
+                    tensor = torch.where(still.view(-1, *[1] * (tensor.dim() - 1)),
+                                         self.raw[name], tensor)  # fmt: skip
+                self.raw[name].copy_(tensor)
             told = self._told_of_floor(met & ~still)
         self.centres.add_(shift.to(self.dtype))
         self._set_weights(counts)
