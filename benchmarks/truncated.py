@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=3)
     parser.add_argument("--neighbours", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--generated", action="store_true", help="rows × 32 instead of images")
     parser.add_argument("--curves", type=Path, help="where to write likelihoods and seconds")
     options = parser.parse_args()
     runs[options.what](options)
@@ -128,16 +129,18 @@ def _speed(options: Any) -> None:
 
 def _components(options: Any) -> None:
     """Print what a pass costs against the number of components, at a fixed number of rows."""
-    source = _pictures("")
+    source = ArraySource(_generated(options.rows)) if options.generated else _pictures("")
     _head("components", "start, s", "first pass with warm-up, s", "seconds per pass",
           "log-joints per row", "at most C′G + E", "dense: seconds per pass",
           "free energy")  # fmt: skip
     for k in options.counts:
-        model = mogul.GaussianMixture(k, 784, "factor-analysis", options.rank, variance_floor=1e-3)
+        model = mogul.GaussianMixture(
+            k, source.n_features, "factor-analysis", options.rank, variance_floor=1e-3
+        )
         began = time.perf_counter()
         mogul.initialise(model, source, "afk-mc2")
         start = time.perf_counter() - began
-        dense = _seconds(model, source, mogul.EM(), 2 if k <= 2000 else 0)
+        dense = _seconds(model, source, mogul.EM(), 2 if k <= 2000 and not options.generated else 0)
         rows = mogul.fit(model, source, _algorithm(options), passes=7, tolerance=0.0).history
         each = statistics.median(row["seconds"] for row in rows[2:])
         _row(f"{k:,}", f"{start:.1f}", f"{rows[0]['seconds']:.1f}", f"{each:.2f}",

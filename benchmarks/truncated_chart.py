@@ -56,6 +56,10 @@ def _cost(axes: Axes, rows: list[dict[str, str]]) -> None:
             [float(row[column]) for row in own], "o-", color=_COLOURS[name],
             label=f"{name} E-steps",
         )  # fmt: skip
+    names = [row["components"] for row in rows]
+    axes.set_xticks([float(name.replace(",", "")) for name in names], names)
+    axes.set_yticks([1, 2, 5, 10], ["1", "2", "5", "10"])
+    axes.minorticks_off()
     axes.set(xlabel="components", ylabel="seconds per pass", title="120,000 rows of 784 features")
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
