@@ -241,7 +241,7 @@ def test_online_em_on_the_command_line(run, tmp_path):
 
 @pytest.mark.parametrize("start", ["afk-mc2", "truncated-k-means"])
 def test_truncated_em_on_the_command_line(run, tmp_path, start):
-    line = ["fit", "digits", "--model", "diagonal", "--components", "150", "--json"]
+    line = ["fit", "digits", "--model", "ppca", "--rank", "2", "--components", "150", "--json"]
     line += ["--tolerance", "0"]
     numbers = ["--candidates", "2", "--neighbours", "6", "--random", "2"]
     how = [*line, "--algorithm", "truncated-em", *numbers, "--start", start]

@@ -228,7 +228,7 @@ def test_few_components_are_looked_at_densely_and_the_history_says_so():
 
 def test_the_first_pass_tells_what_truncated_e_steps_look_at():
     x = _rows()
-    model = _model("full", x, 60)
+    model = _model("ppca", x, 60)
     fitted = fit(model, ArraySource(x), TruncatedEM(2, 5, 1), passes=1)
     assert "look at 11 of 60 components per row" in fitted.history[0]["events"][0]
 

@@ -71,7 +71,7 @@ def split_and_merge(
             f"A model of {model.n_components} component(s) with sharing '{model.sharing}' came; "
             "split-and-merge needs three or more with covariances of their own."
         )
-    if algorithm is not None and not algorithm.is_dense(model.n_components):
+    if algorithm is not None and not algorithm.is_dense(model):
         return _local(model, source, algorithm, moves, passes, tolerance, seed)
     reached, tried = mean_log_likelihood(model(), source), list[Move]()
     while len(tried) < moves:

@@ -23,7 +23,9 @@ from mogul.distributions import LocalKernel
 from mogul.errors import InputError
 from mogul.protocols import HasLocalMoments, Source
 
-BREAK_EVEN = 4.0  # times as many components as are looked at, up to which dense E-steps are faster
+# Times as many components as are looked at, up to which dense E-steps are faster: with factors,
+# and without, where a dense E-step is one thin product. `python -m benchmarks truncated break-even`
+_BREAK_EVEN = {True: 4, False: 16}
 _BATCH_BYTES = 2**30
 _MOST_WARM = 15  # E-steps before the first M-step
 _SETTLED = 1e-3  # nats per row and feature, by which a warm-up gains too little to go on
@@ -134,7 +136,7 @@ class TruncatedEM:
             raise InputError(
                 "Values are missing, which truncated E-steps do not take; use EM(), or impute."
             )
-        is_dense = dense.gaps or self.is_dense(model.n_components)
+        is_dense = dense.gaps or self.is_dense(model)
         return _State(group_of(source), dense=dense if is_dense else None)
 
     def memory(self, state: _State) -> dict[str, Tensor]:
@@ -296,7 +298,7 @@ class TruncatedEM:
         state.variational = variational
         return [
             f"truncated E-steps look at {self._looked_at(k):,} of {k:,} components per row (up to "
-            f"{self._most_dense(k):,} components dense ones are faster); {len(reached) - 1} of "
+            f"{self._most_dense(model):,} components dense ones are faster); {len(reached) - 1} of "
             f"them raised the free energy from {reached[1]:.2f} to {reached[-1]:.2f}"
         ]
 
@@ -369,7 +371,7 @@ class TruncatedEM:
         if state.done == 0:
             why = (
                 "values are missing" if state.dense.gaps
-                else f"dense E-steps are faster up to {self._most_dense(k):,} components"
+                else f"dense E-steps are faster up to {self._most_dense(model):,} components"
             )  # fmt: skip
             events = [f"E-steps are dense, over all {k:,} components: {why}", *events]
         state.done += 1
@@ -384,13 +386,16 @@ class TruncatedEM:
         """Return C′ G + E."""
         return min(self.candidates, k) * min(self.neighbours, k) + self.random
 
-    def _most_dense(self, k: int) -> int:
+    def _most_dense(self, model: HasLocalMoments) -> int:
         """Return the number of components up to which dense E-steps are faster."""
-        return int(BREAK_EVEN * self._looked_at(k))
+        factors = model().covariance.low_rank
+        return _BREAK_EVEN[factors] * self._looked_at(model.n_components)
 
-    def is_dense(self, k: int) -> bool:
-        """Return whether E-steps over k components are dense."""
-        return k <= self._most_dense(k) if self.dense is None else self.dense
+    def is_dense(self, model: HasLocalMoments) -> bool:
+        """Return whether E-steps of a model are dense."""
+        if self.dense is not None:
+            return self.dense
+        return model.n_components <= self._most_dense(model)
 
     def _size(self, source: Source, kernel: LocalKernel) -> int:
         """Return rows to work on together: they, and their scores and candidates."""
