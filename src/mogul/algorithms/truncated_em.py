@@ -184,7 +184,8 @@ class TruncatedEM:
         """E-step over all batches, then one M-step.
 
         Raises:
-            InputError: if a row has a free energy that is not finite.
+            InputError: if a row has a free energy that is not finite, or memory ran out in one of
+                several processes.
         """
         if state.dense is not None:
             return self._dense_step(model, source, state, watch)
@@ -198,7 +199,11 @@ class TruncatedEM:
     def _truncated_step(
         self, model: HasLocalMoments, source: Source, state: _State, watch: Watch
     ) -> tuple[_State, Pass]:
-        """Make a pass over the candidates of rows and their neighbours."""
+        """Make a pass over the candidates of rows and their neighbours.
+
+        Raises:
+            InputError: as `step` says.
+        """
         group, events = state.group, list[str]()
         draw = make_generator(
             (self.seed * 1_000_003 + state.done) * 1009 + group.rank, model.device
@@ -216,6 +221,11 @@ class TruncatedEM:
                 )
             except MEMORY_ERRORS as error:
                 state.size = halved(size, error)
+                if group.world > 1:  # the others have gone on, and do not begin again
+                    raise InputError(
+                        f"Memory ran out with batches of {size} rows in one of {group.world} "
+                        f"processes; give all of them a batch_size of {state.size} or less."
+                    ) from error
                 if state.variational is not None:
                     state.variational.rows = state.variational.whole = None
                 events.append(
