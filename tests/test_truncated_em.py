@@ -70,7 +70,7 @@ def test_it_climbs_below_the_log_likelihood(name, sharing, dtype):
     fitted = fit(model, source, TruncatedEM(2, 4, 1, dense=False), passes=8, tolerance=0.0)
     before = None
     for row in fitted.history:
-        assert row["free_energy"] <= row["log_likelihood"] + 1e-9
+        assert row["free_energy"] <= row["log_likelihood"] + 1e-5
         assert 2 * 4 < row["evaluations"] <= 2 * 4 + 1
         if before is not None and not before["events"]:
             assert row["free_energy"] >= before["free_energy"] - 1e-5
@@ -104,6 +104,27 @@ def test_no_e_step_lowers_any_rows_free_energy(seed, name, n_random):
         assert bool((now >= free_energy - 1e-9).all())
         assert bool((now <= joint.logsumexp(-1) + 1e-9).all())
         free_energy = now
+
+
+@pytest.mark.parametrize(("width", "g", "n_random"), [(3, 1, 1), (3, 2, 0), (1, 1, 0), (20, 1, 0)])
+def test_fewer_neighbours_than_candidates_still_bound(width, g, n_random):
+    x = _rows()
+    model, source = _model("diagonal", x, 20), ArraySource(x)
+    algorithm = TruncatedEM(width, g, n_random, dense=False)
+    fit(model, source, algorithm, passes=4, tolerance=0.0)
+    exact = float(log_likelihoods(model(), source).mean())
+    row = fit(model, source, algorithm, passes=1).history[0]
+    assert row["free_energy"] <= exact + 1e-9
+    if width == 20:
+        assert row["free_energy"] == pytest.approx(exact, abs=1e-9)
+
+
+def test_one_component_is_one_gaussian():
+    x = _rows()
+    model = _model("full", x, 1)
+    fitted = fit(model, ArraySource(x), TruncatedEM(random=0, dense=False), passes=2)
+    exact = float(log_likelihoods(model(), ArraySource(x)).mean())
+    assert fitted.history[-1]["free_energy"] == pytest.approx(exact, abs=1e-6)
 
 
 def test_candidates_are_the_best_of_the_neighbours_of_those_before():

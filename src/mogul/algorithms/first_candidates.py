@@ -46,17 +46,17 @@ def first_candidates(
     """
     variance = mixture.covariance.variances.mean(0)
     scale, k = variance.sqrt(), len(mixture.centres)
-    neighbours = first_neighbours(mixture.centres / scale, n_neighbours)
+    near = first_neighbours(mixture.centres / scale, max(n_neighbours, width))
     covariance = Diagonal.of(variance.unsqueeze(0))
     offsets = torch.zeros_like(mixture.log_weights)
     kernel = LocalKernel(covariance, mixture.centres, offsets, mixture.origin)
     held = torch.empty(len(source), width, dtype=torch.int32)
-    state = Variational(held, neighbours)
+    state = Variational(held, near[:, :n_neighbours].contiguous())
     if k <= _WORTH * (width * n_neighbours + n_random):
         at, centres = 0, kernel.centres / scale
         for x, *_ in read(source, size, state, kernel):
             best = nearest_centre(kernel.centred(x) / scale, centres)
-            state.held[at : at + len(x)] = neighbours[best, :width].to(held)
+            state.held[at : at + len(x)] = near[best, :width].to(held)
             at += len(x)
             watch.rest()
         return state

@@ -164,7 +164,7 @@ def _compare(
     k = len(kernel.offsets)
     component = torch.arange(k, device=x.device).repeat(len(rows))
     joint = kernel.score(x, component, rows.repeat_interleave(k)).view(len(rows), k)
-    gap = (joint.logsumexp(-1) - free_energy[rows]).double().clamp_min(0.0)
+    gap = (joint.logsumexp(-1) - free_energy[rows]).double()
     w = torch.ones_like(gap) if weight is None else weight[rows].double()
     found.gap += float((w * gap).sum())
     found.sampled += float(w.sum())

@@ -106,7 +106,7 @@ class LocalKernel:
             score = distance.mul_(-0.5).to(x.dtype).add_(const)
             found.index_copy_(0, tile.pair.flatten(), score.mT.flatten(0, 1))
         scores = found[:-1].view(n, width, g)
-        return scores[..., 0].contiguous(), scores
+        return scores[..., 0].clone(), scores
 
     @torch.no_grad()
     def score(self, x: Tensor, component: Tensor, row: Tensor) -> Tensor:
