@@ -8,18 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from families import random_mixture
-from mogul import EM, Checkpoint, GaussianMixture, InputError, TruncatedEM, fit, initialise
+from mogul import (
+    EM,
+    Checkpoint,
+    GaussianMixture,
+    InputError,
+    TruncatedEM,
+    fit,
+    initialise,
+    open_source,
+)
 from mogul.algorithms import StopReason, log_likelihoods, mean_log_likelihood
 from mogul.algorithms import sweep as sweeping
 from mogul.algorithms.candidates import Witnesses, search
 from mogul.algorithms.first_candidates import first_candidates, first_neighbours
-from mogul.algorithms.sweep import Variational, sweep
-from mogul.algorithms.watch import Watch
+from mogul.algorithms.sweep import Variational, read, sweep
+from mogul.algorithms.watch import Stopped, Watch
 from mogul.compute.backend import make_generator
-from mogul.data import ArraySource
+from mogul.data import ArraySource, write_store
 from mogul.distributions import Prior, families
 from mogul.models import BayesianGaussianMixture
 from mogul.models.gaussian_mixture import SHARINGS
+from mogul.protocols import Batch
 
 PAIRS = [(name, sharing) for name in families() for sharing in SHARINGS]
 D = 5
@@ -323,13 +333,74 @@ def test_memory_that_runs_out_leads_to_smaller_batches(monkeypatch):
     assert len(fitted.history) == 2
 
 
-def test_a_signal_to_rest_ends_the_pass():
+def test_a_pass_tells_of_all_its_rows():
     x, seen = _rows(), []
     model = _model("full", x, 40)
     algorithm = TruncatedEM(2, 4, dense=False, batch_size=100)
     state = algorithm.init(model, ArraySource(x), 1)
     algorithm.step(model, ArraySource(x), state, Watch(seen.append))
     assert sum(seen) == 600
+
+
+def test_a_pass_that_is_asked_to_stop_ends_after_a_batch_and_leaves_the_model():
+    x, seen = _rows(), []
+    model, source = _model("full", x, 40), ArraySource(x)
+    algorithm = TruncatedEM(2, 4, dense=False, batch_size=100)
+    state, _ = algorithm.step(model, source, algorithm.init(model, source, 2), Watch())
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(Stopped):
+        algorithm.step(model, source, state, Watch(seen.append, stop=lambda: sum(seen) >= 200))
+    assert sum(seen) == 200
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[key])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", ["full", "ppca"])
+def test_rows_that_stream_in_uneven_parts_are_those_in_memory(name, weighted, tmp_path):
+    x = _rows()
+    weight = torch.arange(600.0, dtype=torch.float64).remainder(3) + 1 if weighted else None
+    source, path = ArraySource(x, weight), tmp_path / "x.parquet"
+    write_store(source, path, row_group=90)
+    streamed = open_source(str(path))
+    one, other = (_model(name, x, 40) for _ in range(2))
+    algorithm = TruncatedEM(2, 4, 1, dense=False)
+    expected = fit(one, source, algorithm, passes=4, tolerance=0.0)
+    found = fit(other, streamed, algorithm, passes=4, tolerance=0.0)
+    assert [r["free_energy"] for r in found.history] == pytest.approx(
+        [r["free_energy"] for r in expected.history], abs=1e-9
+    )
+    _same(one, other)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(40, 90))
+@settings(max_examples=30, deadline=None)
+def test_batches_hold_all_rows_in_order_whatever_their_parts(lengths, size):
+    rows = torch.arange(sum(lengths), dtype=torch.float32).unsqueeze(-1)
+
+    class Uneven:
+        n_features = 1
+
+        def __len__(self):
+            return len(rows)
+
+        def parts(self, size=8192, dtype=torch.float32, device="cpu"):
+            start = 0
+            for length in lengths:
+                index = torch.arange(start, start + length)
+                yield lambda index=index: Batch(rows[index], rows[index, 0], index)
+                start += length
+
+    model = GaussianMixture(1, 1)
+    state = Variational(torch.zeros(len(rows), 1), torch.zeros(1, 1))
+    for _ in range(2):  # the second time from memory, where one batch holds all
+        seen = []
+        for x, weight, index in read(Uneven(), size, state, model.local_expectation()):
+            assert len(x) <= size
+            assert torch.equal(x[:, 0], index.float())
+            assert torch.equal(weight, index.float())
+            seen.append(index.clone())
+        assert torch.equal(torch.cat(seen), torch.arange(len(rows)))
 
 
 def test_it_converges_and_says_so():

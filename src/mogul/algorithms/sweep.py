@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +13,7 @@ from mogul.algorithms.expectation import check_finite
 from mogul.algorithms.scoring import default_batch_size
 from mogul.algorithms.watch import Watch
 from mogul.compute.collective import group_of
-from mogul.compute.threads import n_workers, spread
+from mogul.compute.prefetch import made_ahead
 from mogul.compute.transfer import staged
 from mogul.distributions import LocalKernel
 from mogul.protocols import Batch, Source
@@ -171,40 +169,35 @@ def _compare(
 
 
 def read(source: Source, size: int, state: Variational, kernel: LocalKernel) -> Iterator[Batch]:
-    """Yield batches of rows, each read by all cores into the same memory.
+    """Yield batches of up to `size` rows, read ahead by parts, however long these are.
 
-    Where one batch holds all rows, they are read in the first pass alone.
+    Batches share their memory: the next one takes the place of the last. Where one holds all rows,
+    they are read in the first pass alone.
     """
     if state.whole is not None and size >= len(source):
         yield state.whole
         return
     dtype, device = kernel.dtype, kernel.device
-    small = min(size, default_batch_size(source.n_features, dtype))
-    parts = iter(staged(source, small, dtype, device))
-    number = -(-size // small)
-    shape = min(number * small, len(source)), source.n_features
+    shape = min(size, len(source)), source.n_features
     if state.rows is None or state.rows.shape != shape:
         state.rows = torch.empty(shape, dtype=dtype, device=device)
-    while together := list(islice(parts, number)):
-        lengths, weights, index = zip(*_copied(together, state.rows, small), strict=True)
-        weight = None if weights[0] is None else torch.cat(weights)
-        batch = Batch(state.rows[: sum(lengths)], weight, torch.cat(index))
-        if len(batch.x) == len(source):
-            state.whole = batch
-        yield batch
+    small = min(size, default_batch_size(source.n_features, dtype))
+    held: list[Batch] = []
+    filled = 0
+    for part in made_ahead(staged(source, small, dtype, device)):
+        if filled + len(part.x) > len(state.rows):
+            yield _joined(held, state.rows[:filled])
+            held, filled = [], 0
+        state.rows[filled : filled + len(part.x)] = part.x
+        held.append(part._replace(x=part.x[:0]))
+        filled += len(part.x)
+    batch = _joined(held, state.rows[:filled])
+    if filled == len(source):
+        state.whole = batch
+    yield batch
 
 
-def _copied(
-    parts: list[Callable[[], Batch]], rows: Tensor, size: int
-) -> list[tuple[int, Tensor | None, Tensor]]:
-    """Read batches of a size into rows, and return their lengths, weights and numbers of rows."""
-    found: list[Any] = [None] * len(parts)
-
-    def work(item: tuple[int, Callable[[], Batch]]) -> None:
-        number, part = item
-        x, weight, index = part()
-        rows[number * size : number * size + len(x)] = x
-        found[number] = len(x), weight, index
-
-    spread(enumerate(parts), [work] * n_workers(rows.device))
-    return found
+def _joined(parts: list[Batch], x: Tensor) -> Batch:
+    """Return a batch of rows (n, D) with the weights and numbers that its parts have."""
+    weights = [part.weight for part in parts if part.weight is not None]
+    return Batch(x, torch.cat(weights) if weights else None, torch.cat([p.index for p in parts]))
