@@ -8,6 +8,7 @@ import torch
 
 from mogul import EM, GaussianMixture, InputError, TruncatedEM, fit, initialise
 from mogul.algorithms import mean_log_likelihood, split_and_merge
+from mogul.compute.collective import Group
 from mogul.data import ArraySource
 from mogul.distributions import families
 
@@ -91,3 +92,9 @@ def test_moves_together_that_gain_nothing_are_undone():
     assert not any(move.accepted for move in moves)
     for key, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[key])
+
+
+def test_a_share_of_the_rows_is_refused():
+    source = ArraySource(np.eye(4)).shard(Group(0, 2))
+    with pytest.raises(InputError, match="in one process, on the whole source"):
+        split_and_merge(GaussianMixture(3, 4), source)

@@ -14,6 +14,7 @@ from mogul.algorithms.local_moves import AT_ONCE, Snapshot, move_state, proposal
 from mogul.algorithms.scoring import default_batch_size, mean_log_likelihood
 from mogul.algorithms.truncated_em import TruncatedEM
 from mogul.algorithms.watch import Watch
+from mogul.compute.collective import group_of
 from mogul.errors import InputError
 from mogul.protocols import Source
 
@@ -64,12 +65,18 @@ def split_and_merge(
         rows to which it alone would lead.
 
     Raises:
-        InputError: if the model has fewer than three components, or shares covariances.
+        InputError: if the model has fewer than three components or shares covariances, or rows are
+            split among processes.
     """
     if model.n_components < 3 or model.sharing != "own":
         raise InputError(
             f"A model of {model.n_components} component(s) with sharing '{model.sharing}' came; "
             "split-and-merge needs three or more with covariances of their own."
+        )
+    if group_of(source).world > 1:
+        raise InputError(
+            f"Moves are judged by all rows, and there are {group_of(source).world} processes with "
+            "a share each; call split_and_merge in one process, on the whole source."
         )
     if algorithm is not None and not algorithm.is_dense(model):
         return _local(model, source, algorithm, moves, passes, tolerance, seed)
