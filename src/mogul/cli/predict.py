@@ -47,7 +47,7 @@ def predict(
     """Predict the targets of every row of DATA, which need not hold them, with a model of mdn."""
     import torch
 
-    from mogul.cli.opened import open_network
+    from mogul.opened import open_network
     from mogul.distributions import modes
 
     since = time.perf_counter()
