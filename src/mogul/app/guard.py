@@ -48,7 +48,7 @@ class Guard:
         """Remember the names that this server goes by."""
         self._app, self._token, self._cookie = app, token, f"mogul-{port}"
         self._hosts = {f"{name}:{port}" for name in _NAMES}
-        self._hosts |= set(_NAMES) if port == 80 else set()  # ruff: ignore[magic-value-comparison]
+        self._hosts |= set(_NAMES) if port == 80 else set()
         self._origins = {f"http://{host}" for host in self._hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ import secrets
 import socket
 import threading
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -81,7 +81,7 @@ def serve(session: Session, port: int = 0, show: bool = False) -> None:
 
 
 @contextmanager
-def beside(session: Session, port: int = 0, show: bool = False) -> Iterator[Served]:
+def beside(session: Session, port: int = 0, show: bool = False) -> Generator[Served]:
     """Serve a session on a thread of its own while something else goes on.
 
     Raises:

@@ -11,9 +11,9 @@ from fastapi.responses import FileResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from mogul.app.about import VIEWS, about
 from mogul.app.guard import Guard
 from mogul.app.session import Session
-from mogul.app.views import VIEWS, about
 from mogul.errors import InputError
 
 _STATIC = Path(str(resources.files("mogul.app") / "static"))

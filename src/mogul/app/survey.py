@@ -1,4 +1,4 @@
-"""One pass of a mixture over data: how likely every row is, and which rows each component explains."""
+"""One pass of a mixture over data: how likely every row is, and which rows components explain."""
 
 from __future__ import annotations
 

@@ -103,8 +103,8 @@ def score(
     import numpy as np
 
     from mogul.algorithms import log_likelihoods
-    from mogul.opened import OpenedAutoencoder, OpenedNetwork, open_scored
     from mogul.evaluation import bits_per_dim, importance_log_likelihood
+    from mogul.opened import OpenedAutoencoder, OpenedNetwork, open_scored
     from mogul.tasks import percentile_of
 
     since = time.perf_counter()
@@ -267,8 +267,8 @@ def inpaint(
     json: options.Json = False,
 ) -> None:
     """Fill hidden parts of the rows of DATA: by the exact conditional, or a decoder's posterior."""
-    from mogul.opened import OpenedDecoder, open_density
     from mogul.data import parse_mask
+    from mogul.opened import OpenedDecoder, open_density
     from mogul.tasks import inpaint as fill
     from mogul.tasks import inpaint_latent
 
