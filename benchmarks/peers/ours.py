@@ -211,7 +211,7 @@ def network() -> str:
     model = torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.Tanh(), MixtureHead(8, 3, 2))
     loss = -model(X[:, :1]).log_prob(X[:, 1:]).mean()
     loss.backward()
-    return f"MixtureHead(8, 3, 2): loss {float(loss.detach()):.3f}, with gradients; MixtureDensityRegressor"
+    return f"MixtureHead(8, 3, 2): loss {float(loss.detach()):.3f}, with gradients"
 
 
 def priors() -> str:
@@ -287,7 +287,11 @@ def figures() -> str:
     sample = fitted()().sample((600,), seed=0).detach()
     bins = BinModel(rows(), n_bins=10).compare(sample.numpy())
     precision, recall = precision_recall(X, sample)
-    return f"NDB {bins.ndb} of 10, Fréchet {frechet_distance(X, sample):.3f}, precision {precision:.2f}, recall {recall:.2f}"
+    distance = frechet_distance(X, sample)
+    return (
+        f"NDB {bins.ndb} of 10, Fréchet {distance:.3f}, precision {precision:.2f}, "
+        f"recall {recall:.2f}"
+    )
 
 
 def files() -> str:

@@ -44,7 +44,8 @@ def one_component() -> str:
     """Score PCA and factor analysis, which are one component each."""
     from sklearn.decomposition import PCA, FactorAnalysis
 
-    return f"one component: PCA {nats(PCA(1).fit(rows()).score(rows()))}, FactorAnalysis {nats(FactorAnalysis(1).fit(rows()).score(rows()))}"
+    scores = {m.__name__: nats(m(1).fit(rows()).score(rows())) for m in (PCA, FactorAnalysis)}
+    return f"one component: {scores}"
 
 
 def imputed() -> str:
@@ -95,7 +96,8 @@ def ahead() -> str:
     """Find outliers by estimators made for them."""
     from sklearn.ensemble import IsolationForest
 
-    return f"IsolationForest marks {int((IsolationForest(random_state=0).fit_predict(rows()) < 0).sum())} of 600 rows"
+    marks = IsolationForest(random_state=0).fit_predict(rows())
+    return f"IsolationForest marks {int((marks < 0).sum())} of 600 rows"
 
 
 def chosen() -> str:
@@ -107,7 +109,8 @@ def density_kernel() -> str:
     """Score a kernel density."""
     from sklearn.neighbors import KernelDensity
 
-    return f"KernelDensity {nats(KernelDensity().fit(rows()).score(rows()) / 600)}; no mixture of others"
+    score = KernelDensity().fit(rows()).score(rows()) / 600
+    return f"KernelDensity {nats(score)}; no mixture of others"
 
 
 def warm() -> str:
@@ -129,7 +132,8 @@ def quantiles() -> str:
 
     x = rows()
     model = HistGradientBoostingRegressor(loss="quantile", quantile=0.9).fit(x[:, :2], x[:, 2])
-    return f"one quantile per model: {float((x[:, 2] < model.predict(x[:, :2])).mean()):.2f} lie below the 0.9"
+    below = float((x[:, 2] < model.predict(x[:, :2])).mean())
+    return f"one quantile per model: {below:.2f} lie below the 0.9"
 
 
 def cloned() -> str:

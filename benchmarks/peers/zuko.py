@@ -56,7 +56,8 @@ def flow() -> str:
 
     torch.manual_seed(0)
     given = zuko.flows.NSF(2, context=1)(X[:, :1]).log_prob(X[:, 1:])
-    return f"NSF {nats(zuko.flows.NSF(3)().log_prob(X).mean().detach())} unfitted; given a context {tuple(given.shape)}"
+    free = nats(zuko.flows.NSF(3)().log_prob(X).mean().detach())
+    return f"NSF {free} unfitted; given a context {tuple(given.shape)}"
 
 
 def network() -> str:
@@ -72,7 +73,8 @@ def gradients() -> str:
     """Count the parameters that want gradients; try samples."""
     model = fitted(steps=1)
     n = sum(p.requires_grad for p in model.parameters())
-    return f"{n} parameters with gradients; of samples, rsample {refused(lambda: model().rsample((2,)))}"
+    drawn = refused(lambda: model().rsample((2,)))
+    return f"{n} parameters with gradients; of samples, rsample {drawn}"
 
 
 def state() -> str:
