@@ -174,6 +174,9 @@ FEATURES = {
     "files": Feature("model files that run no code when loaded", "safetensors|weights_only"),
     "cli": Feature("command line", r"\bcli\b|__main__", "command line"),
     "report": Feature("report of a fit as a page", "html_report|report_html"),
+    "explorer": Feature(
+        "a fitted model explored in a browser", "explorer|dashboard", "explorer in a browser"
+    ),
     "estimator": Feature(
         "scikit-learn's estimator interface", "get_params", "scikit-learn estimators"
     ),

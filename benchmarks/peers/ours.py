@@ -324,6 +324,22 @@ def page() -> str:
     return expect("<svg" in text, True, f"mogul report writes a page of {len(text) // 1000} kB")
 
 
+def explored() -> str:
+    """Serve a model, and fetch the page."""
+    import urllib.request
+
+    from mogul.app import Session
+    from mogul.app.serve import beside
+    from mogul.opened import open_any
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "digits.mogul"
+        by_command(2, path)
+        with beside(Session(open_any(path, "cpu"), None)) as served:
+            text = urllib.request.urlopen(served.address).read().decode()
+    return expect("<html" in text, True, "mogul explore serves its page")
+
+
 def estimator() -> str:
     """Run scikit-learn's own checks on an estimator."""
     from sklearn.utils.estimator_checks import check_estimator
@@ -395,6 +411,7 @@ LIBRARY = Library(
         "files": Claim(FULL, files),
         "cli": Claim(FULL, helped),
         "report": Claim(FULL, page),
+        "explorer": Claim(FULL, explored),
         "estimator": Claim(FULL, estimator),
         "others": Claim("–", other_components),
     },
