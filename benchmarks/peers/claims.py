@@ -100,9 +100,7 @@ FEATURES = {
     "simple": Feature(
         "full, diagonal, isotropic covariances", "covariance_type", "full, diagonal, isotropic"
     ),
-    "tied": Feature(
-        "a covariance shared by all components", r"\btied|shared_cov", "shared covariance"
-    ),
+    "tied": Feature("a covariance shared by all components", r"\btied|shared_cov"),
     "ppca": Feature("mixtures of PPCA", "ppca"),
     "mfa": Feature("mixtures of factor analysers", r"mfa\b|factor_?anal", "PPCA, factor analysers"),
     "em": Feature("EM", r"\bem\b|e_step|expectation_max"),
@@ -110,9 +108,7 @@ FEATURES = {
         "online EM, batch by batch", r"partial_fit|online_|stochastic_em", "online EM"
     ),
     "truncated": Feature("truncated EM for thousands of components", "truncated_?em|candidates"),
-    "gradient": Feature(
-        "gradients to all parameters; a layer of a network", "^rsample", "gradients"
-    ),
+    "gradient": Feature("gradients to all parameters; a layer of a network", "^rsample"),
     "bayes": Feature(
         "Bayesian mixtures that find their number of components",
         "bayesian_?(gaussian_?)?mixture|gibbs|dirichlet_process",
@@ -157,7 +153,9 @@ FEATURES = {
     "flows": Feature(
         "normalising flows", r"\bmaf\b|normali[sz]ing_?flow|spline_flow", "normalising flows"
     ),
-    "others": Feature("components other than Gaussians", "student_?t|poisson|von_?mises"),
+    "others": Feature(
+        "components other than Gaussians", "student_?t|poisson|von_?mises", "other distributions"
+    ),
     "graphs": Feature(
         "hidden Markov models, Bayesian networks",
         r"\bhmm\b|hidden_?markov|bayesian_?network",
@@ -177,9 +175,7 @@ FEATURES = {
     "explorer": Feature(
         "a fitted model explored in a browser", "explorer|dashboard", "explorer in a browser"
     ),
-    "estimator": Feature(
-        "scikit-learn's estimator interface", "get_params", "scikit-learn estimators"
-    ),
+    "estimator": Feature("scikit-learn's estimator interface", "get_params"),
 }
 
 
