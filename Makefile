@@ -17,7 +17,7 @@ check: .venv/.installed-dev
 
 # The variable silences a notice of the theme about its successor, which is no warning of ours.
 docs: .venv/.installed-dev
-	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 bench: .venv/.installed-dev
 	$(PIP) -c constraints.txt -e '.[bench]'

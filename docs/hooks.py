@@ -12,6 +12,8 @@ from mkdocs.exceptions import PluginError
 _FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL
 )
+_NOT_CONVERTED = re.compile(r'\\[A-Za-z]+|&(?!#?\w+;)|linebreak="newline"')
+_SPACE = '<mspace width="0.17em" />'
 
 
 def on_page_content(page_html: str, page: Any, **_: Any) -> str:
@@ -28,9 +30,21 @@ def _drawn(found: re.Match[str], where: str) -> str:
     tex = html.unescape(found["tex"]).strip()
     display = "block" if found["tag"] == "div" else "inline"
     try:
-        maths = convert(tex, display=display)
+        maths = convert(_one_letter(tex), display=display)
     except Exception as error:  # whatever a formula may do to the converter
         raise PluginError(f"{where}: the formula {tex} is not understood: {error!r}") from error
-    if unknown := re.search(r"\\[A-Za-z]+", maths):
-        raise PluginError(f"{where}: {unknown[0]} is not known, in the formula {tex}")
-    return f'<{found["tag"]} class="formula">{maths}</{found["tag"]}>'
+    if unknown := _NOT_CONVERTED.search(maths):
+        raise PluginError(f"{where}: '{unknown[0]}' is left over, in the formula {tex}")
+    return f'<{found["tag"]} class="formula">{_spaced(maths)}</{found["tag"]}>'
+
+
+def _one_letter(tex: str) -> str:
+    r"""Write the alphabets of one letter in the way that the converter takes: \mathrm E."""
+    tex = re.sub(r"\\mathrm\{(\w)\}", r"\\mathrm \1", tex)
+    return re.sub(r"\\mathcal (\w)", r"\\mathcal{\1}", tex)
+
+
+def _spaced(maths: str) -> str:
+    """Set names of functions apart from what follows, and bars close to what they enclose."""
+    maths = re.sub(r"(<mi>(?:log|ln)</mi>)(?!<mo[^>]*>&#x00028;)", rf"\1{_SPACE}", maths)
+    return re.sub(r"<mo stretchy=\"false\">(&#x0007C;|&#x02016;)", r'<mo lspace="0" rspace="0" stretchy="false">\1', maths)
