@@ -13,6 +13,7 @@ _FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL
 )
 _NOT_CONVERTED = re.compile(r'\\[A-Za-z]+|&(?!#?\w+;)|linebreak="newline"')
+_LONG = 45
 _SPACE = '<mspace width="0.17em" />'
 
 
@@ -35,7 +36,8 @@ def _drawn(found: re.Match[str], where: str) -> str:
         raise PluginError(f"{where}: the formula {tex} is not understood: {error!r}") from error
     if unknown := _NOT_CONVERTED.search(maths):
         raise PluginError(f"{where}: '{unknown[0]}' is left over, in the formula {tex}")
-    return f'<{found["tag"]} class="formula">{_spaced(maths)}</{found["tag"]}>'
+    long = " long" if len(tex) > _LONG else ""  # within a line, one that may not fit a phone
+    return f'<{found["tag"]} class="formula{long}">{_spaced(maths)}</{found["tag"]}>'
 
 
 def _one_letter(tex: str) -> str:
@@ -47,4 +49,5 @@ def _one_letter(tex: str) -> str:
 def _spaced(maths: str) -> str:
     """Set names of functions apart from what follows, and bars close to what they enclose."""
     maths = re.sub(r"(<mi>(?:log|ln)</mi>)(?!<mo[^>]*>&#x00028;)", rf"\1{_SPACE}", maths)
-    return re.sub(r"<mo stretchy=\"false\">(&#x0007C;|&#x02016;)", r'<mo lspace="0" rspace="0" stretchy="false">\1', maths)
+    bare = r'<mo lspace="0" rspace="0" stretchy="false">\1'
+    return re.sub(r"<mo stretchy=\"false\">(&#x0007C;|&#x02016;)", bare, maths)

@@ -1,4 +1,4 @@
-"""Draw the picture at the top of the README and those of recipes: `python docs/make_pictures.py`."""
+"""Draw the README's picture and those of recipes: `python docs/make_pictures.py`."""
 
 from __future__ import annotations
 

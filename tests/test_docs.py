@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import typer
-from command_line import run_command
 
 import mogul
+from command_line import run_command
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
