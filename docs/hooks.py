@@ -1,4 +1,7 @@
-"""Hooks of the documentation's build: formulas become MathML, which browsers draw by themselves."""
+"""Hooks of the documentation's build.
+
+Formulas become MathML, which browsers draw by themselves, and nothing is loaded from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ _FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL
 )
 _NOT_CONVERTED = re.compile(r'\\[A-Za-z]+|&(?!#?\w+;)|linebreak="newline"')
+_ELSEWHERE = re.compile(r"""<(?!a\b)\w+[^>]*\s(?:src|href|srcset)=["']?(?:https?:)?//[^>]*>""")
 _LONG = 45
 _SPACE = '<mspace width="0.17em" />'
 
@@ -25,6 +29,17 @@ def on_page_content(page_html: str, page: Any, **_: Any) -> str:
     """
     where = page.file.src_uri
     return _FORMULA.sub(lambda found: _drawn(found, where), page_html)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Let a page pass that loads nothing from other hosts; links lead where they like.
+
+    Raises:
+        PluginError: naming what would be loaded.
+    """
+    if found := _ELSEWHERE.search(output):
+        raise PluginError(f"{page.file.src_uri} loads from another host: {found[0]}")
+    return output
 
 
 def _drawn(found: re.Match[str], where: str) -> str:
