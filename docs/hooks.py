@@ -18,6 +18,7 @@ _FORMULA = re.compile(
 _NOT_CONVERTED = re.compile(r'\\[A-Za-z]+|&(?!#?\w+;)|linebreak="newline"')
 _ELSEWHERE = re.compile(r"""<(?!a\b)\w+[^>]*\s(?:src|href|srcset)=["']?(?:https?:)?//[^>]*>""")
 _LONG = 45
+_PRIME = '<mo lspace="0" rspace="0">&#x02032;</mo>'
 _SPACE = '<mspace width="0.17em" />'
 
 
@@ -62,7 +63,9 @@ def _one_letter(tex: str) -> str:
 
 
 def _spaced(maths: str) -> str:
-    """Set names of functions apart from what follows, and bars close to what they enclose."""
+    """Space names of functions, bars and relations as in print; leave primes as they are raised."""
     maths = re.sub(r"(<mi>(?:log|ln)</mi>)(?!<mo[^>]*>&#x00028;)", rf"\1{_SPACE}", maths)
+    maths = re.sub(r"<msup>(<mi>\w+</mi>)<mi>&#x02032;</mi></msup>", rf"\1{_PRIME}", maths)
+    maths = maths.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")
     bare = r'<mo lspace="0" rspace="0" stretchy="false">\1'
     return re.sub(r"<mo stretchy=\"false\">(&#x0007C;|&#x02016;)", bare, maths)
