@@ -14,7 +14,7 @@ from mogul.cli.fit_network import evaluated, figures_of
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
-    from mogul.cli.opened import OpenedAutoencoder
+    from mogul.opened import OpenedAutoencoder
 
 _DRAWS = 500  # per row of importance sampling
 _BINS = 100
@@ -45,8 +45,8 @@ def evaluate(
     json: options.Json = False,
 ) -> None:
     """Measure a model on held-out data: log-likelihood, NDB, errors, coverage and others."""
-    from mogul.cli.opened import OpenedAutoencoder, OpenedNetwork, open_scored
     from mogul.evaluation import evaluate as measure
+    from mogul.opened import OpenedAutoencoder, OpenedNetwork, open_scored
 
     opened = open_scored(model, device)
     if isinstance(opened, OpenedNetwork):
@@ -117,8 +117,8 @@ def report(
     json: options.Json = False,
 ) -> None:
     """Write one self-contained page about a model: pictures, curves, figures, the command."""
-    from mogul.cli.opened import OpenedAutoencoder, OpenedDecoder, OpenedNetwork, open_any
     from mogul.evaluation import evaluate as measure
+    from mogul.opened import OpenedAutoencoder, OpenedDecoder, OpenedNetwork, open_any
     from mogul.report import (
         ConditionalReport,
         DecoderReport,

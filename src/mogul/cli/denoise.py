@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from mogul.cli.opened import Opened
+    from mogul.opened import Opened
     from mogul.report import DenoisedPicture
 
 _LEVELS = 256
@@ -118,8 +118,8 @@ def open_patches(path: Path, device: str) -> tuple[Opened, tuple[int, int]]:
     Raises:
         InputError: if the file is of another model, or its rows are no patches.
     """
-    from mogul.cli.opened import open_model
     from mogul.errors import InputError
+    from mogul.opened import open_model
 
     opened = open_model(path, device)
     shape = opened.feature_shape

@@ -14,6 +14,7 @@ from mogul.cli import (
     demo,
     demo_mixture,
     denoise,
+    explore,
     fit,
     predict,
     select,
@@ -22,7 +23,7 @@ from mogul.cli import (
 
 app = typer.Typer(
     help="Density modelling with mixtures of Gaussians: fit, predict, score, sample, find "
-    "outliers, in-paint, denoise, compare, report.",
+    "outliers, in-paint, denoise, compare, report, explore.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -56,6 +57,7 @@ app.command()(console.guarded(denoise.denoise))
 app.command()(console.guarded(compare.evaluate))
 app.command(name="show")(console.guarded(use.show_model))
 app.command()(console.guarded(compare.report))
+app.command()(console.guarded(explore.explore))
 app.command()(console.guarded(convert.convert))
 demos = typer.Typer(invoke_without_command=True, help="Show what mogul does.")
 demos.callback()(console.guarded(demo.demo))

@@ -47,8 +47,8 @@ def predict(
     """Predict the targets of every row of DATA, which need not hold them, with a model of mdn."""
     import torch
 
-    from mogul.cli.opened import open_network
     from mogul.distributions import modes
+    from mogul.opened import open_network
 
     since = time.perf_counter()
     check_output(output, (".csv", ".npz"), model, data)

@@ -52,7 +52,7 @@ def sample(
     json: options.Json = False,
 ) -> None:
     """Draw new rows or images from a model."""
-    from mogul.cli.opened import OpenedDecoder, open_density
+    from mogul.opened import OpenedDecoder, open_density
     from mogul.tasks import SUMMARIES, summarise
 
     since = time.perf_counter()
@@ -103,8 +103,8 @@ def score(
     import numpy as np
 
     from mogul.algorithms import log_likelihoods
-    from mogul.cli.opened import OpenedAutoencoder, OpenedNetwork, open_scored
     from mogul.evaluation import bits_per_dim, importance_log_likelihood
+    from mogul.opened import OpenedAutoencoder, OpenedNetwork, open_scored
     from mogul.tasks import percentile_of
 
     since = time.perf_counter()
@@ -171,7 +171,7 @@ def outliers(
     json: options.Json = False,
 ) -> None:
     """Rank the rows of DATA from the least likely up, and mark outliers."""
-    from mogul.cli.opened import open_model
+    from mogul.opened import open_model
     from mogul.tasks import find_outliers, percentile_of
 
     since = time.perf_counter()
@@ -218,7 +218,7 @@ def reconstruct(
     json: options.Json = False,
 ) -> None:
     """Reconstruct the rows of DATA from the factors or latents of a model."""
-    from mogul.cli.opened import OpenedDecoder, open_density
+    from mogul.opened import OpenedDecoder, open_density
     from mogul.report import stack_rows
     from mogul.tasks import reconstruct as rebuild
 
@@ -267,8 +267,8 @@ def inpaint(
     json: options.Json = False,
 ) -> None:
     """Fill hidden parts of the rows of DATA: by the exact conditional, or a decoder's posterior."""
-    from mogul.cli.opened import OpenedDecoder, open_density
     from mogul.data import parse_mask
+    from mogul.opened import OpenedDecoder, open_density
     from mogul.tasks import inpaint as fill
     from mogul.tasks import inpaint_latent
 
@@ -320,7 +320,7 @@ def show_model(
     json: options.Json = False,
 ) -> None:
     """Describe a model: what it is, what it reached, and its components by weight."""
-    from mogul.cli.opened import OpenedDecoder, OpenedNetwork, open_any
+    from mogul.opened import OpenedDecoder, OpenedNetwork, open_any
     from mogul.tasks import characteristic
 
     if output is not None:

@@ -1,0 +1,58 @@
+"""The explorer as a web application: its page, its errors, and the answers of its views."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from mogul.app.about import VIEWS, about
+from mogul.app.guard import Guard
+from mogul.app.session import Session
+from mogul.errors import InputError
+
+_STATIC = Path(str(resources.files("mogul.app") / "static"))
+_BAD_REQUEST = 400
+
+
+def create_app(session: Session, token: str, port: int) -> ASGIApp:
+    """Return the application.
+
+    Args:
+        session: the model, its data, or the fit under way.
+        token: the secret that requests must know.
+        port: the port that it will be served on, by which requests are told to be its own.
+
+    Returns:
+        an ASGI application; errors come as JSON {"error": what came, what is allowed}.
+    """
+    # Its own documentation pages would load scripts from elsewhere.
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.exception_handler(InputError)
+    def refused(request: Request, error: InputError) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, _BAD_REQUEST)
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        return JSONResponse({"error": f"{place}: {first['msg']}."}, _BAD_REQUEST)
+
+    @app.get("/")
+    def page() -> FileResponse:
+        return FileResponse(_STATIC / "index.html")
+
+    @app.get("/api/model")
+    def model() -> dict[str, object]:
+        return about(session)
+
+    for view in VIEWS:
+        app.include_router(view.router(session), prefix="/api")
+    app.mount("/static", StaticFiles(directory=_STATIC))
+    return Guard(app, token, port)
