@@ -247,7 +247,8 @@ def mixture_prior(config: dict[str, Any] | None) -> GaussianMixture | None:
     """Rebuild a prior from its `config`, or None."""
     if config is None:
         return None
-    return GaussianMixture(**config | {"prior": None, "dtype": getattr(torch, config["dtype"])})
+    kind = {"dtype": getattr(torch, config["dtype"]), "device": torch.get_default_device()}
+    return GaussianMixture(**config | {"prior": None} | kind)
 
 
 def network_config(

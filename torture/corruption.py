@@ -1,0 +1,63 @@
+"""Damaged files of every format: each is refused in words, or read whole; nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from torture._corruption.files import Format, formats
+from torture._corruption.workers import Found, read_all
+from torture.outcome import Outcome
+
+_MUTANTS, _QUICK = 10_000, 60  # of each format
+
+
+def run(quick: bool) -> list[Outcome]:
+    """Read mutants of files of every format."""
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # others reserve a GiB at once
+    torch.set_num_threads(1)
+    return [_outcome(f, _QUICK if quick else _MUTANTS) for f in formats()]
+
+
+def _outcome(tried: Format, n: int) -> Outcome:
+    with _folder() as folder:
+        found = read_all(partial(read_mutant, tried, folder), range(n))
+    tally = ", ".join(f"{found.tally[k]:,} {k}" for k in ("refused", "read") if found.tally[k])
+    return Outcome(
+        f"mutants of {tried.name}",
+        n,
+        [f"seed {seed}: {why}" for seed, why in sorted(found.failures.items())],
+        f"{tally}; slowest {found.slowest:.2f} s, {_mib(found)} MiB at most",
+    )
+
+
+def _mib(found: Found) -> int:
+    return found.largest >> 20
+
+
+def read_mutant(tried: Format, folder: Path, seed: int) -> None:
+    """Make the mutant of a format that a seed tells, and read it."""
+    which = seed % len(tried.contents)
+    damaged = tried.damage(tried.contents[which], seed ^ zlib.crc32(tried.name.encode()))
+    path = folder / tried.ending
+    path.write_bytes(tried.wrap(damaged))
+    tried.read(path, which)
+
+
+@contextmanager
+def _folder() -> Generator[Path]:
+    """Make a folder, in memory where the system has such, and remove it at the end."""
+    shared = Path("/dev/shm")
+    made = tempfile.mkdtemp(dir=shared if os.access(shared, os.W_OK) else None)
+    try:
+        yield Path(made)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
