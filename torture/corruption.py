@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from torture._corruption.claims import claims
 from torture._corruption.files import Format, formats
 from torture._corruption.workers import Found, read_all
 from torture.outcome import Outcome
@@ -24,7 +25,26 @@ def run(quick: bool) -> list[Outcome]:
     """Read mutants of files of every format."""
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # others reserve a GiB at once
     torch.set_num_threads(1)
-    return [_outcome(f, _QUICK if quick else _MUTANTS) for f in formats()]
+    return [*(_outcome(f, _QUICK if quick else _MUTANTS) for f in formats()), _of_claims()]
+
+
+def _of_claims() -> Outcome:
+    made = claims()
+    names = list(made)
+
+    def read(number: int) -> None:
+        with _folder() as folder:
+            made[names[number]](folder)
+            raise AssertionError("was read")
+
+    found = read_all(read, range(len(names)))
+    return Outcome(
+        "files made to harm",
+        len(names),
+        [f"{names[number]}: {why}" for number, why in sorted(found.failures.items())],
+        f"{found.tally['refused']} refused; slowest {found.slowest:.2f} s, {_mib(found)} MiB at "
+        "most, with the making of the file",
+    )
 
 
 def _outcome(tried: Format, n: int) -> Outcome:

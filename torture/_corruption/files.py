@@ -29,6 +29,7 @@ from mogul import (
     open_source,
     save_model,
 )
+from mogul.compute.checkpoint import load_tensors, save_tensors
 from mogul.data import ArraySource
 from mogul.models import MLP, LatentVariableModel, MixtureDensityNetwork, MLPDecoder
 from mogul.models.files import load_fit
@@ -84,7 +85,7 @@ def formats() -> list[Format]:
             "x.zip",
             [_zip(_members(pictures["PNG"])), _zip(_members(pictures["PNG"]), 0)],
             read_rows,
-        ),  # fmt: skip
+        ),
         Format(
             "tar", "x.tar", [_tar(_members(pictures["PNG"])), _tar({"0.npy": npy[0]})], read_rows
         ),
@@ -188,6 +189,10 @@ def _models() -> list[Format]:
         kept, model = Checkpoint(path), GaussianMixture(2, 4)
         initialise(model, source)
         fit(model, source, EM(), passes=2, tolerance=0.0, checkpoint=kept)
+        tensors, config = load_tensors(path)
+        for row in config["extra"]["history"]:
+            row["seconds"] = 0.0  # so that a seed tells a mutant
+        save_tensors(path, tensors, config)
         held = path.read_bytes()
     whole = [*contents, *neural]
     return [
@@ -199,7 +204,7 @@ def _models() -> list[Format]:
             [_about(c) for c in whole],
             Sealed(whole),
             damage=json_mutant,
-        ),  # fmt: skip
+        ),
     ]
 
 
@@ -222,8 +227,6 @@ class Sealed:
         Raises:
             InputError: if it is no configuration.
         """
-        from mogul.compute.checkpoint import load_tensors, save_tensors
-
         damaged = path.read_bytes()
         path.write_bytes(self._contents[which])
         tensors, _ = load_tensors(path)

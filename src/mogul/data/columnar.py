@@ -64,7 +64,7 @@ class ParquetFile(ColumnarFile):
         """The Arrow schema."""
         footer = self._footer
         with _readable(self.path):
-            return footer.schema.to_arrow_schema()
+            return _named(footer.schema.to_arrow_schema())
 
     def group_sizes(self) -> list[int]:
         """Return the number of rows of every row group."""
@@ -112,7 +112,9 @@ class ArrowFile(ColumnarFile):
     @cached_property
     def schema(self) -> Any:
         """The Arrow schema."""
-        return self._opened().schema
+        file = self._opened()
+        with _readable(self.path):
+            return _named(file.schema)
 
     def group_sizes(self) -> list[int]:
         """Return the number of rows of every record batch."""
@@ -136,6 +138,12 @@ class ArrowFile(ColumnarFile):
         table = self.group(number, columns)
         for start in range(0, table.num_rows, size):
             yield table.slice(start, size)
+
+
+def _named(schema: Any) -> Any:
+    """Return a schema whose names can be read; a damaged one may hold what is no text."""
+    _ = schema.names
+    return schema
 
 
 def columnar_files(path: Path) -> list[ColumnarFile]:

@@ -162,9 +162,9 @@ def _header(path: Path, file: BinaryIO) -> list[str]:
         header = next(csv.reader(lines), None)
     except csv.Error as error:
         raise InputError(_no_table(path)) from error
-    if header is None:
+    if not header:
         raise InputError(_no_table(path))
-    if header and all(_is_number(cell) for cell in header):
+    if all(_is_number(cell) for cell in header):
         raise InputError(
             f"{path} begins with a line of numbers, {', '.join(header[:4])} …, where the names "
             "of the columns are expected; add a header line."

@@ -20,7 +20,7 @@ from mogul.errors import InputError
 Size = tuple[int, int]
 _CHUNK = 64  # images decoded by one thread at a time
 _MOST_PIXELS = 2**26  # of an image
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 
 class Encoded:
@@ -151,7 +151,7 @@ def decode_image(
     content = read()
     try:
         # Others are not asked: that of PostScript starts another program.
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
         if image.width * image.height > _MOST_PIXELS:  # before any is decoded
             raise InputError(f"{image.width} × {image.height} pixels, over {_MOST_PIXELS:,}")
         return coloured(image, colour)

@@ -176,7 +176,8 @@ def _places(path: Path) -> np.ndarray:
                 before = sample
                 if member.issparse() or not 0 <= member.size <= len(mapped) - member.offset_data:
                     raise InputError(
-                        f"{path}: {member.name} does not lie in it as a whole; fetch or write it again."
+                        f"{path}: {member.name} does not lie in it as a whole; fetch or write it "
+                        "again."
                     )
                 found.append((member.offset_data, member.size))
             _check_end(path, archive.offset)  # pyright: ignore[reportAttributeAccessIssue]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mogul.errors import InputError
 
-_ALWAYS = 2**28  # bytes that any file may grow to
+_ALWAYS = 2**26  # bytes that any file may grow to
 _TIMES = 200  # its size, of larger ones; zeros shrink a thousandfold, and data hardly ever so far
 
 
@@ -16,7 +16,7 @@ def check_growth(name: str | Path, packed: int, unpacked: int) -> None:
     """Refuse what grows beyond measure when it is unpacked.
 
     Raises:
-        InputError: if it takes more than 256 MiB and more than 200 times its packed size.
+        InputError: if it takes more than 64 MiB and more than 200 times its packed size.
     """
     if unpacked > max(_ALWAYS, _TIMES * packed):
         raise InputError(
