@@ -25,10 +25,11 @@ def run(quick: bool) -> list[Outcome]:
     """Read mutants of files of every format."""
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # others reserve a GiB at once
     torch.set_num_threads(1)
-    return [*(_outcome(f, _QUICK if quick else _MUTANTS) for f in formats()), _of_claims()]
+    return [*(mutants_of(f, _QUICK if quick else _MUTANTS) for f in formats()), harmful()]
 
 
-def _of_claims() -> Outcome:
+def harmful() -> Outcome:
+    """Read files that were made to harm."""
     made = claims()
     names = list(made)
 
@@ -47,7 +48,8 @@ def _of_claims() -> Outcome:
     )
 
 
-def _outcome(tried: Format, n: int) -> Outcome:
+def mutants_of(tried: Format, n: int) -> Outcome:
+    """Read the first mutants of a format."""
     with _folder() as folder:
         found = read_all(partial(read_mutant, tried, folder), range(n))
     tally = ", ".join(f"{found.tally[k]:,} {k}" for k in ("refused", "read") if found.tally[k])

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 
 from mogul import InputError
 
-SECONDS, BYTES = 10, 2**30  # that reading one file may take
+SECONDS, BYTES = 10, 2**30  # of work, and of memory, that reading one file may take
+_BY_THE_CLOCK = 60  # seconds; what waits for ever does no work, and other jobs slow all down
 _MOST = 500  # files to a process, so that little adds up in one
 _ARENAS = -8  # of mallopt: threads share one arena, for each reserves 64 MiB of addresses
 
@@ -84,11 +85,11 @@ def _forked(read: Callable[[int], None], numbers: range) -> tuple[Found, int]:
         return found, len(numbers)
     at = int.from_bytes(place[:8], sys.byteorder)
     signalled = os.waitstatus_to_exitcode(status)
-    hung = signalled == -signal.SIGALRM
+    hung = signalled in (-signal.SIGPROF, -signal.SIGALRM)
     kind = "hang" if hung else "crash"
     found.tally[kind] += 1
     found.failures[numbers[at]] = (
-        f"took more than {SECONDS} s" if hung else f"ended its process ({signalled})"
+        f"took more than {SECONDS} s of work" if hung else f"ended its process ({signalled})"
     )
     return found, at + 1
 
@@ -97,16 +98,18 @@ def _work(read: Callable[[int], None], numbers: range, place: mmap.mmap, pipe: i
     warnings.simplefilter("ignore")  # what decoders say of damaged files they say by thousands
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     ctypes.CDLL(None).mallopt(_ARENAS, 1)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for kind in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(kind, signal.SIG_DFL)
     with open("/proc/self/statm") as file:
         before = int(file.read().split()[0]) * mmap.PAGESIZE
     resource.setrlimit(resource.RLIMIT_AS, (before + BYTES, before + BYTES))
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for i, number in enumerate(numbers):
         place[:8] = i.to_bytes(8, sys.byteorder)
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, _BY_THE_CLOCK)
         told = {"number": number, "kind": "read"}
-        since = time.perf_counter()
+        since = time.process_time()
         try:
             read(number)
         except InputError as error:
@@ -117,8 +120,9 @@ def _work(read: Callable[[int], None], numbers: range, place: mmap.mmap, pipe: i
             told |= {"kind": "memory", "why": f"took too much memory: {_last(error)}"}
         except BaseException as error:
             told |= {"kind": "odd", "why": _last(error)}
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        told["s"] = time.perf_counter() - since
+        for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+            signal.setitimer(timer, 0)
+        told["s"] = time.process_time() - since
         now = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         told["bytes"] = (now - resident) * 1024
         os.write(pipe, json.dumps(told).encode() + b"\n")

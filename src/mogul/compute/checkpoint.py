@@ -114,7 +114,10 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             # Copies: what is mapped changes with a file that somebody writes over in its place.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # ruff: ignore[in-dict-keys]
         digests = config.pop(_DIGESTS, None)
-        changed = [] if digests is None else _changed(digests, tensors, config)
+        if digests is not None:
+            changed = _changed(digests, tensors, config)
+        else:  # files of the first versions have none; others may have them under a damaged name
+            changed = [_DIGESTS] if _CONFIG in metadata[_KEY] else []
     except Exception as error:  # damaged headers are of any kind
         raise InputError(
             f"{path} is not a mogul model, or it is damaged; give a file that `mogul fit -o` wrote."

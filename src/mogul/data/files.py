@@ -13,7 +13,7 @@ import numpy as np
 
 from mogul.data.csv_files import damaged
 from mogul.data.npy import array_of, read_header
-from mogul.data.unpacked import Gunzipped, read_member
+from mogul.data.unpacked import Gunzipped, check_growth, read_member
 from mogul.errors import InputError
 
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -92,6 +92,7 @@ def read_idx(path: Path) -> np.ndarray:
             head = _idx_head(path, file.read(4 + 4 * 255))
             content = b""
             if zipped:  # the byte after the last leads to the end, where the checksum is
+                check_growth(path, path.stat().st_size, head.need)
                 file.seek(head.offset)
                 content = file.read(head.need + 1)
     except (EOFError, OSError, zlib.error) as error:
