@@ -58,7 +58,7 @@ def full_disk(n: int) -> Outcome:
         for i in range(n):
             room = (_SIZE // 2) * i // n
             lines = Lines()
-            with child(lambda: _in_room(folder, room, disk is not None, lines)) as number:  # ruff: ignore[function-uses-loop-variable]
+            with child(partial(_in_room, folder, room, disk is not None, lines)) as number:
                 code = ended(number, 60)
             told = lines.new()
             lines.close()
@@ -129,14 +129,13 @@ def read_only() -> Outcome:
         os.chmod(name, 0o555)
         for what, folder in cases:
             lines = Lines()
-            with child(lambda: _in_read_only(folder, lines)) as number:  # ruff: ignore[function-uses-loop-variable]
+            with child(partial(_in_read_only, folder, lines)) as number:
                 code = ended(number, 60)
             told = lines.new()
             lines.close()
             outcome.tried += len(_WRITERS)
-            outcome.failures += [f"{what}: {t}" for t in told] + (
-                [f"{what}: {code}"] if code else []
-            )
+            told += [f"ended with {code}"] if code else []
+            outcome.failures += [f"{what}: {t}" for t in told]
         os.chmod(name, 0o755)
         outcome.note = " and ".join(what for what, _ in cases)
     return outcome

@@ -38,11 +38,12 @@ _LONGEST = 200.0  # seconds for all of them
 
 
 class Fault(NamedTuple):
-    """A signal to one process of a group, some seconds after its first pass."""
+    """A signal to one process of a group, some seconds after so many passes."""
 
     kind: signal.Signals
     rank: int
-    after: float
+    passes: int
+    seconds: float
 
 
 class Ran(NamedTuple):
@@ -120,7 +121,7 @@ class Agent:
         self.world, self.fault, self._silence = world, fault, silence
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         self._port, self.begins, self._since = _free_port(), 0, time.monotonic()
-        self._first: float | None = None
+        self._due: float | None = None
         self._sent: float | None = None
         self._went_on: float | None = None
         self.made: list[int] = []
@@ -150,7 +151,6 @@ class Agent:
         """Look after the group; return whether it has ended."""
         now = time.monotonic()
         for line in self._lines.new():
-            self._first = self._first or now
             self.made.append(int(line.split()[1]))
             if self._sent and self.begins > 1 and self._went_on is None:
                 self._went_on = now
@@ -168,9 +168,10 @@ class Agent:
         return bool(self.failure) or len(self._codes) == self.world
 
     def _send_when_due(self, now: float) -> None:
-        if self.fault is None or self._first is None or self._sent is not None:
+        if self.fault is None or self._sent is not None or len(self.made) < self.fault.passes:
             return
-        if now - self._first >= self.fault.after and self.fault.rank not in self._codes:
+        self._due = self._due or now + self.fault.seconds
+        if now >= self._due and self.fault.rank not in self._codes:
             self._before = len(self.made)
             os.kill(self._workers[self.fault.rank], self.fault.kind)
             self._sent = now
@@ -211,14 +212,15 @@ def disturbed_groups(
     whole = {world: _alone(Agent(world, None)) for world in worlds}
     ranks = [(world, rank) for world in worlds for rank in range(world)]
     waiting = [ranks[i % len(ranks)] for i in range(n)]
-    length = {world: max(0.05, ran.seconds / 2) for world, ran in whole.items()}
+    length = {world: ran.seconds for world, ran in whole.items()}
     running: list[Agent] = []
     lost, recovery, anew, sent = [], [], 0, 0
     try:
         while waiting or running:
             while waiting and len(running) < side_by_side:
                 world, rank = waiting.pop(0)
-                fault = Fault(kind, rank, draw.uniform(0, 0.8) * length[world])
+                delay = draw.uniform(0, 0.5 * length[world] / PASSES)
+                fault = Fault(kind, rank, draw.randrange(PASSES - 2), delay)
                 running.append(Agent(world, fault, silence))
             for agent in [a for a in running if a.step()]:
                 running.remove(agent)

@@ -77,15 +77,12 @@ _KINDS: dict[str, tuple[Callable[[Path, Lines, int], None], Callable[[Path], int
 
 def places() -> dict[str, tuple[Path | None, Path | None]]:
     """Return file systems to save to, and where other programs keep temporary files, by name."""
-    shared = Path("/dev/shm")
+    shared, disk = Path("/dev/shm"), Path(tempfile.gettempdir())
     found: dict[str, tuple[Path | None, Path | None]] = {"the disk": (None, None)}
-    if (
-        os.access(shared, os.W_OK)
-        and shared.stat().st_dev != Path(tempfile.gettempdir()).stat().st_dev
-    ):
+    if os.access(shared, os.W_OK) and shared.stat().st_dev != disk.stat().st_dev:
         found["memory"] = (shared, None)
         found["the disk, TMPDIR in memory"] = (None, shared)
-        found["memory, TMPDIR on the disk"] = (shared, Path(tempfile.gettempdir()))
+        found["memory, TMPDIR on the disk"] = (shared, disk)
     return found
 
 
