@@ -8,7 +8,19 @@ from fastapi import APIRouter
 
 import mogul
 from mogul.app.session import Session
-from mogul.app.views import components, drawing, outliers, pictures, samples, training
+from mogul.app.views import (
+    components,
+    conditional,
+    drawing,
+    outliers,
+    pairs,
+    pictures,
+    predicted,
+    rows,
+    samples,
+    table,
+    training,
+)
 from mogul.opened import Opened, OpenedAutoencoder, OpenedDecoder, OpenedNetwork
 
 
@@ -26,7 +38,10 @@ class View(Protocol):
         ...
 
 
-VIEWS: tuple[View, ...] = (components, drawing, outliers, samples, training, pictures)  # pyright: ignore[reportAssignmentType]
+VIEWS: tuple[View, ...] = (  # pyright: ignore[reportAssignmentType]
+    components, drawing, pairs, conditional, rows, predicted, outliers, samples, training,
+    pictures, table,
+)  # fmt: skip
 
 
 def about(session: Session) -> dict[str, Any]:

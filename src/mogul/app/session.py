@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mogul.app.survey import Survey, survey
@@ -149,8 +150,8 @@ class Session:
             self.missing.get(name, f"There is no set of rows '{name}'; ask for train or shown.")
         )
 
-    def take(self, name: str, rows: list[int]) -> Tensor:
-        """Return rows of a set by number, (m, D), as the model wants them.
+    def take(self, name: str, rows: list[int], dtype: torch.dtype | None = None) -> Tensor:
+        """Return rows of a set by number, (m, D), as the model wants them, or in another type.
 
         Raises:
             InputError: if there are no such rows.
@@ -163,7 +164,7 @@ class Session:
                 "from 0."
             )
         like = self.mixture if isinstance(self.opened, Opened) else self.opened.model
-        return source.take(rows, like.dtype, like.device)
+        return source.take(rows, like.dtype if dtype is None else dtype, like.device)
 
     def survey(self, name: str) -> Survey:
         """Return what one pass of the mixture over a set of rows finds; made once, then kept.
