@@ -20,18 +20,18 @@ export function short(value) {
 }
 
 // Axes over ranges x and y, with scales to draw along.
-export function frame(x, y, { xName = "", yName = "", alt = "", height = H } = {}) {
-  const sx = (v) => LEFT + ((v - x[0]) / (x[1] - x[0] || 1)) * (W - LEFT - RIGHT);
+export function frame(x, y, { xName = "", yName = "", alt = "", width = W, height = H } = {}) {
+  const sx = (v) => LEFT + ((v - x[0]) / (x[1] - x[0] || 1)) * (width - LEFT - RIGHT);
   const sy = (v) => height - BOTTOM - ((v - y[0]) / (y[1] - y[0] || 1)) * (height - TOP - BOTTOM);
-  const root = svg("svg", { viewBox: `0 0 ${W} ${height}`, role: "img", "aria-label": alt });
+  const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": alt });
   for (const v of ticks(...y)) {
-    root.append(svg("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: sy(v), y2: sy(v) }));
+    root.append(svg("line", { class: "axis", x1: LEFT, x2: width - RIGHT, y1: sy(v), y2: sy(v) }));
     root.append(svg("text", { x: LEFT - 6, y: sy(v) + 4, "text-anchor": "end" }, short(v)));
   }
-  for (const v of ticks(...x, 7)) root.append(svg("text", { x: sx(v), y: height - BOTTOM + 16, "text-anchor": "middle" }, short(v)));
-  root.append(svg("text", { x: (LEFT + W - RIGHT) / 2, y: height - 3, "text-anchor": "middle" }, xName));
+  for (const v of ticks(...x, width / 90)) root.append(svg("text", { x: sx(v), y: height - BOTTOM + 16, "text-anchor": "middle" }, short(v)));
+  root.append(svg("text", { x: (LEFT + width - RIGHT) / 2, y: height - 3, "text-anchor": "middle" }, xName));
   if (yName) root.append(svg("text", { x: LEFT, y: TOP - 1 }, yName));
-  return { root, sx, sy, inner: { left: LEFT, right: W - RIGHT, top: TOP, bottom: height - BOTTOM } };
+  return { root, sx, sy, inner: { left: LEFT, right: width - RIGHT, top: TOP, bottom: height - BOTTOM } };
 }
 
 // Lines of {name, x, y}; names stand at their ends.

@@ -45,5 +45,5 @@ async function show() {
   });
 }
 
-addEventListener("hashchange", () => { show(); });
+addEventListener("hashchange", () => { if (model) show(); });
 start();

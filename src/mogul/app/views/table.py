@@ -12,6 +12,7 @@ from torch import Tensor
 from mogul.app.columns import columns_of, plain
 from mogul.app.densities import top
 from mogul.app.session import Session
+from mogul.opened import OpenedNetwork
 from mogul.tasks import percentile_of
 
 NAME = "table"
@@ -29,9 +30,10 @@ def router(session: Session) -> APIRouter:
 
     @api.get("/table")
     def columns() -> dict[str, Any]:
-        """Names and ranges of the columns."""
-        found = columns_of(session)
+        """Names and ranges of the columns, of which a network's targets come last."""
+        found, opened = columns_of(session), session.opened
         return {
+            "targets": opened.model.n_features if isinstance(opened, OpenedNetwork) else 0,
             "names": found.names,
             "low": found.low.tolist(),
             "high": found.high.tolist(),
