@@ -49,11 +49,6 @@ class Columns:
             raise InputError(f"Columns {index} came; name every one once.")
         return index
 
-    def share(self, index: list[int], values: Tensor) -> Tensor:
-        """Return values (..., m) of some columns as shares of their ranges, in float64."""
-        low, high = self.low[index], self.high[index]
-        return (values.double().cpu() - low) / (high - low)
-
 
 def is_table(session: Session) -> bool:
     """Whether the model is a mixture over the rows of a table."""

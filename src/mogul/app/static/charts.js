@@ -13,10 +13,18 @@ export function ticks(low, high, about = 5) {
   return found;
 }
 
-export function short(value) {
+// A number in few characters; beside others a step apart, with the digits that tell them apart.
+export function short(value, step = 0) {
   const size = Math.abs(value);
+  if (step >= 1e-4 && size < 1e8) return value.toLocaleString("en", { maximumFractionDigits: Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)) });
   if (size && (size < 1e-3 || size >= 1e6)) return value.toExponential(1);
-  return value.toLocaleString("en", { maximumFractionDigits: size >= 100 ? 0 : size >= 1 ? 2 : 3 });
+  return value.toLocaleString("en", size >= 1 ? { maximumFractionDigits: size >= 100 ? 0 : 2 } : { maximumSignificantDigits: 3 });
+}
+
+// Ticks along a range, with the text of each.
+export function labelled(low, high, about) {
+  const found = ticks(low, high, about), step = found.length > 1 ? found[1] - found[0] : high - low;
+  return found.map((v) => [v, short(v, step)]);
 }
 
 // Axes over ranges x and y, with scales to draw along.
@@ -24,11 +32,11 @@ export function frame(x, y, { xName = "", yName = "", alt = "", width = W, heigh
   const sx = (v) => LEFT + ((v - x[0]) / (x[1] - x[0] || 1)) * (width - LEFT - RIGHT);
   const sy = (v) => height - BOTTOM - ((v - y[0]) / (y[1] - y[0] || 1)) * (height - TOP - BOTTOM);
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": alt });
-  for (const v of ticks(...y)) {
+  for (const [v, text] of labelled(...y)) {
     root.append(svg("line", { class: "axis", x1: LEFT, x2: width - RIGHT, y1: sy(v), y2: sy(v) }));
-    root.append(svg("text", { x: LEFT - 6, y: sy(v) + 4, "text-anchor": "end" }, short(v)));
+    root.append(svg("text", { x: LEFT - 6, y: sy(v) + 4, "text-anchor": "end" }, text));
   }
-  for (const v of ticks(...x, width / 90)) root.append(svg("text", { x: sx(v), y: height - BOTTOM + 16, "text-anchor": "middle" }, short(v)));
+  for (const [v, text] of labelled(...x, width / 90)) root.append(svg("text", { x: sx(v), y: height - BOTTOM + 16, "text-anchor": "middle" }, text));
   root.append(svg("text", { x: (LEFT + width - RIGHT) / 2, y: height - 3, "text-anchor": "middle" }, xName));
   if (yName) root.append(svg("text", { x: LEFT, y: TOP - 1 }, yName));
   return { root, sx, sy, inner: { left: LEFT, right: width - RIGHT, top: TOP, bottom: height - BOTTOM } };

@@ -5,17 +5,19 @@ import { el, told } from "./dom.js";
 
 const MANY = 12; // columns from which a list has a search field
 
-// A number for people to read: four digits, or as many as it has before the point.
-export function readable(value) {
+// A number for people to read: to four digits of itself, or of what it varies by.
+export function readable(value, scale = Math.abs(value)) {
   if (value == null || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  if (size && (size < 1e-3 || size >= 1e9)) return value.toExponential(3);
-  const digits = Math.max(4, Math.floor(Math.log10(size || 1)) + 1);
-  return value.toLocaleString("en", { maximumSignificantDigits: digits });
+  if (size && ((size < 1e-3 && scale < 1e-3) || (size >= 1e9 && scale >= 1e6))) return value.toExponential(3);
+  return value.toLocaleString("en", { maximumFractionDigits: decimals(scale) });
 }
 
-// A number as it is written into a field.
-export const written = (value) => String(+value.toPrecision(Math.max(5, Math.floor(Math.log10(Math.abs(value) || 1)) + 1)));
+// A number as it is written into a field, to three digits of what it varies by.
+export const written = (value, scale) =>
+  Math.abs(value) < 1e-6 || Math.abs(value) >= 1e15 ? String(value) : String(+value.toFixed(decimals(10 * scale)));
+
+const decimals = (scale) => (scale > 0 ? Math.max(0, Math.min(12, 3 - Math.floor(Math.log10(scale)))) : 3);
 
 // What was typed as a number; null where a field is empty, and an error where it is none.
 export function typed(field, name) {
@@ -26,14 +28,16 @@ export function typed(field, name) {
   return text === "" ? null : value;
 }
 
-// Calls of `work` whose failures are told in a place, where they stay until one succeeds.
-export function telling(place, work) {
+// Calls of `work` whose failures are told in a place, where they stay until one succeeds; nothing
+// is then awaited any more in `drawing`.
+export function telling(place, work, drawing = null) {
   return async (...given) => {
     try {
       await work(...given);
       place.replaceChildren();
     } catch (error) {
       place.replaceChildren(told(error));
+      drawing?.querySelector(".wait")?.remove();
     }
   };
 }
@@ -43,9 +47,9 @@ export function knob({ name, low, high, value }, changed) {
   const range = el("input", { type: "range", min: low, max: high, step: (high - low) / 200, value, "aria-label": name });
   const field = el("input", { type: "text", inputmode: "decimal", class: "number", "aria-label": `${name}, exact value` });
   const made = el("div", { class: "knob" }, range, field);
-  made.set = (v) => { range.value = v; field.value = v == null ? "" : written(v); field.setAttribute("aria-invalid", "false"); };
+  made.set = (v) => { range.value = v; field.value = v == null ? "" : written(v, high - low); field.setAttribute("aria-invalid", "false"); };
   made.set(value);
-  range.addEventListener("input", () => { field.value = written(+range.value); changed(+range.value, null); });
+  range.addEventListener("input", () => { field.value = written(+range.value, high - low); changed(+range.value, null); });
   field.addEventListener("change", () => {
     try {
       const v = typed(field, name);

@@ -7,7 +7,7 @@ const HEIGHT = 300;
 
 // A place whose drawing is made anew when its width or the colours of the page change.
 export function fitted(draw, most = 760) {
-  const place = el("div", { class: "plot" });
+  const place = el("div", { class: "plot" }, el("div", { class: "wait", role: "status" }, "Computing …"));
   const dark = matchMedia("(prefers-color-scheme: dark)");
   let width = 0;
   function again() {
@@ -153,4 +153,5 @@ export const KEYS = {
   middle: { text: "mean", style: "background:var(--c1);width:.6em;height:.6em;border-radius:50%" },
   contours: { text: "half and nine tenths of the density", style: "background:var(--ink)" },
   truth: { text: "true value of the row", style: "background:var(--c5);height:3px" },
+  ring: { text: "true values of the row", style: "border:3px solid var(--c5);width:.8em;height:.8em;border-radius:50%" },
 };

@@ -38,15 +38,18 @@ export async function render() {
     plot.again();
     legend.replaceChildren(keys(found.curve ? [KEYS.density, KEYS.beside, KEYS.interval, KEYS.mean, KEYS.median] : [KEYS.middle, KEYS.contours]));
     about.replaceChildren(facts([
-      ...targets.flatMap((t, i) => [
-        [names[t], `${readable(at(i).mean)} ± ${readable(at(i).deviation)}`],
-        ["median; 90 % interval", `${readable(at(i).median)}; ${readable(at(i).low)} to ${readable(at(i).high)}`],
-      ]),
+      ...targets.flatMap((t, i) => {
+        const one = at(i), say = (value) => readable(value, one.deviation);
+        return [
+          [names[t], `${say(one.mean)} ± ${say(one.deviation)}`],
+          ["median; 90 % interval", `${say(one.median)}; ${say(one.low)} to ${say(one.high)}`],
+        ];
+      }),
       ["log p(fixed)", `${number(found.log_prob, 3)} nats`],
     ]));
     given.replaceChildren(el("h3", {}, "Components, given what is fixed"), bars(found.responsibilities));
     found.free.forEach((i, j) => entries[i].free(found.mean[j], found.deviation[j]));
-  }));
+  }, plot.place));
 
   function fix(i, value) {
     if (value == null) fixed.delete(i);
@@ -84,7 +87,7 @@ export async function render() {
     entry.free = (mean, deviation) => {
       current = mean;
       slider.set(mean);
-      says.textContent = `${readable(mean)} ± ${readable(deviation)}`;
+      says.textContent = `${readable(mean, deviation)} ± ${readable(deviation)}`;
     };
     entry.fixed(fixed.has(i));
     entries.push(entry);

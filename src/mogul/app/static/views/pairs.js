@@ -1,24 +1,30 @@
 // Pairs of columns: rows as points, components as ellipses, and one row or component at a time.
 
 import { get, newest, unpack } from "../api.js";
-import { ticks, short } from "../charts.js";
+import { labelled } from "../charts.js";
 import { bars, readable, rowPicker, table, telling } from "../columns.js";
 import { el, facts, number, svg } from "../dom.js";
 import { colour, fitted, keys, named, path } from "../plots.js";
 import { rank } from "./rows.js";
 
-const LEFT = 54, BOTTOM = 44, GAP = 6, SMALLEST = 72, LARGEST = 260;
+const NARROW = 54, NAME = 20, DIGIT = 6.8, RIGHT = 16, BOTTOM = 44, GAP = 6, SMALLEST = 72, LARGEST = 260;
 const REACH = 14; // pixels within which a click finds a point
 const CIRCLE = Array.from({ length: 49 }, (_, i) => [Math.cos((i * Math.PI) / 24), Math.sin((i * Math.PI) / 24)]);
 
+const DOT = "border-radius:50%;background:none;";
+const ROWS = { text: "rows", style: "background:var(--soft);width:.4em;height:.4em;border-radius:50%" };
+const DENSITY = { text: "density of the mixture", style: "background:var(--c0)" };
+const COMPONENTS = { text: "components", style: `${DOT}border:2px solid var(--c1);width:1em;height:.7em` };
+const CHOSEN = { text: "chosen", style: `${DOT}border:3px solid var(--c5);width:.8em;height:.8em` };
+
 export async function render(model) {
-  const { names } = await table();
-  const set = model.sets.train ? "train" : "shown";
+  const columns = await table(), { names } = columns;
+  const set = model.sets.train || !model.sets.shown ? "train" : "shown";
   const state = { columns: [], component: null, row: null, amount: 20 };
   let page = null, places = null, owned = null;
 
-  const problem = el("div"), components = el("div"), note = el("p", { class: "hint" }), summary = el("summary");
-  const detail = el("div", { "aria-live": "polite" }, el("p", { class: "hint" }, "Click a point, or give the number of a row."));
+  const problem = el("div"), components = el("div"), note = el("p", { class: "hint" }), legend = el("div"), summary = el("summary");
+  const detail = el("div", { "aria-live": "polite" });
   const plot = fitted((width) => page && matrix(page, places, state, width, (row) => picker.go(row)), 1000);
 
   const load = newest(telling(problem, async () => {
@@ -30,40 +36,43 @@ export async function render(model) {
     summary.textContent = `Columns: ${page.columns.length} of ${names.length}`;
     const few = page.rows.length < (page.of ?? 0) ? `${page.rows.length.toLocaleString("en")} of ${page.of.toLocaleString("en")} rows, evenly spread. ` : "";
     const heaviest = page.components.index.length < page.components.total ? `the heaviest ${page.components.index.length} of ${page.components.total} components` : "all components";
-    note.textContent = `${page.why ? `No rows: ${page.why} ` : few}Ellipses lie at one and two standard deviations of ${heaviest}; the stronger, the heavier.`;
+    const several = page.columns.length > 1;
+    note.textContent = `${page.why ? `No rows: ${page.why} ` : few}${several ? `Ellipses lie at one and two standard deviations of ${heaviest}; the stronger, the heavier.` : ""}`;
+    legend.replaceChildren(keys(several ? [ROWS, DENSITY, COMPONENTS, CHOSEN] : [DENSITY, CHOSEN]));
+    if (!page.rows.length) owned = { counts: [] };
     plot.again();
     list();
-  }));
+  }, plot.place));
 
   const chooser = columnChooser(names, (columns) => { state.columns = columns; load(); });
   const picker = rowPicker(model, async (from, row) => {
     const found = await get(`table/${from}/${row}/score`);
     state.row = found.values;
     plot.again();
-    detail.replaceChildren(...told(found, names, state.columns));
+    detail.replaceChildren(...told(found, columns, state.columns));
   });
+  if (Object.keys(model.sets).length) detail.append(el("p", { class: "hint" }, "Click a point, or give the number of a row."));
   picker.changed?.(() => { state.row = null; detail.replaceChildren(); load(); });
 
   function list() {
+    const focused = document.activeElement?.dataset.k;
     components.replaceChildren(componentTable(page, owned, state, (k) => {
       state.component = state.component === k ? null : k;
       plot.again();
       list();
-      components.querySelector(`button[data-k="${k}"]`).focus();
     }), more(page, () => { state.amount = 200; load(); }));
+    if (focused) components.querySelector(`button[data-k="${focused}"]`)?.focus({ preventScroll: true });
   }
 
   await load();
-  if (page?.rows.length) get(`pairs/owned?set=${set}`).then((found) => { owned = found; list(); }, () => {});
+  const counted = (found) => { owned = found; list(); };
+  if (page?.rows.length) get(`pairs/owned?set=${set}`).then(counted, () => counted({ counts: [] }));
   return el("div", { class: "split" },
     el("section", {},
       el("h2", {}, "Columns by pairs"),
       el("details", { class: "chooser" }, summary, chooser.content), problem,
       el("div", { class: "table" }, plot.place), note,
-      keys([{ text: "rows", style: "background:var(--soft);width:.4em;height:.4em;border-radius:50%" },
-        { text: "density of the mixture", style: "background:var(--c0)" },
-        { text: "components", style: "background:none;border:2px solid var(--c1);width:1em;height:.7em;border-radius:50%" },
-        { text: "chosen", style: "background:none;border:3px solid var(--c5);width:.8em;height:.8em;border-radius:50%" }])),
+      legend),
     el("section", { class: "card stays aside" }, el("h3", { class: "first" }, "One row"), picker.content, detail),
     el("section", { class: "under" },
       el("h3", {}, "Components"), el("p", { class: "hint" }, "Choose one to see it in every picture, with the rows that it is most responsible for."), components));
@@ -89,9 +98,11 @@ function columnChooser(names, changed) {
 // A triangle of panels: densities on the diagonal, pairs below it.
 function matrix(page, places, state, width, pick) {
   const n = page.columns.length, one = n === 1;
-  const cell = one ? Math.min(560, width - LEFT - GAP) : Math.max(SMALLEST, Math.min(LARGEST, (width - LEFT - n * GAP) / n));
+  const longest = Math.max(...page.ranges.slice(1).flatMap((range) => labelled(...range, 3).map(([, text]) => text.length)), 0);
+  const LEFT = Math.max(NARROW, NAME + DIGIT * longest);
+  const cell = one ? Math.min(560, width - LEFT - RIGHT) : Math.max(SMALLEST, Math.min(LARGEST, (width - LEFT - RIGHT - (n - 1) * GAP) / n));
   const tall = one ? 0.55 * cell : cell, step = cell + GAP;
-  const W = LEFT + n * step, H = n * (tall + GAP) + BOTTOM, ratio = Math.min(2, devicePixelRatio || 1);
+  const W = LEFT + n * step - GAP + RIGHT, H = n * (tall + GAP) + BOTTOM, ratio = Math.min(2, devicePixelRatio || 1);
   const canvas = el("canvas", { width: Math.round(W * ratio), height: Math.round(H * ratio), "aria-hidden": "true", style: `left:0;top:0;width:${W}px;height:${H}px` });
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
@@ -188,24 +199,24 @@ function ellipses(group, page, i, j, sx, sy, chosen) {
 }
 
 function scale(root, range, name, { at, x, cell, middle }) {
-  for (const v of ticks(...range, cell / 50)) root.append(svg("text", { x, y: at(share(v, range)) + 4, "text-anchor": "end" }, short(v)));
+  for (const [v, text] of labelled(...range, cell / 50)) root.append(svg("text", { x, y: at(share(v, range)) + 4, "text-anchor": "end" }, text));
   root.append(named(name, { transform: `translate(11 ${middle}) rotate(-90)`, "text-anchor": "middle" }, Math.floor(cell / 7)));
 }
 
 function below(root, range, name, { at, y, cell }) {
-  for (const v of ticks(...range, cell / 60)) root.append(svg("text", { x: at(share(v, range)), y: y + 16, "text-anchor": "middle" }, short(v)));
+  for (const [v, text] of labelled(...range, cell / 70)) root.append(svg("text", { x: at(share(v, range)), y: y + 16, "text-anchor": "middle" }, text));
   root.append(named(name, { x: at(0.5), y: y + 34, "text-anchor": "middle" }, Math.floor(cell / 7)));
 }
 
 function componentTable(page, owned, state, choose) {
   const { index, weights, means, deviations } = page.components;
   return el("div", { class: "table" }, el("table", {},
-    el("thead", {}, el("tr", {}, el("th", {}, "component"), el("th", {}, "weight"), el("th", {}, "rows"), ...page.names.map((name) => el("th", { class: "named", title: name }, name)))),
+    el("thead", {}, el("tr", {}, el("th", {}, "component"), el("th", {}, "weight"), el("th", {}, "training rows"), ...page.names.map((name) => el("th", { class: "named", title: name }, name)))),
     el("tbody", {}, ...index.map((k, i) => el("tr", { class: k === state.component ? "chosen" : "" },
       el("td", {}, el("button", { type: "button", class: "small", "data-k": k, "aria-pressed": String(k === state.component), onclick: () => choose(k) }, `component ${k}`)),
       el("td", {}, `${number(100 * weights[i], 1)} %`),
-      el("td", {}, owned ? owned.counts[k].toLocaleString("en") : "…"),
-      ...means[i].map((mean, d) => el("td", {}, `${readable(mean)} ± ${readable(deviations[i][d])}`)))))));
+      el("td", {}, owned ? owned.counts[k]?.toLocaleString("en") ?? "–" : "…"),
+      ...means[i].map((mean, d) => el("td", {}, `${readable(mean, deviations[i][d])} ± ${readable(deviations[i][d])}`)))))));
 }
 
 function more(page, all) {
@@ -213,8 +224,8 @@ function more(page, all) {
   return left > 0 ? el("div", { class: "row" }, el("button", { type: "button", onclick: all }, `${left} more components`)) : "";
 }
 
-function told(found, names, shown) {
-  const rest = names.map((_, i) => i).filter((i) => !shown.includes(i)), value = (i) => [names[i], readable(found.values[i])];
+function told(found, { names, low, high }, shown) {
+  const rest = names.map((_, i) => i).filter((i) => !shown.includes(i)), value = (i) => [names[i], readable(found.values[i], high[i] - low[i])];
   const what = found.whole ? "log-likelihood" : "log p(what is there)";
   return [
     facts([[what, `${number(found.log_likelihood, 3)} nats`], ...rank(found)]),

@@ -41,19 +41,19 @@ export async function render(model) {
     density = found.heat ? unpack(found.heat.density) : null;
     plot.again();
     const own = found.curve ? [KEYS.density, KEYS.interval, KEYS.mean, KEYS.median, KEYS.modes] : [KEYS.middle, KEYS.modes, KEYS.contours];
-    legend.replaceChildren(keys(truth ? [...own, KEYS.truth] : own));
+    legend.replaceChildren(keys(truth ? [...own, found.curve ? KEYS.truth : KEYS.ring] : own));
     about.replaceChildren(facts([
       ...targets.map((name, t) => [name, says(of(t), truth?.[t])]),
-      ["modes", `${found.modes.length}: ${found.modes.map((m) => m.map(readable).join(", ")).join("; ")}`],
+      ["modes", `${found.modes.length}: ${found.modes.map((m) => m.map((v, i) => readable(v, found.deviation[chosen[i]])).join(", ")).join("; ")}`],
     ]));
-  }));
+  }, plot.place));
 
   const follow = newest(telling(trouble, async () => {
     const answer = await post("predicted/along", { inputs: values, input: along, target: chosen[0] });
     fan = answer;
     strength = unpack(answer.density);
     chart.again();
-  }));
+  }, chart.place));
 
   function moved(row = null) {
     truth = row;
@@ -100,8 +100,9 @@ export async function render(model) {
 }
 
 function says(one, real) {
-  const text = `${readable(one.mean)} ± ${readable(one.deviation)}; median ${readable(one.median)}; 90 %: ${readable(one.low)} to ${readable(one.high)}`;
-  return real == null ? text : `${text}; true: ${readable(real)}`;
+  const say = (value) => readable(value, one.deviation);
+  const text = `${say(one.mean)} ± ${say(one.deviation)}; median ${say(one.median)}; 90 %: ${say(one.low)} to ${say(one.high)}`;
+  return real == null ? text : `${text}; true: ${say(real)}`;
 }
 
 function fanChart(fan, strength, names, value, width) {

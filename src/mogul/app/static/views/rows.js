@@ -7,7 +7,7 @@ import { el, facts, number } from "../dom.js";
 const DRAWS = 5;
 
 export async function render(model) {
-  const { names, typical } = await table();
+  const { names, low, high, typical } = await table();
   const problem = el("div"), about = el("div", { "aria-live": "polite" });
   let seed = 0;
 
@@ -44,7 +44,7 @@ export async function render(model) {
   const empty = el("button", { type: "button", onclick: () => { fields.forEach((f) => { f.value = ""; }); ask(); } }, "Clear all");
 
   if (Object.keys(model.sets).length) picker.go(0);
-  else { fields.forEach((field, i) => { field.value = written(typical[i]); }); ask(); }
+  else { fields.forEach((field, i) => { field.value = written(typical[i], high[i] - low[i]); }); ask(); }
   return el("div", { class: "split" },
     el("section", {},
       el("h2", {}, "Fill the gaps of a row"),
@@ -58,10 +58,11 @@ export async function render(model) {
 const exact = (value) => String(+value.toPrecision(12));
 
 function inferred(found, j) {
+  const say = (value) => readable(value, found.deviation[j]);
   return [
-    el("strong", {}, `${readable(found.mean[j])} ± ${readable(found.deviation[j])}`),
-    el("span", {}, `90 %: ${readable(found.low[j])} to ${readable(found.high[j])}`),
-    el("span", { class: "soft" }, `draws: ${found.draws.map((draw) => readable(draw[j])).join("; ")}`),
+    el("strong", {}, `${say(found.mean[j])} ± ${say(found.deviation[j])}`),
+    el("span", {}, `90 %: ${say(found.low[j])} to ${say(found.high[j])}`),
+    el("span", { class: "soft" }, `draws: ${found.draws.map((draw) => say(draw[j])).join("; ")}`),
   ];
 }
 
