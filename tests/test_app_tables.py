@@ -10,17 +10,10 @@ import torch
 from scipy.integrate import trapezoid
 from sklearn.datasets import load_diabetes, load_iris
 
-import mogul
-from mogul.algorithms import EM, Supervised
+from explored import array, client_of, fitted, opened_session
 from mogul.distributions import modes
-from mogul.models import MLP, MixtureDensityNetwork
-from mogul.opened import open_any, open_model, open_network
-from mogul.tasks import percentile_of, training_quantiles
-
-TestClient = pytest.importorskip("fastapi.testclient").TestClient
-
-from mogul.app import Session, create_app  # noqa: E402
-from mogul.app.arrays import Packed  # noqa: E402
+from mogul.opened import open_model, open_network
+from mogul.tasks import percentile_of
 
 NAMES = ["sepal length", "<img src=x onerror=alert(1)>", "petal length", "petal width"]
 INTERVAL = torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)
@@ -33,35 +26,14 @@ def write(path, rows, names):
     return str(path)
 
 
-def mixture_file(path, data, components=3, covariance="full", rank=None, dtype=torch.float32):
-    """Fit a mixture to a file of data, and keep it as the command line does."""
-    source = mogul.open_source(data)
-    model = mogul.GaussianMixture(
-        components, source.n_features, covariance=covariance, rank=rank, dtype=dtype
-    )
-    mogul.initialise(model, source, seed=0)
-    fitted = mogul.fit(model, source, EM(), passes=15)
-    model.requires_grad_(False)
-    scores = model().log_prob(source.take(range(len(source)), dtype)).double().numpy()
-    mogul.save_model(
-        path, model,
-        {
-            "options": source.options, "feature_shape": list(source.feature_shape),
-            "levels": None, "command": "", "history": fitted.history, "figures": {},
-            "quantiles": training_quantiles(scores), "rows": len(source),
-        },
-    )  # fmt: skip
-    return path
+def mixture_file(path, data, components=3, covariance="gmm", more=""):
+    """Fit a mixture to a file of data."""
+    command = f"{data} --model {covariance} --components {components} --passes 15 --json {more}"
+    return fitted(path, command)
 
 
 def client(path, data=None):
-    app = create_app(Session(open_any(path), data), "secret", 80)
-    headers = {"Authorization": "Bearer secret"}
-    return TestClient(app, base_url="http://127.0.0.1:80", headers=headers)
-
-
-def array(packed):
-    return np.array(Packed(**packed).unpacked())
+    return client_of(opened_session(path, data))
 
 
 def answered(response):
@@ -110,25 +82,19 @@ def mixture(iris):
 @pytest.fixture(scope="module")
 def network_file(folder):
     x, y = load_diabetes(return_X_y=True)
-    data = np.column_stack([x[:, [2, 8, 3]], y, x[:, 1]])
-    data[3, 4] = data[5, 0] = np.nan
+    rows = np.column_stack([x[:, [2, 8, 3]], y, x[:, 1]])
     names = ["bmi", "s5", "bp", "progress", "sex"]
-    source = mogul.open_source(write(folder / "diabetes.csv", data, names))
-    whole = mogul.open_source(np.delete(data, 5, 0))
-    torch.manual_seed(0)
-    network = MixtureDensityNetwork(MLP(3, (16,)), 3, 2)
-    mogul.fit(network, whole, Supervised(), passes=5)
-    extra = {
-        "options": source.options | {"columns": names}, "feature_shape": [5], "levels": None,
-        "inputs": names[:3], "targets": names[3:], "command": "", "history": [], "figures": {},
-    }  # fmt: skip
-    mogul.save_model(folder / "network.mogul", network, extra)
-    return folder / "network.mogul"
+    rows[3, 4] = np.nan
+    data = write(folder / "diabetes.csv", rows, names)
+    rows[5, 0] = np.nan
+    write(folder / "gaps.csv", rows, names)
+    command = f"{data} --model mdn --target progress,sex --hidden 16 --components 3 --passes 5"
+    return fitted(folder / "network.mogul", f"{command} --json")
 
 
 @pytest.fixture(scope="module")
-def predictor(network_file):
-    return client(network_file)
+def predictor(network_file, folder):
+    return client(network_file, str(folder / "gaps.csv"))
 
 
 @pytest.fixture(scope="module")
@@ -313,16 +279,15 @@ def test_a_conditional_map(page, mixture):
         assert share[share >= level].sum() / share.sum() == pytest.approx(mass, abs=0.01)
 
 
-@pytest.mark.parametrize("covariance", ["full", "mfa", "diag"])
+@pytest.mark.parametrize("covariance", ["gmm", "mfa", "diag"])
 @pytest.mark.parametrize(("scale", "shift"), [(1e-6, 0.0), (1.0, 0.0), (1e7, 1e9), (1.0, 1e6)])
 def test_conditional_densities_integrate_to_one(folder, covariance, scale, shift):
     random = np.random.default_rng(0)
     data = random.standard_t(3, size=(400, 4)) @ random.normal(size=(4, 4)) * scale + shift
     np.save(folder / "range.npy", data)
-    rank = 2 if covariance == "mfa" else None
-    model = mixture_file(
-        folder / "range.mogul", str(folder / "range.npy"), 4, covariance, rank, torch.float64
-    )
+    more = "--dtype float64" + (" --rank 2" if covariance == "mfa" else "")
+    data_file = str(folder / "range.npy")
+    model = mixture_file(folder / "range.mogul", data_file, 4, covariance, more)
     page = client(model)
     for zoom in (False, True):
         for value in (data[:, 0].min(), np.median(data[:, 0]), data[:, 0].max()):
@@ -399,7 +364,7 @@ def test_wide_rows_by_low_rank_components(folder):
     random = np.random.default_rng(0)
     data = random.normal(size=(300, 3)) @ random.normal(size=(3, 200))
     np.save(folder / "wide.npy", data + 0.1 * random.normal(size=(300, 200)))
-    model = mixture_file(folder / "wide.mogul", str(folder / "wide.npy"), 2, "mfa", 3)
+    model = mixture_file(folder / "wide.mogul", str(folder / "wide.npy"), 2, "mfa", "--rank 3")
     mixture, values = open_model(model).mixture, [float(v) for v in data[0]]
     values[50:150] = [None] * 100
     found = answered(client(model).post("/api/complete", json={"values": values}))
@@ -457,12 +422,12 @@ def test_predictions_along_an_input(predictor, network):
 
 
 def test_gaps_in_the_rows_of_a_network(predictor):
-    missing = answered(predictor.get("/api/table/train?index=5"))["values"][0]
-    assert missing[0] is None
+    found = answered(predictor.get("/api/table/shown?index=5&index=3"))["values"]
+    assert [[i for i, v in enumerate(row) if v is None] for row in found] == [[0], [4]]
     assert answered(predictor.get("/api/table"))["targets"] == 2
     along = {"inputs": [0.0, 0.0, 0.0], "input": 0, "target": 1}
     points = answered(predictor.post("/api/predicted/along", json=along))["points"]
-    assert len(points["x"]) == 440  # two rows miss one of the two
+    assert len(points["x"]) == 441  # one training row misses the target
 
 
 def test_predictions_refuse_what_cannot_be(predictor):
@@ -472,7 +437,8 @@ def test_predictions_refuse_what_cannot_be(predictor):
 
     assert "one for each" in why(inputs=[0.0])
     assert "bp is nan" in why(inputs=[0.0, 0.0, math.nan])
-    assert "finite" in why(inputs=[1e39, 0.0, 0.0])
+    assert "finite" in why(inputs=[math.inf, 0.0, 0.0])
+    assert "so far" in why(inputs=[1e308, 0.0, 0.0])
     assert "there are 2" in why(targets=[2])
     assert "once" in why(targets=[1, 1])
     assert "there are 2" in why("/along", target=-1)

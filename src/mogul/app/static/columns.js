@@ -77,7 +77,7 @@ export function searchable(names, entries, what = "columns") {
 
 // A select of columns by number; `none` is the text of an empty choice.
 export function choice(label, names, value, changed, none = null) {
-  const made = el("select", { onchange: () => changed(made.value === "" ? null : +made.value) },
+  const made = el("select", { "aria-label": label, onchange: () => changed(made.value === "" ? null : +made.value) },
     ...(none ? [el("option", { value: "" }, none)] : []),
     ...names.map((name, i) => el("option", { value: i }, name)));
   made.value = value ?? "";

@@ -109,9 +109,11 @@ export function curveChart(found, { name, width, marks = [], truth = null }) {
     line(found.median, "stroke:var(--c1);stroke-width:1.6;stroke-dasharray:5 4", "median"),
   );
   for (const mark of marks) root.append(svg("circle", { class: "mode", cx: sx(mark), cy: sy(height(x, density, mark)), r: 4, style: "fill:var(--c2)" }));
-  if (truth != null) root.append(line(truth, "stroke:var(--c5);stroke-width:2.4", "truth"));
+  if (truth != null && within(truth, [x[0], x[x.length - 1]])) root.append(line(truth, "stroke:var(--c5);stroke-width:2.4", "truth"));
   return root;
 }
+
+const within = (v, [low, high]) => v >= low && v <= high;
 
 function height(x, density, at) {
   const i = x.findIndex((v) => v >= at);
@@ -133,7 +135,7 @@ export function heatChart(heat, density, { names, width, marks = [], truth = nul
   })));
   const spot = (at, name, style) => root.append(svg("circle", { class: name, cx: sx(at[0]), cy: sy(at[1]), r: 4.5, style }));
   for (const { at, name } of marks) spot(at, name, `fill:var(--${name === "mean" ? "c1" : "c2"})`);
-  if (truth) spot(truth, "truth", "fill:none;stroke:var(--c5);stroke-width:3");
+  if (truth && within(truth[0], heat.x) && within(truth[1], heat.y)) spot(truth, "truth", "fill:none;stroke:var(--c5);stroke-width:3");
   return layered(drawn, size, size * 0.8, shaded(density));
 }
 
