@@ -1,23 +1,23 @@
 // Parts that the views of tables share: columns with sliders, rows by number, bars.
 
-import { get } from "./api.js";
+import { get, newest } from "./api.js";
 import { el, told } from "./dom.js";
 
 const MANY = 12; // columns from which a list has a search field
 
-// A number for people to read: to four digits of itself, or of what it varies by.
-export function readable(value, scale = Math.abs(value)) {
+// A number for people to read: to four digits of itself, or to three of what it varies by.
+export function readable(value, scale = Math.abs(value) / 10) {
   if (value == null || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   if (size && ((size < 1e-3 && scale < 1e-3) || (size >= 1e9 && scale >= 1e6))) return value.toExponential(3);
   return value.toLocaleString("en", { maximumFractionDigits: decimals(scale) });
 }
 
-// A number as it is written into a field, to three digits of what it varies by.
+// A number as it is written into a field, to four digits of what it varies by.
 export const written = (value, scale) =>
-  Math.abs(value) < 1e-6 || Math.abs(value) >= 1e15 ? String(value) : String(+value.toFixed(decimals(10 * scale)));
+  Math.abs(value) < 1e-6 || Math.abs(value) >= 1e15 ? String(value) : String(+value.toFixed(decimals(scale / 10)));
 
-const decimals = (scale) => (scale > 0 ? Math.max(0, Math.min(12, 3 - Math.floor(Math.log10(scale)))) : 3);
+const decimals = (scale) => (scale > 0 ? Math.max(0, Math.min(12, 2 - Math.floor(Math.log10(scale)))) : 3);
 
 // What was typed as a number; null where a field is empty, and an error where it is none.
 export function typed(field, name) {
@@ -94,11 +94,15 @@ export function rowPicker(model, picked, label = "Row number") {
   const which = el("select", { "aria-label": "Rows of" }, ...sets.map(([key, set]) => el("option", { value: key }, key === "train" ? "training rows" : set.name.split("/").pop())));
   const field = el("input", { type: "number", min: 0, step: 1, class: "number", value: "" });
   const size = () => model.sets[which.value].rows;
-  const go = telling(problem, async (row) => {
-    if (!(Number.isInteger(row) && row >= 0 && row < size())) throw new Error(`There are rows 0 to ${(size() - 1).toLocaleString("en")}; give one of these numbers.`);
+  const pick = newest(telling(problem, picked));
+  function go(row) {
+    if (!(Number.isInteger(row) && row >= 0 && row < size())) {
+      problem.replaceChildren(told(new Error(`There are rows 0 to ${(size() - 1).toLocaleString("en")}; give one of these numbers.`)));
+      return;
+    }
     field.value = row;
-    await picked(which.value, row);
-  });
+    pick(which.value, row);
+  }
   const step = (by) => go(field.value === "" ? 0 : Math.max(0, Math.min(size() - 1, +field.value + by)));
   field.addEventListener("change", () => go(field.value === "" ? NaN : +field.value));
   const set = { change: () => {} };

@@ -87,7 +87,7 @@ export async function render() {
     entry.free = (mean, deviation) => {
       current = mean;
       slider.set(mean);
-      says.textContent = `${readable(mean, deviation)} ± ${readable(deviation)}`;
+      says.textContent = `${readable(mean, deviation)} ± ${readable(deviation, deviation)}`;
     };
     entry.fixed(fixed.has(i));
     entries.push(entry);

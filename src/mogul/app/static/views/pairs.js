@@ -29,9 +29,11 @@ export async function render(model) {
 
   const load = newest(telling(problem, async () => {
     const query = [...state.columns.map((i) => `column=${i}`), `set=${picker.set() ?? set}`, `components=${state.amount}`];
-    page = await get(`pairs?${query.join("&")}`);
+    const answer = await get(`pairs?${query.join("&")}`);
+    if (!state.columns.length) state.columns = answer.columns;
+    if (String(answer.columns) !== String(state.columns)) return; // others are asked for already
+    page = answer;
     places = page.places ? unpack(page.places).values : new Float32Array();
-    state.columns = page.columns;
     chooser.mark(page.columns, page.most);
     summary.textContent = `Columns: ${page.columns.length} of ${names.length}`;
     const few = page.rows.length < (page.of ?? 0) ? `${page.rows.length.toLocaleString("en")} of ${page.of.toLocaleString("en")} rows, evenly spread. ` : "";
@@ -216,7 +218,7 @@ function componentTable(page, owned, state, choose) {
       el("td", {}, el("button", { type: "button", class: "small", "data-k": k, "aria-pressed": String(k === state.component), onclick: () => choose(k) }, `component ${k}`)),
       el("td", {}, `${number(100 * weights[i], 1)} %`),
       el("td", {}, owned ? owned.counts[k]?.toLocaleString("en") ?? "–" : "…"),
-      ...means[i].map((mean, d) => el("td", {}, `${readable(mean, deviations[i][d])} ± ${readable(deviations[i][d])}`)))))));
+      ...means[i].map((mean, d) => el("td", {}, `${readable(mean, deviations[i][d])} ± ${readable(deviations[i][d], deviations[i][d])}`)))))));
 }
 
 function more(page, all) {
@@ -225,7 +227,7 @@ function more(page, all) {
 }
 
 function told(found, { names, low, high }, shown) {
-  const rest = names.map((_, i) => i).filter((i) => !shown.includes(i)), value = (i) => [names[i], readable(found.values[i], high[i] - low[i])];
+  const rest = names.map((_, i) => i).filter((i) => !shown.includes(i)), value = (i) => [names[i], readable(found.values[i], (high[i] - low[i]) / 10)];
   const what = found.whole ? "log-likelihood" : "log p(what is there)";
   return [
     facts([[what, `${number(found.log_likelihood, 3)} nats`], ...rank(found)]),
