@@ -10,6 +10,8 @@ from PIL import Image
 import mogul
 from command_line import run_command
 from mogul.cli import main
+from mogul.models import VariationalAutoencoder
+from mogul.tasks import decode_rows
 
 SMALL = "--model vae --limit 120 --latent 2 --batch-size 40"
 
@@ -146,8 +148,9 @@ def test_show_draws_the_components_of_a_prior(run, tmp_path, fitted):
     drawn = np.asarray(Image.open(tmp_path / "c.png"))
     assert drawn.shape == (5 * 48 + 4 * 3, 3 * 48 + 2 * 3)  # means and four draws of each
     model, _ = mogul.load_model(fitted)
+    assert isinstance(model, VariationalAutoencoder)
     heaviest = model.prior.log_weights.argsort(descending=True)[:3]
-    means = mogul.tasks.decode_rows(model, model.prior.means[heaviest]).detach()
+    means = decode_rows(model, model.prior.means[heaviest]).detach()
     expected = np.floor(means.numpy().reshape(3, 8, 8) * 17).clip(0, 16) * 255 / 16
     for i, image in enumerate(expected):
         np.testing.assert_allclose(drawn[3:48:6, 51 * i + 3 : 51 * i + 48 : 6], image, atol=1)

@@ -317,8 +317,8 @@ def show_model(
         typer.Option(
             "-o",
             "--output",
-            help="A .png picture: of images the components, or those of a network's prior, decoded; "
-            "of an mdn the density of its first target along one input.",
+            help="A .png picture: of images the components, or those of a network's prior, "
+            "decoded; of an mdn the density of its first target along one input.",
         ),
     ] = None,
     n: options.Count = 12,
