@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import mogul
@@ -70,6 +71,32 @@ def test_fit_every_family_by_name_and_alias(run, tmp_path, name):
     assert found["log_likelihood"] == pytest.approx(reached, abs=1e-9)
     assert extra["command"].startswith("mogul fit ")
     assert len(extra["history"]) <= 3
+
+
+def test_a_fit_from_which_pixels_are_hidden(run, tmp_path):
+    path = tmp_path / "half.mogul"
+    line = ["fit", "digits", "-o", path, "--components", 3, "--rank", 2, "--passes", 3, "--json"]
+    found = _figures(run(*line, "--hide", 0.5))
+    model, extra = mogul.load_model(path)
+    model.requires_grad_(False)
+    whole = mogul.open_source("digits")
+    reached = mogul.algorithms.mean_log_likelihood(model(), whole)
+    assert found["log_likelihood"] == pytest.approx(reached, abs=1e-3)  # of whole rows
+    assert extra["history"][-1]["log_likelihood"] < 0.7 * reached  # of those the fit saw
+    source = whole.with_gaps(0.5)
+    seen = mogul.GaussianMixture(3, 64, covariance="ppca", rank=2)
+    mogul.initialise(seen, source)
+    mogul.fit(seen, source, mogul.EM(), passes=3)
+    torch.testing.assert_close(model.centres, seen.centres.detach())
+    for options, message in (
+        (("--resume", "--passes", 5), "--hide 0.5, and None came"),
+        (("--hide", 1.5), "between 0 and 1"),
+        (("--hide", 0.5, "--model", "vae"), "--hide: a vae has no use"),
+    ):
+        code, _, err = run(*line, *options)
+        assert code == 2
+        assert message in " ".join(err.split())
+    assert _figures(run(*line, "--hide", 0.5, "--resume", "--passes", 5))["passes"] == 5
 
 
 def test_score(run, digits, tmp_path):

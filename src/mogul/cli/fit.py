@@ -34,6 +34,7 @@ _OF = {
     "a mixture": (
         "components", "rank", "sharing", "tolerance", "start", "n_init", "test", "variance_floor",
         "dequantise", "resume", "algorithm", "batch_size", "candidates", "neighbours", "random",
+        "hide",
     ),
     "a decoder": (*_BOTH, "algorithm", "preset", "particles", "step_size", "rate"),
     "a vae": (
@@ -107,6 +108,14 @@ def fit(
         bool, typer.Option(help="Add uniform noise to integer pixels, so bits per dimension hold.")
     ] = True,
     limit: options.Limit = None,
+    hide: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the values (of images: pixels) to hide from the fit, at random; its "
+            "figures at the end are of whole rows.",
+            show_default=False,
+        ),
+    ] = None,
     algorithm: options.Algorithm = None,
     candidates: options.Candidates = None,
     neighbours: options.Neighbours = None,
@@ -197,7 +206,7 @@ def fit(
     }  # fmt: skip
     asked = MixtureSettings(
         components, model, rank, sharing, passes or 30, tolerance, start, n_init, variance_floor,
-        seed, dtype,
+        seed, dtype, hide,
     )  # fmt: skip
     with joined() as group:
         fit_mixture(
