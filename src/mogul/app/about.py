@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 import mogul
 from mogul.app.session import Session
-from mogul.app.views import components, drawing, outliers, pictures, samples, training
+from mogul.app.views import components, drawing, latents, outliers, pictures, samples, training
 from mogul.opened import OpenedAutoencoder, OpenedDecoder, OpenedNetwork
 
 
@@ -26,7 +26,9 @@ class View(Protocol):
         ...
 
 
-VIEWS: tuple[View, ...] = (components, drawing, outliers, samples, training, pictures)  # pyright: ignore[reportAssignmentType]
+VIEWS: tuple[View, ...] = (
+    components, latents, drawing, outliers, samples, training, pictures,
+)  # pyright: ignore[reportAssignmentType]
 
 
 def about(session: Session) -> dict[str, Any]:
