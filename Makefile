@@ -1,10 +1,14 @@
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check bench clean
+.PHONY: demo explore test check bench clean
 
 demo: .venv/.installed
 	.venv/bin/mogul demo
+
+explore: .venv/.installed
+	test -f mogul-demo/digits.mogul || $(MAKE) demo
+	.venv/bin/mogul explore mogul-demo/digits.mogul
 
 test: .venv/.installed-dev check
 	.venv/bin/pytest -n auto
@@ -28,7 +32,7 @@ clean:
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(PIP) -c constraints.txt -e .
+	$(PIP) -c constraints.txt -e '.[app]'
 	touch $@
 
 .venv/.installed-dev: .venv/.installed

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 import mogul
 from mogul.app.session import Session
 from mogul.app.views import components, drawing, latents, outliers, pictures, samples, training
-from mogul.opened import OpenedAutoencoder, OpenedDecoder, OpenedNetwork
+from mogul.opened import Opened, OpenedAutoencoder, OpenedDecoder, OpenedNetwork
 
 
 class View(Protocol):
@@ -45,6 +45,8 @@ def about(session: Session) -> dict[str, Any]:
         "subtitle": _subtitle(session),
         "shape": list(opened.feature_shape),
         "image": opened.is_image,
+        "levels": extra.get("levels") or 256,
+        "scored": isinstance(opened, Opened),
         "features": opened.n_features,
         "figures": {k: v for k, v in extra.get("figures", {}).items() if _plain(v)},
         "settings": {k: v for k, v in opened.config.items() if _plain(v)},

@@ -7,7 +7,7 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import uvicorn
@@ -77,7 +77,8 @@ def serve(session: Session, port: int = 0, show: bool = False) -> None:
     print(served.address, flush=True)
     if show:
         webbrowser.open(served.address)
-    served.run()
+    with suppress(KeyboardInterrupt):  # the way to end it
+        served.run()
 
 
 @contextmanager

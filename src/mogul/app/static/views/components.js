@@ -48,15 +48,14 @@ async function component(model, k) {
   const mean = unpack(found.mean), directions = unpack(found.directions);
   const [factors, size] = directions.shape, steps = new Float32Array(factors);
   const bent = el("canvas", { role: "img", "aria-label": `Mean of component ${k}, bent by the sliders` });
-  const levels = model.settings.levels ?? 256;
-
+  
   function bend() {
     const values = Float32Array.from(mean.values);
     for (let h = 0; h < factors; h++) {
       if (!steps[h]) continue;
       for (let d = 0; d < size; d++) values[d] += steps[h] * directions.values[h * size + d];
     }
-    draw(bent, toBytes(values, levels), model.shape);
+    draw(bent, toBytes(values, model.levels), model.shape);
   }
 
   const sliders = Array.from({ length: factors }, (_, h) => slider(`factor ${h + 1}`, {
@@ -70,7 +69,7 @@ async function component(model, k) {
   return [
     el("h2", {}, `Component ${k}`),
     el("p", { class: "soft" }, `${number(100 * found.weight)} % of the density.`),
-    el("div", { class: "halves", style: "grid-template-columns: 1fr 1fr" },
+    el("div", { class: "pair" },
       el("figure", {}, bent, el("figcaption", {}, factors ? "mean, bent" : "mean")),
       el("figure", {}, noisy, el("figcaption", {}, `noise, white is ${number(most, 3)}`))),
     el("div", { class: "sliders" }, ...sliders),

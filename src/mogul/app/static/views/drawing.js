@@ -1,2 +1,167 @@
-import { el } from "../dom.js";
-export const render = async () => el("p", {}, "");
+// A mask drawn on an image, and what the model fills in while it is drawn.
+
+import { get, newest, pack, post, send, unpack } from "../api.js";
+import { el, facts, filled, number, slider, told } from "../dom.js";
+import { draw, wall } from "../pixels.js";
+import { brush, MASKS } from "../mask.js";
+
+const SAMPLES = 4, FIRST = 24;
+
+export async function render(model) {
+  const [height, width] = model.shape;
+  const observed = new Uint8Array(height * width);
+  MASKS.right(observed, [height, width]);
+  const canvas = el("canvas", { class: "paint", tabindex: 0, role: "application", "aria-label":
+    "The image; draw with the mouse or a finger to hide pixels. Arrow keys move, space hides or reveals." });
+  const mean = el("canvas", { role: "img", "aria-label": "In-painted: the conditional mean" });
+  const deviation = el("canvas", { role: "img", "aria-label": "Uncertainty: the conditional standard deviation" });
+  const others = Array.from({ length: SAMPLES }, (_, i) => el("canvas", { role: "img", "aria-label": `Alternative ${i + 1}` }));
+  const scores = el("div", { "aria-live": "polite" }), problem = el("div");
+  const uncertain = el("figcaption", {}, "uncertainty");
+  let image = null, pixels = null, seed = 0, noise = false;
+
+  const paint = () => pixels && draw(canvas, shaded(pixels, observed, model.shape, tool.cursor()), [height, width, 3]);
+  const tool = brush(canvas, observed, [height, width], () => { paint(); fill(); });
+
+  const fill = newest(async () => {
+    if (!image) return;
+    const since = performance.now();
+    try {
+      const found = await post("inpaint", { image, mask: pack(observed, [height, width]), samples: SAMPLES, seed, noise });
+      draw(mean, unpack(found.mean).values, model.shape);
+      draw(deviation, unpack(found.deviation).values, model.shape);
+      const samples = unpack(found.samples).values;
+      others.forEach((other, i) => draw(other, samples, model.shape, i));
+      uncertain.textContent = `uncertainty, white is ${number(found.largest_deviation, 3)}`;
+      parts.observed = [found.what, `${number(found.observed)} nats`];
+      parts.time = ["answered in", `${number(performance.now() - since, 0)} ms`];
+      problem.replaceChildren();
+    } catch (error) {
+      problem.replaceChildren(told(error));
+    }
+    tell();
+  });
+
+  const parts = {};
+  function tell() {
+    scores.replaceChildren(facts([parts.whole, parts.percentile, parts.component, parts.observed, parts.time].filter(Boolean)));
+  }
+
+  async function use(next, bytes) {
+    [image, pixels] = [next, bytes];
+    delete parts.whole; delete parts.percentile; delete parts.component;
+    paint();
+    fill();
+    if (!model.scored) return;
+    try {
+      const found = await post("score", image);
+      parts.whole = ["log p(whole image)", `${number(found.log_likelihood)} nats`];
+      if (found.percentile != null) parts.percentile = ["percentile", `${number(found.percentile, 1)} % of the training images are less likely`];
+      parts.component = ["component", found.components.slice(0, 3).map((k, i) => `${k} (${number(100 * found.responsibilities[i], 1)} %)`).join(", ")];
+      tell();
+    } catch (error) {
+      problem.replaceChildren(told(error));
+    }
+  }
+
+  async function upload(file) {
+    problem.replaceChildren();
+    try {
+      const found = await send("upload", file);
+      await use({ pixels: found.pixels }, unpack(found.pixels).values);
+    } catch (error) {
+      problem.replaceChildren(told(error));
+    }
+  }
+
+  const content = el("section", {},
+    el("h2", {}, "Draw what is hidden"),
+    el("p", { class: "soft" }, "Draw on the image: the pixels under the brush are hidden from the model, which fills them in from the rest."),
+    el("div", { class: "drawing" },
+      el("div", { class: "card" }, canvas, controls(tool, observed, [height, width], () => { paint(); fill(); })),
+      el("div", { class: "card" },
+        el("div", { class: "pair" },
+          el("figure", {}, mean, el("figcaption", {}, "filled in")),
+          el("figure", {}, deviation, uncertain)),
+        el("h3", {}, "Alternatives"),
+        el("div", { class: "four" }, ...others),
+        el("div", { class: "row" },
+          el("button", { type: "button", onclick: () => { seed += 1; fill(); } }, "Others"),
+          el("label", {}, el("input", { type: "checkbox", onchange: (event) => { noise = event.target.checked; fill(); } }), " with noise")),
+        scores, problem)),
+    ...chooser(model, use, upload));
+  dropped(content, upload);
+  return content;
+}
+
+function controls(tool, observed, size, changed) {
+  const modes = ["Hide", "Reveal"].map((name, i) => el("button", {
+    type: "button", "aria-pressed": String(!i), onclick: () => {
+      tool.reveal = Boolean(i);
+      modes.forEach((m, j) => m.setAttribute("aria-pressed", String(i === j)));
+    } }, name));
+  const reach = slider("brush", { min: 0.5, max: Math.max(3, size[0] / 5), step: 0.5, value: tool.radius, show: (v) => `${number(v, 1)} px` }, (v) => { tool.radius = v; });
+  const ready = Object.keys(MASKS).map((name) => el("button", { type: "button", onclick: () => { MASKS[name](observed, size); changed(); } }, name));
+  return el("div", {},
+    el("div", { class: "row", role: "group", "aria-label": "Brush" }, ...modes),
+    el("div", { class: "sliders" }, reach),
+    el("div", { class: "row small", role: "group", "aria-label": "Ready-made masks" }, ...ready));
+}
+
+function chooser(model, use, upload) {
+  const place = el("div"), known = model.sets.shown;
+  let start = 0;
+  const file = el("input", { type: "file", accept: "image/png,image/jpeg", class: "visually-hidden", onchange: () => file.files.length && upload(file.files[0]) });
+  async function page() {
+    const index = Array.from({ length: Math.min(FIRST, known.rows - start) }, (_, i) => start + i);
+    const found = await get(`rows/shown?${index.map((i) => `index=${i}`).join("&")}`);
+    const images = unpack(found.pixels), size = images.values.length / index.length;
+    const made = wall(images, (i) => ({ text: String(index[i]), alt: `Row ${index[i]}` }), (i, tile) => {
+      place.querySelector("[aria-pressed=true]")?.setAttribute("aria-pressed", "false");
+      tile.setAttribute("aria-pressed", "true");
+      use({ row: index[i] }, images.values.slice(i * size, (i + 1) * size));
+    });
+    made.firstElementChild.click();
+    return made;
+  }
+  const go = (to) => { start = Math.max(0, Math.min(known.rows - 1, to)); filled(place, page); };
+  const row = el("input", { type: "number", min: 0, max: known ? known.rows - 1 : 0, value: 0, "aria-label": "First row to show", onchange: (event) => go(Math.floor(+event.target.value || 0)) });
+  if (known) go(0);
+  else place.append(el("p", { class: "hint" }, `No data to choose from: ${model.missing.shown ?? ""} Upload an image.`));
+  return [
+    el("h3", {}, known ? `Images of ${known.name}` : "Images"),
+    el("div", { class: "row" },
+      el("label", { class: "button" }, "Upload an image", file),
+      ...(known ? [
+        el("button", { type: "button", onclick: () => { go(start - FIRST); row.value = start; } }, "Earlier"),
+        el("button", { type: "button", onclick: () => { go(start + FIRST); row.value = start; } }, "Later"),
+        el("label", {}, "from row ", row)] : []),
+      el("span", { class: "hint" }, "or drop a PNG or JPEG here")),
+    place,
+  ];
+}
+
+function dropped(place, upload) {
+  place.addEventListener("dragover", (event) => { event.preventDefault(); place.classList.add("drop"); });
+  place.addEventListener("dragleave", () => place.classList.remove("drop"));
+  place.addEventListener("drop", (event) => {
+    event.preventDefault();
+    place.classList.remove("drop");
+    if (event.dataTransfer.files.length) upload(event.dataTransfer.files[0]);
+  });
+}
+
+// The image with hidden pixels tinted, and the keyboard's place marked.
+function shaded(bytes, observed, shape, cursor) {
+  const colours = 3, own = shape.length === 3 ? 3 : 1, out = new Uint8Array(observed.length * colours);
+  for (let i = 0; i < observed.length; i++) {
+    const [y, x] = [Math.floor(i / shape[1]), i % shape[1]];
+    const here = cursor && cursor[0] === y && cursor[1] === x, hatch = (x + y) % 2 ? 150 : 120;
+    for (let c = 0; c < colours; c++) {
+      const value = bytes[i * own + (own === 3 ? c : 0)];
+      out[i * colours + c] = observed[i] ? value : [hatch * 0.55, hatch * 0.85, hatch * 1.5][c];
+      if (here) out[i * colours + c] = [255, 120, 60][c];
+    }
+  }
+  return out;
+}
