@@ -27,7 +27,13 @@ class View(Protocol):
 
 
 VIEWS: tuple[View, ...] = (
-    components, latents, drawing, outliers, samples, training, pictures,
+    components,
+    latents,
+    drawing,
+    outliers,
+    samples,
+    training,
+    pictures,
 )  # pyright: ignore[reportAssignmentType]
 
 
@@ -37,7 +43,8 @@ def about(session: Session) -> dict[str, Any]:
     live = session.live
     common = {"version": mogul.__version__, "views": views, "live": bool(live and not live.ended)}
     if not session.ready:
-        return common | {"title": f"Fitting {live.name}" if live else "", "subtitle": ""}
+        subtitle = "The fit is under way; when it has ended, this page is about its model."
+        return common | {"title": f"Fitting {live.name}" if live else "", "subtitle": subtitle}
     opened = session.opened
     extra = opened.extra
     return common | {

@@ -54,6 +54,7 @@ def prepare(session: Session, port: int = 0) -> Served:
         raise InputError(
             f"Cannot serve on port {port} of {_HOST}: {error}; choose another, or leave --port out."
         ) from error
+    listening.listen()  # whoever comes before the server runs waits for it
     bound, token = listening.getsockname()[1], secrets.token_urlsafe(24)
     config = uvicorn.Config(
         create_app(session, token, bound), log_level="warning", access_log=False,

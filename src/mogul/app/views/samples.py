@@ -38,15 +38,20 @@ def router(session: Session) -> APIRouter:
         noise: bool = False,
         latents: Literal["prior", "mixture"] | None = None,
     ) -> dict[str, Any]:
-        """New images; of a decoder, from latents of the prior or of a mixture fitted to them."""
-        if isinstance(session.opened, OpenedDecoder):
+        """New images; of a decoder, from latents of the prior or of a mixture fitted to them.
+
+        Raises:
+            InputError: if latents are chosen, and the model has none.
+        """
+        opened = session.opened
+        if isinstance(opened, OpenedDecoder):
             density = _LATENTS[latents or "prior"](session)
-            x = _decoded(session, density, n, seed, noise)
-            return {"pixels": packed(session.opened.to_pixels(x)), "components": density.n_components}
+            pixels = opened.to_pixels(_decoded(session, density, n, seed, noise))
+            return {"pixels": packed(pixels), "components": density.n_components}
         if latents is not None:
             raise InputError("A mixture over rows has no latents to choose; leave `latents` out.")
         x = session.mixture.sample((n,), noise=noise, seed=seed)
-        return {"pixels": packed(session.opened.to_pixels(x))}
+        return {"pixels": packed(opened.to_pixels(x))}
 
     return api
 

@@ -16,9 +16,7 @@ export async function render(model, page) {
   async function look() {
     const found = await get("history");
     const { rows } = found, seconds = rows.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
-    state.textContent = found.live
-      ? `Pass ${Math.min(rows.length + 1, found.passes)} of at most ${found.passes}; ${number(seconds, 1)} s so far.`
-      : `${rows.length} passes in ${number(seconds, 1)} s.`;
+    state.textContent = found.live ? underWay(found, seconds) : `${rows.length} passes in ${number(seconds, 1)} s.`;
     if (rows.length !== seen) {
       seen = rows.length;
       charts.replaceChildren(...drawn(rows));
@@ -40,6 +38,13 @@ export async function render(model, page) {
       ...(figures.length ? [el("h3", {}, "Figures"), facts(figures)] : []), ...about),
     leave: () => clearTimeout(timer),
   };
+}
+
+function underWay({ rows, passes }, seconds) {
+  if (!passes) return "The data are being read and the parameters started.";
+  const made = rows.length ? rows[rows.length - 1].pass : 0, took = `${number(seconds, 1)} s so far.`;
+  if (made >= passes) return `All ${passes} passes are made; the last figures are being worked out. ${took}`;
+  return `Pass ${made + 1} of at most ${passes}; ${took}`;
 }
 
 function drawn(rows) {
