@@ -27,10 +27,6 @@ _HEADERS = {
 }
 
 
-class _TooLarge(Exception):
-    """A body is longer than was allowed or announced."""
-
-
 class Guard:
     """Lets requests through that name this server as host and origin, and know the token.
 
@@ -62,12 +58,13 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, _with_headers(send, None))
             return
+        body = await _whole(receive)
+        if body is None:
+            await _too_large()(scope, receive, _with_headers(send, None))
+            return
         new = f"{self._cookie}={self._token}; HttpOnly; SameSite=Strict; Path=/"
         given = None if self._cookie_of(headers) else new
-        try:
-            await self._app(scope, _limited(receive), _with_headers(send, given))
-        except _TooLarge:
-            await _too_large()(scope, receive, _with_headers(send, None))
+        await self._app(scope, _replayed(body, receive), _with_headers(send, given))
 
     def _refusal(self, scope: Scope, headers: Headers) -> PlainTextResponse | None:
         host, origin = headers.get("host", ""), headers.get("origin")
@@ -106,17 +103,25 @@ def _too_large() -> PlainTextResponse:
     return PlainTextResponse(f"Requests may hold {MOST_BYTES >> 20} MiB at most.", 413)
 
 
-def _limited(receive: Receive) -> Receive:
-    """Return a reader that ends where a body is longer than allowed, whatever was announced."""
-    total = 0
+async def _whole(receive: Receive) -> bytes | None:
+    """Return the body of a request; none if it is longer than allowed, whatever was announced."""
+    parts, total = [], 0
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        total += len(parts[-1])
+        if total > MOST_BYTES:
+            return None
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Return a reader that gives a body which was read before, and then goes on."""
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def read() -> Message:
-        nonlocal total
-        message = await receive()
-        total += len(message.get("body", b""))
-        if total > MOST_BYTES:
-            raise _TooLarge
-        return message
+        return first.pop() if first else await receive()
 
     return read
 

@@ -49,6 +49,7 @@ def prepare(session: Session, port: int = 0) -> Served:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((_HOST, port))
+        listening.listen()
     except (OSError, OverflowError) as error:
         listening.close()
         raise InputError(

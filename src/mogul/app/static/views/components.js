@@ -9,7 +9,7 @@ const REACH = 3; // standard deviations that sliders go to either side
 export async function render(model) {
   const detail = el("section", { class: "card", "aria-live": "polite", "aria-label": "The chosen component" });
   const walls = el("div"), more = el("button", { type: "button" }, "More components");
-  const state = { pressed: null, shown: 0 };
+  const state = { pressed: null, shown: 0, ready: false };
 
   async function load() {
     const page = await get(`components?start=${state.shown}`);
@@ -30,12 +30,13 @@ export async function render(model) {
     tile.setAttribute("aria-pressed", "true");
     state.pressed = tile;
     filled(detail, () => component(model, k));
-    if (matchMedia("(max-width: 860px)").matches) detail.scrollIntoView({ block: "start" });
+    if (state.ready && matchMedia("(max-width: 860px)").matches) detail.scrollIntoView({ block: "start" });
   }
 
   more.addEventListener("click", () => load().catch((error) => walls.append(told(error))));
   const first = await load();
   first.firstElementChild?.click();
+  state.ready = true;
   return el("div", { class: "split" },
     el("section", {}, el("h2", {}, "Components, the heaviest first"),
       el("p", { class: "soft" }, "Each is a Gaussian: a mean, the directions in which it bends, and noise. Choose one."),
@@ -63,19 +64,23 @@ async function component(model, k) {
   }, (v) => { steps[h] = v; bend(); }));
   const still = el("button", { type: "button", onclick: () => { steps.fill(0); sliders.forEach((s) => s.set(0)); bend(); } }, "Back to the mean");
   bend();
-  const noise = unpack(found.noise).values, most = Math.max(...noise);
-  const noisy = picture(Uint8Array.from(noise, (v) => Math.round((255 * v) / (most || 1))), model.shape, 0,
-    `Noise of component ${k}, its largest deviation white`);
+  const bending = el("figure", {}, bent, el("figcaption", {}, factors ? "mean, bent" : "mean"));
   return [
     el("h2", {}, `Component ${k}`),
     el("p", { class: "soft" }, `${number(100 * found.weight)} % of the density.`),
-    el("div", { class: "pair" },
-      el("figure", {}, bent, el("figcaption", {}, factors ? "mean, bent" : "mean")),
-      el("figure", {}, noisy, el("figcaption", {}, `noise, white is ${number(most, 3)}`))),
+    el("div", { class: "pair" }, bending, noisy(model, k, unpack(found.noise).values)),
     el("div", { class: "sliders" }, ...sliders),
     factors ? el("div", { class: "row" }, still) : el("p", { class: "hint" }, "This family has no factors: nothing bends."),
     ...nearest(model, k), ...fresh(k),
   ];
+}
+
+function noisy(model, k, noise) {
+  const most = Math.max(...noise), least = Math.min(...noise);
+  if (most - least < 1e-6 * most) return el("p", { class: "hint" }, `Noise that no factor explains: ${number(most, 3)} (one standard deviation) at every pixel.`);
+  const bytes = Uint8Array.from(noise, (v) => Math.round((255 * v) / most));
+  return el("figure", {}, picture(bytes, model.shape, 0, `Noise of component ${k}, its largest deviation white`),
+    el("figcaption", {}, `noise, white is ${number(most, 3)}`));
 }
 
 function nearest(model, k) {

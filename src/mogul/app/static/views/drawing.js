@@ -57,7 +57,7 @@ export async function render(model) {
       const found = await post("score", image);
       parts.whole = ["log p(whole image)", `${number(found.log_likelihood)} nats`];
       if (found.percentile != null) parts.percentile = ["percentile", `${number(found.percentile, 1)} % of the training images are less likely`];
-      parts.component = ["component", found.components.slice(0, 3).map((k, i) => `${k} (${number(100 * found.responsibilities[i], 1)} %)`).join(", ")];
+      parts.component = ["component", found.components.flatMap((k, i) => (found.responsibilities[i] < 5e-4 ? [] : [`${k} (${number(100 * found.responsibilities[i], 1)} %)`])).join(", ")];
       tell();
     } catch (error) {
       problem.replaceChildren(told(error));
