@@ -44,13 +44,18 @@ def table(tmp_path_factory):
     return path
 
 
+def heeds_ctrl_c():
+    """Let a process be interrupted even if this one, run in the background, is not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextmanager
 def watching(options, path):
     """Start a fit that is watched; yields the process and a function that asks its page."""
     command = [sys.executable, "-m", "mogul", "fit", *options.split(), "-o", str(path), "--json"]
     running = subprocess.Popen(
         [*command, "--watch"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, preexec_fn=heeds_ctrl_c,
     )  # fmt: skip
     try:
         address = re.search(r"http://\S+", running.stderr.readline()).group()
