@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -133,6 +134,7 @@ class _LowRankCompletion(Completion):
         nats = -0.5 * (quad + log_det + o.sum(-1, keepdim=True) * math.log(2 * math.pi))
         return nats.to(self.x.dtype)
 
+    @cached_property
     def _extended(self) -> Tensor:
         """[μ, W] (K, D, H+1), to which [1, z] belongs."""
         cov, centres = self.mixture.covariance, self.mixture.centres
@@ -145,7 +147,7 @@ class _LowRankCompletion(Completion):
         return torch.cat([torch.ones_like(self.log_prob).unsqueeze(-1), self._z], dim=-1)
 
     def _noise_free(self) -> Tensor:
-        E = self._extended()
+        E = self._extended
         rz = self.responsibilities.unsqueeze(-1) * self._extended_factors()
         return rz.flatten(1) @ E.movedim(1, -1).flatten(0, 1)
 
@@ -153,13 +155,15 @@ class _LowRankCompletion(Completion):
         return self._noise_free()
 
     def _moments(self) -> tuple[Tensor, Tensor]:
-        r, E = self.responsibilities.double(), self._extended().double()
+        r, E = self.responsibilities.double(), self._extended.double()
         z, covariance = self._extended_factors().double(), self._factor_covariance()
         noise = self.mixture.noise_variances.double()
         mean, second = torch.zeros_like(self.x).double(), r @ noise
         # Component by component: all outer products at once would be D·K·H² numbers.
         for k in range(len(E)):
             rows = active(r[:, k]).nonzero().squeeze(-1)
+            if not len(rows):
+                continue
             means = z[rows, k] @ E[k].mT
             spread = ((covariance[rows, k] @ E[k, :, 1:].mT) * E[k, :, 1:].mT).sum(1)
             share = r[rows, k, None]
@@ -203,7 +207,7 @@ class _LowRankCompletion(Completion):
         return found.summed if self.mixture.covariance.n_covariances == 1 else found
 
     def _draw(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:
-        E, n = self._extended(), self.x.shape[0]
+        E, n = self._extended, self.x.shape[0]
         rows = torch.arange(n, device=self.x.device)
         R = self._R[rows, component]
         shape = (n, R.shape[-1], 1)

@@ -27,7 +27,7 @@ from mogul.distributions.local_forms import LowRankForm
 _FLOAT32_RATIO = 100.0  # μ²/ψ above which the expanded square costs over 1e-5 nats in float32
 _FLOAT32_SIGNAL = 100.0  # tr(WᵀΨ⁻¹W)/D above which Woodbury costs about 1e-4 nats per feature
 _FLOAT32_FAR = 1e6  # μ²/ψ above which the products with V cost about as much
-_FLOAT32_ERROR = 2e-5  # nats per feature that rounding may cost a row
+_FLOAT32_ERROR = 1e-5  # nats per feature at risk; sums of one sign may lose nine times that
 
 
 class WoodburyCovariance(Covariance):
