@@ -18,7 +18,7 @@ from mogul.models import VariationalAutoencoder
 from mogul.tasks import summarise
 
 MOST_POINTS = 3_000
-MOST_SUMMARISED = 10_000  # rows whose latents a mixture is fitted to
+MOST_SUMMARISED = 4_000  # rows whose latents a mixture is fitted to, so that it takes seconds
 _ROWS = 500  # encoded at a time, while others wait
 _SEED = 0  # of draws from posteriors, and of fits to them
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mogul.algorithms.particles import held_still
 from mogul.app.arrays import packed
-from mogul.app.cloud import prior, summary
+from mogul.app.cloud import MOST_SUMMARISED, prior, summary
 from mogul.app.session import Session
 from mogul.distributions import Mixture
 from mogul.errors import InputError
@@ -47,7 +47,11 @@ def router(session: Session) -> APIRouter:
         if isinstance(opened, OpenedDecoder):
             density = _LATENTS[latents or "prior"](session)
             pixels = opened.to_pixels(_decoded(session, density, n, seed, noise))
-            return {"pixels": packed(pixels), "components": density.n_components}
+            return {
+                "pixels": packed(pixels),
+                "components": density.n_components,
+                "most_rows": MOST_SUMMARISED,
+            }
         if latents is not None:
             raise InputError("A mixture over rows has no latents to choose; leave `latents` out.")
         x = session.mixture.sample((n,), noise=noise, seed=seed)

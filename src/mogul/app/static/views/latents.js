@@ -63,7 +63,7 @@ export async function render(model) {
           el("button", { type: "button", onclick: choose(0) }, "Line from here"),
           el("button", { type: "button", onclick: choose(1) }, "Line to here")),
         ...(found.latents > 2 ? [el("p", {}, el("label", {}, "Latents are ", plane))] : []),
-        el("p", { class: "hint", id: "how" }, "Point at the map, touch it, or move the crosshair by arrow keys (faster with Shift) to decode what is there; a click keeps a place. Drag the mouse from one image to another to see what lies between."),
+        el("p", { class: "hint", id: "how" }, "Point at the map, touch it, or move the crosshair by arrow keys (faster with Shift) to decode what is there; a click keeps a place. Drag the mouse from one row to another to see what lies between."),
         el("p", { class: "hint" }, `${what} of ${rows} rows, ${axes}. ${prior}`))),
     el("section", {}, el("h2", {}, "Between two rows"),
       el("p", { class: "hint" }, "The straight line between the latents of two rows, decoded step by step."), between),

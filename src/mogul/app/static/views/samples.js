@@ -7,8 +7,8 @@ import { wall } from "../pixels.js";
 export async function render(model) {
   const decoder = model.views.includes("latents");
   const sides = decoder ? [
-    side("prior", "Latents from the prior", (k) => k > 1 ? `The prior is a mixture of ${k} components.` : "The prior is one Gaussian."),
-    side("mixture", "Latents from a mixture fitted to those of the rows", (k) => `${k} component${k > 1 ? "s" : ""}, as many as BIC asks for.`),
+    side("prior", "Latents from the prior", ({ components: k }) => k > 1 ? `The prior is a mixture of ${k} components.` : "The prior is one Gaussian."),
+    side("mixture", "Latents from a mixture fitted to those of the rows", ({ components: k, most_rows: n }) => `${k} component${k > 1 ? "s" : ""}, as many as BIC asks for, fitted to the latents of up to ${n.toLocaleString("en")} rows.`),
   ] : [side(null, null, null)];
   let seed = 0, noise = false;
   const drawn = () => sides.forEach((one) => one.draw(decoder ? 32 : 48, seed, noise));
@@ -32,7 +32,7 @@ function side(latents, heading, told) {
     const found = await get(`samples?n=${n}&seed=${seed}&noise=${noise}${which}`);
     return [
       wall(unpack(found.pixels), (i) => ({ text: "", alt: `Sample ${i + 1}${latents ? ` from the ${latents}` : ""}` })),
-      told ? el("p", { class: "hint" }, told(found.components)) : null,
+      told ? el("p", { class: "hint" }, told(found)) : null,
     ];
   }, wait));
   return { root: heading ? el("section", { class: "card" }, el("h3", { style: "margin-top: 0" }, heading), place) : place, draw: drawn };
