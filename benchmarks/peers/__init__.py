@@ -1,0 +1,1 @@
+"""What each library can do, claim by claim, with a check of every claim."""
