@@ -178,7 +178,7 @@ def test_the_page_follows_a_fit_by_itself(browser, tmp_path):
         assert page.locator("#tabs a").count() == 1
         live.passes = 3
         page.get_by_text("Pass 1 of at most 3").wait_for()
-        page.get_by_text("first pass is under way").wait_for()
+        page.get_by_text("Charts begin with the first pass").wait_for()
         for row in history[:2]:
             live.history.append(row)
         page.get_by_text("Pass 3 of at most 3").wait_for()

@@ -44,11 +44,11 @@ function underWay({ rows, passes }, seconds) {
   if (!passes) return "The data are being read and the parameters started.";
   const made = rows.length ? rows[rows.length - 1].pass : 0, took = `${number(seconds, 1)} s so far.`;
   if (made >= passes) return `All ${passes} passes are made; the last figures are being worked out. ${took}`;
-  return `Pass ${made + 1} of at most ${passes}; ${took}`;
+  return rows.length ? `Pass ${made + 1} of at most ${passes}; ${took}` : `Pass 1 of at most ${passes}.`;
 }
 
 function drawn(rows) {
-  if (!rows.length) return [el("div", { class: "wait" }, "The first pass is under way …")];
+  if (!rows.length) return [el("div", { class: "wait" }, "Charts begin with the first pass …")];
   const of = (key) => ({ name: NAMES[key] ?? key.replaceAll("_", " "), x: rows.map((r) => r.pass), y: rows.map((r) => r[key] ?? NaN) });
   const has = (key) => rows.some((r) => typeof r[key] === "number");
   const levels = LEVELS.filter(has), main = levels.length ? levels : ["objective"].filter(has);
