@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo explore test check bench clean
+.PHONY: demo explore test check docs bench clean
 
 demo: .venv/.installed
 	.venv/bin/mogul demo
@@ -10,7 +10,7 @@ explore: .venv/.installed
 	test -f mogul-demo/digits.mogul || $(MAKE) demo
 	.venv/bin/mogul explore mogul-demo/digits.mogul
 
-test: .venv/.installed-dev check
+test: .venv/.installed-dev check docs
 	.venv/bin/pytest -n auto
 
 check: .venv/.installed-dev
@@ -19,6 +19,10 @@ check: .venv/.installed-dev
 	.venv/bin/pyright
 	.venv/bin/lint-imports
 
+# The variable silences a notice of the theme about its successor, which is no warning of ours.
+docs: .venv/.installed-dev
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+
 bench: .venv/.installed-dev
 	$(PIP) -c constraints.txt -e '.[bench]'
 	.venv/bin/python -m benchmarks speed --peers
@@ -26,7 +30,7 @@ bench: .venv/.installed-dev
 	.venv/bin/python -m benchmarks inference
 
 clean:
-	rm -rf .venv
+	rm -rf .venv site
 
 # torch comes first and pinned exactly: a range may bring a build with gigabytes of GPU libraries.
 .venv/.installed: pyproject.toml constraints.txt
@@ -36,5 +40,5 @@ clean:
 	touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(PIP) -c constraints.txt -e '.[dev]'
+	$(PIP) -c constraints.txt -e '.[dev,docs]'
 	touch $@

@@ -1,7 +1,11 @@
-"""Draw the picture at the top of the README: `python docs/make_pictures.py`."""
+"""Draw the README's picture and those of recipes: `python docs/make_pictures.py`."""
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,9 @@ from mogul.data import hide_half
 from mogul.report import tile
 from mogul.tasks import inpaint
 
-OUTPUT = Path(__file__).parent / "pictures" / "digits.png"
+HERE = Path(__file__).resolve().parent
+OUTPUT = HERE / "pictures" / "digits.png"
+RECIPES = {"odd_images.md": "odd.png", "inpaint.md": "inpainted.png"}
 SIDE = 6
 
 
@@ -48,6 +54,18 @@ def main() -> None:
         axes.set_title(title, fontsize=13)
         axes.set_axis_off()
     figure.savefig(OUTPUT, dpi=100)
+    for page, picture in RECIPES.items():
+        of_recipe(HERE / "recipes" / page, picture)
+
+
+def of_recipe(page: Path, picture: str) -> None:
+    """Run the code of a recipe, and keep a picture that it writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+            exec(compile(block, page.name, "exec"), {})
+        shutil.copy(picture, HERE / "pictures" / picture)
+        os.chdir(HERE)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def demo(
         return
     out.print(f"Done in {time.perf_counter() - since:.0f} s. Open the report in a browser:")
     out.print(str(page.resolve()), soft_wrap=True)
+    out.print(f"Look around in the model: mogul explore {model}", soft_wrap=True)
 
 
 def _run(context: typer.Context, command: str, json: bool) -> dict[str, object]:

@@ -51,8 +51,11 @@ class BayesianGaussianMixture(MixtureEstimator):
         degrees_of_freedom_: (n_components,), a number if tied.
         weight_concentration_: posterior concentrations (n_components,), or a pair of them for the
             Dirichlet process.
-        weight_concentration_prior_, mean_precision_prior_, mean_prior_, covariance_prior_,
-            degrees_of_freedom_prior_: the priors used.
+        weight_concentration_prior_: the prior used; so for the four that follow.
+        mean_precision_prior_: of the means.
+        mean_prior_: of the means.
+        covariance_prior_: of the covariances.
+        degrees_of_freedom_prior_: of the covariances.
         converged_: whether the bound converged.
         n_iter_: number of iterations.
         lower_bound_: variational bound per row, in nats.

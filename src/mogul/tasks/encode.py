@@ -42,7 +42,7 @@ def encode(
     learning_rate: float = 0.2,
     seed: int = 0,
 ) -> Encoding:
-    r"""Find the posterior mode of every row, $\arg\max_z \log p(x_{observed}, z)$.
+    r"""Find the posterior mode of every row, $\operatorname{argmax}_z \log p(x_{observed}, z)$.
 
     The prior counts, so that latents of rows with few observed features stay where training put
     them. Every row climbs from several starts by Adam (Kingma & Ba 2015). The worse half of them is
