@@ -1,7 +1,7 @@
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo explore test check docs bench clean
+.PHONY: demo explore test check docs bench torture clean
 
 demo: .venv/.installed
 	.venv/bin/mogul demo
@@ -28,6 +28,9 @@ bench: .venv/.installed-dev
 	.venv/bin/python -m benchmarks speed --peers
 	.venv/bin/python -m benchmarks mppca --loop
 	.venv/bin/python -m benchmarks inference
+
+torture: .venv/.installed-dev
+	.venv/bin/python -m torture
 
 clean:
 	rm -rf .venv site
