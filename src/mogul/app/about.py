@@ -12,6 +12,7 @@ from mogul.app.views import (
     components,
     conditional,
     drawing,
+    latents,
     outliers,
     pairs,
     pictures,
@@ -39,7 +40,7 @@ class View(Protocol):
 
 
 VIEWS: tuple[View, ...] = (  # pyright: ignore[reportAssignmentType]
-    components, drawing, pairs, conditional, rows, predicted, outliers, samples, training,
+    components, latents, drawing, pairs, conditional, rows, predicted, outliers, samples, training,
     pictures, table,
 )  # fmt: skip
 
@@ -50,7 +51,8 @@ def about(session: Session) -> dict[str, Any]:
     live = session.live
     common = {"version": mogul.__version__, "views": views, "live": bool(live and not live.ended)}
     if not session.ready:
-        return common | {"title": f"Fitting {live.name}" if live else "", "subtitle": ""}
+        subtitle = "The fit is under way; when it has ended, this page is about its model."
+        return common | {"title": f"Fitting {live.name}" if live else "", "subtitle": subtitle}
     opened = session.opened
     extra = opened.extra
     return common | {

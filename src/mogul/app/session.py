@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +61,7 @@ class Session:
         self.lock = threading.Lock()  # neural networks are held still while one request uses them
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="survey")
         self._surveys: dict[str, Future[Survey]] = {}
+        self._kept: dict[str, Future[Any]] = {}
         self._starting = threading.Lock()
         self._opened: Opened | OpenedDecoder | OpenedNetwork | None = None
         self.missing: dict[str, str] = {}
@@ -165,6 +167,23 @@ class Session:
             )
         like = self.mixture if isinstance(self.opened, Opened) else self.opened.model
         return source.take(rows, like.dtype if dtype is None else dtype, like.device)
+
+    def kept(self, name: str, find: Callable[[], Any]) -> Any:
+        """Return what `find` finds: looked for by the first who asks, waited for by others, kept.
+
+        What cannot be found is looked for again when next asked.
+        """
+        with self._starting:
+            known = self._kept.get(name)
+            found = known or self._kept.setdefault(name, Future())
+        if known is None:
+            try:
+                found.set_result(find())
+            except BaseException as error:
+                with self._starting:
+                    del self._kept[name]
+                found.set_exception(error)
+        return found.result()
 
     def survey(self, name: str) -> Survey:
         """Return what one pass of the mixture over a set of rows finds; made once, then kept.

@@ -24,6 +24,8 @@ from mogul.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from mogul.app.session import Live
+
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -90,8 +92,11 @@ class _Progress:
 class FitProgress(_Progress):
     """A bar with log-likelihood and time left; one line per pass where there is no screen."""
 
-    def __init__(self, passes: int, n_rows: int, quiet: bool) -> None:
-        """Prepare for a number of passes over a number of rows."""
+    def __init__(self, passes: int, n_rows: int, quiet: bool, live: Live | None) -> None:
+        """Prepare for a number of passes over a number of rows, which a page may watch."""
+        self._live = live
+        if live is not None:
+            live.passes = passes
         self._quiet, self._lines = quiet, not quiet and not err.is_terminal
         self._told: set[str] = set()
         self._bar = Progress(
@@ -107,6 +112,8 @@ class FitProgress(_Progress):
 
     def passed(self, row: dict[str, Any]) -> None:
         """Show what a pass reached."""
+        if self._live is not None:
+            self._live.history.append(row)
         if row["log_likelihood"] is None:
             bound = "evidence_bound" in row
             what, value = ("evidence bound" if bound else "log p(x, z)"), row["objective"]

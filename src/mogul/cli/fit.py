@@ -15,6 +15,7 @@ from mogul.cli.fit_mixture import MixtureSettings, fit_mixture
 from mogul.cli.fit_network import fit_network
 from mogul.cli.neural import open_images
 from mogul.cli.options import image_size as _size
+from mogul.cli.watch import watched
 
 if TYPE_CHECKING:
     pass
@@ -155,11 +156,13 @@ def fit(
         str, typer.Option(help="float32 (default; of an mdn float64) or float64.")
     ] = "float32",
     json: options.Json = False,
+    watch: options.Watch = False,
 ) -> None:
     """Fit a mixture of Gaussians or a network that is made with one to DATA; write it to a file."""
     from mogul.compute.collective import joined
 
     check_output(output, (), data, test)
+    page = watched(watch, output, given_options(context))
     if model == "decoder":
         _refuse(context, "a decoder")
         choices = Choices(
@@ -172,16 +175,18 @@ def fit(
             "limit": chosen.rows, "crop": _size(crop), "size": _size(size), "colour": colour,
             "dequantise": False, "columns": options.listed(columns), "seed": seed,
         })  # fmt: skip
-        with joined() as group:
-            fit_decoder(source, output, choices, chosen, name, seed, device, dtype, json, group)
+        with page as live, joined() as group:
+            fit_decoder(
+                source, output, choices, chosen, name, seed, device, dtype, json, group, live
+            )
         return
     if model == "vae":
         _refuse(context, "a vae")
         given = given_options(context)
         reading = {"limit": limit, "crop": _size(crop), "size": _size(size), "colour": colour,
                    "columns": options.listed(columns), "seed": seed}  # fmt: skip
-        with joined() as group:
-            fit_autoencoder(data, output, given, reading, device, dtype, json, group)
+        with page as live, joined() as group:
+            fit_autoencoder(data, output, given, reading, device, dtype, json, group, live)
         return
     if model == "mdn":
         _refuse(context, "an mdn")
@@ -195,7 +200,8 @@ def fit(
         }
         # A table's columns may lie far from zero, and small networks lose little by it.
         precision = given.get("dtype", "float64")
-        fit_network(data, output, given, reading, test, device, precision, json)
+        with page as live:
+            fit_network(data, output, given, reading, test, device, precision, json, live)
         return
     _refuse(context, "a mixture")
     learning = _learning(given_options(context), seed)
@@ -208,9 +214,9 @@ def fit(
         components, model, rank, sharing, passes or 30, tolerance, start, n_init, variance_floor,
         seed, dtype, hide,
     )  # fmt: skip
-    with joined() as group:
+    with page as live, joined() as group:
         fit_mixture(
-            data, output, asked, learning, reading, limit, test, resume, group, device, json
+            data, output, asked, learning, reading, limit, test, resume, group, device, json, live
         )
 
 

@@ -20,6 +20,7 @@ from mogul.errors import InputError
 
 if TYPE_CHECKING:
     from mogul.algorithms import Variational
+    from mogul.app.session import Live
     from mogul.compute.collective import Group
     from mogul.data import DataSource
     from mogul.models import VariationalAutoencoder
@@ -71,6 +72,7 @@ def fit_autoencoder(
     dtype: str,
     json: bool,
     group: Group,
+    live: Live | None,
 ) -> None:
     """Fit, writing the model after every pass and pictures at intervals.
 
@@ -83,6 +85,7 @@ def fit_autoencoder(
         dtype: float32 or float64.
         json: whether to print figures for machines.
         group: the processes that fit together.
+        live: the page that watches, or None.
 
     Raises:
         InputError: for options that do not fit each other, or a file that this fit cannot go on
@@ -123,7 +126,7 @@ def fit_autoencoder(
         )
     run = Run(
         model, source.shard(group), output, asdict(settings) | {"rows": rows}, settings.objective,
-        settings.passes, settings.seed, commands(before), resume,
+        settings.passes, settings.seed, commands(before), resume, live,
     )  # fmt: skip
 
     def figures_of(history: list[dict[str, Any]]) -> dict[str, Any]:

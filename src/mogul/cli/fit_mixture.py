@@ -13,6 +13,7 @@ from mogul.cli.neural import tell_how_to_go_on
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
+    from mogul.app.session import Live
     from mogul.compute.collective import Group
     from mogul.data import DataSource
     from mogul.models import Checkpoint, GaussianMixture
@@ -48,6 +49,7 @@ def fit_mixture(
     group: Group,
     device: str,
     json: bool,
+    live: Live | None,
 ) -> None:
     """Fit, writing the model after every pass.
 
@@ -63,6 +65,7 @@ def fit_mixture(
         group: the processes that fit together.
         device: auto, cpu or cuda.
         json: print figures for machines.
+        live: the page that watches, or None.
 
     Raises:
         Exit: when a signal asked to stop, having told how to go on.
@@ -101,7 +104,7 @@ def fit_mixture(
         err.print(f"{n:,} rows of shape {source.feature_shape}{hidden}{among}; {what} …")
     if not goes_on:
         mogul.initialise(mixture, source, settings.start, settings.n_init, settings.seed)
-    with FitProgress(settings.passes, len(source), quiet=quiet) as progress:
+    with FitProgress(settings.passes, len(source), quiet, live) as progress:
         fitted = mogul.fit(
             mixture, source, algorithm, passes=settings.passes, tolerance=settings.tolerance,
             validation=held_out, callback=progress.passed, seen=progress.seen,

@@ -118,6 +118,14 @@ Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the fit in OUTPUT, with the same options.")
 ]
 
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch",
+        help="Show the fit in a browser while it goes on, and then explore its model.",
+    ),
+]
+
 
 def _of_vae(help_: str) -> Any:
     return _text(help_, _AUTOENCODERS)
