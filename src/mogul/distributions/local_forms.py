@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mogul.distributions.linear_algebra import in_blocks
+from mogul.distributions.linear_algebra import in_blocks, inverted
 from mogul.distributions.natural import tolerance
 from mogul.distributions.tiles import Workspace
 
@@ -212,7 +212,8 @@ class DenseForm(LocalForm):
     def __init__(self, tril: Tensor, centres: Tensor) -> None:
         """Invert Cholesky factors (C, D, D) in float64."""
         self._tril, self._centres = tril, centres
-        self._inverse, inflation, self.log_det = in_blocks(_inverted, tril)
+        self._inverse, inflation = in_blocks(inverted, tril)
+        self.log_det = 2 * tril.diagonal(dim1=-2, dim2=-1).double().log().sum(-1)
         self.delicate = inflation > _COLLINEAR
         if tril.dtype == torch.float64:
             self.delicate = torch.zeros_like(self.delicate)
@@ -265,16 +266,6 @@ class DenseForm(LocalForm):
         outer = count[:, None, None] * m.unsqueeze(-1) * m.unsqueeze(1)
         first = left + count.unsqueeze(-1) * m
         return {"count": count, "first": first, "second": second + cross + cross.mT + outer}
-
-
-def _inverted(tril: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return L⁻¹ (C, D, D), the largest variance inflation (C,), and log|Σ| (C,)."""
-    wide = tril.double()
-    eye = torch.eye(wide.shape[-1], dtype=torch.float64, device=wide.device)
-    inverse = torch.linalg.solve_triangular(wide, eye.expand_as(wide), upper=False)
-    lengths = torch.linalg.vector_norm(inverse, dim=-2) * torch.linalg.vector_norm(wide, dim=-1)
-    log_det = 2 * wide.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return inverse.to(tril.dtype), lengths.amax(-1).square(), log_det
 
 
 class SharedForm(LocalForm):
