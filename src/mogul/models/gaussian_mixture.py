@@ -333,12 +333,13 @@ class GaussianMixture(nn.Module):
         shift, covariance, met = mixture.covariance.maximise(moments, self.floor, learn)
         if learn:
             still = self._frozen_covariances()
-            if bool(still.any()):
+            frozen = bool(still.any())
+            if frozen:
                 # Their centres move as with constant covariances.
                 fixed = mixture.covariance.maximise(moments, self.floor, learn=False)[0]
                 shift = torch.where(still.unsqueeze(-1), fixed, shift)
             for name, tensor in covariance.to_raw().items():
-                if bool(still.any()):
+                if frozen:
                     tensor = torch.where(still.view(-1, *[1] * (tensor.dim() - 1)),
                                          self.raw[name], tensor)  # fmt: skip
                 self.raw[name].copy_(tensor)
