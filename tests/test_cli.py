@@ -250,6 +250,11 @@ def test_truncated_em_on_the_command_line(run, tmp_path, start):
     resumed = _figures(run(*how, "-o", tmp_path / "cut", "--passes", "4", "--resume"))
     assert whole["passes"] == resumed["passes"] == 4
     assert resumed["log_likelihood"] == whole["log_likelihood"]
+    loud = [option for option in how if option != "--json"]
+    _, _, told = run(*loud, "-o", tmp_path / "told", "--passes", "1")
+    row = mogul.load_model(tmp_path / "told")[1]["history"][0]
+    reached = f"{row['log_likelihood']:,.3f} nats per row, free energy {row['free_energy']:,.3f}"
+    assert f"pass 1: {reached}, held out" in " ".join(told.split())
     code, _, error = run(
         *line, "-o", tmp_path / "cut", "--passes", "6", "--resume",
         "--algorithm", "truncated-em", "--candidates", "4",

@@ -113,6 +113,8 @@ class FitProgress(_Progress):
             reached = f"{what} {row.get('evidence_bound', value):,.3f} nats per row"
         else:
             reached = f"{row['log_likelihood']:,.3f} nats per row"
+        if "free_energy" in row:
+            reached += f", free energy {row['free_energy']:,.3f}"
         if "movement" in row:
             reached += f", particles moved {row['movement']:.3f}"
         if row["validation"] is not None:
