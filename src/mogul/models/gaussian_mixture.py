@@ -209,6 +209,16 @@ class GaussianMixture(nn.Module):
             return [0] * (self.n_components if self.sharing == "own" else 1)
         return (self.raw["loadings"].detach() != 0).any(-2).sum(-1).tolist()
 
+    def extra_repr(self) -> str:
+        """Say what the module is made of, for `print`."""
+        prior = "" if self.prior is None else f", prior={self.prior}"
+        rank = f", rank={self.rank}" if self.family.low_rank else ""
+        return (
+            f"{self.n_components}, {self.n_features}, covariance={self.family.name!r}{rank}, "
+            f"sharing={self.sharing!r}, variance_floor={self.variance_floor:g}{prior}, "
+            f"dtype={self.dtype}, device={str(self.device)!r}, n_parameters={self.n_parameters}"
+        )
+
     def forward(self) -> Mixture:
         """Return the mixture the current parameters stand for; gradients flow through it."""
         covariance = self.family.from_raw(dict(self.raw.items()), self.n_features)
