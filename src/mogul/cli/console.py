@@ -24,6 +24,8 @@ from mogul.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from mogul.report import TensorBoard
+
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -90,8 +92,11 @@ class _Progress:
 class FitProgress(_Progress):
     """A bar with log-likelihood and time left; one line per pass where there is no screen."""
 
-    def __init__(self, passes: int, n_rows: int, quiet: bool) -> None:
-        """Prepare for a number of passes over a number of rows."""
+    def __init__(
+        self, passes: int, n_rows: int, quiet: bool, board: TensorBoard | None = None
+    ) -> None:
+        """Prepare for a number of passes over a number of rows, told to a board too."""
+        self._board = board
         self._quiet, self._lines = quiet, not quiet and not err.is_terminal
         self._told: set[str] = set()
         self._bar = Progress(
@@ -105,8 +110,16 @@ class FitProgress(_Progress):
         )
         self._task = self._bar.add_task("fit", total=passes * n_rows, number=1, reached="")
 
+    def __exit__(self, *exc: object) -> None:
+        """Take the bar away, and close the board."""
+        super().__exit__(*exc)
+        if self._board is not None:
+            self._board.close()
+
     def passed(self, row: dict[str, Any]) -> None:
         """Show what a pass reached."""
+        if self._board is not None:
+            self._board(row)
         if row["log_likelihood"] is None:
             bound = "evidence_bound" in row
             what, value = ("evidence bound" if bound else "log p(x, z)"), row["objective"]

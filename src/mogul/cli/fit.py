@@ -17,7 +17,7 @@ from mogul.cli.neural import open_images
 from mogul.cli.options import image_size as _size
 
 if TYPE_CHECKING:
-    pass
+    from mogul.report import TensorBoard
 
 _BOTH = (
     "decoder", "likelihood", "latents", "scale", "width", "resume", "prior", "prior_learning",
@@ -140,6 +140,7 @@ def fit(
     input_noise: options.InputNoise = None,
     target_noise: options.TargetNoise = None,
     weight_decay: options.WeightDecay = None,
+    tensorboard: options.Board = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dtype: Annotated[
@@ -151,6 +152,7 @@ def fit(
     from mogul.compute.collective import joined
 
     check_output(output, (), data, test)
+    board = None if tensorboard is None else _board(tensorboard)
     if model == "decoder":
         _refuse(context, "a decoder")
         choices = Choices(
@@ -164,7 +166,9 @@ def fit(
             "dequantise": False, "columns": options.listed(columns), "seed": seed,
         })  # fmt: skip
         with joined() as group:
-            fit_decoder(source, output, choices, chosen, name, seed, device, dtype, json, group)
+            fit_decoder(
+                source, output, choices, chosen, name, seed, device, dtype, json, group, board
+            )
         return
     if model == "vae":
         _refuse(context, "a vae")
@@ -172,7 +176,7 @@ def fit(
         reading = {"limit": limit, "crop": _size(crop), "size": _size(size), "colour": colour,
                    "columns": options.listed(columns), "seed": seed}  # fmt: skip
         with joined() as group:
-            fit_autoencoder(data, output, given, reading, device, dtype, json, group)
+            fit_autoencoder(data, output, given, reading, device, dtype, json, group, board)
         return
     if model == "mdn":
         _refuse(context, "an mdn")
@@ -186,7 +190,7 @@ def fit(
         }
         # A table's columns may lie far from zero, and small networks lose little by it.
         precision = given.get("dtype", "float64")
-        fit_network(data, output, given, reading, test, device, precision, json)
+        fit_network(data, output, given, reading, test, device, precision, json, board)
         return
     _refuse(context, "a mixture")
     learning = _learning(given_options(context), seed)
@@ -201,8 +205,14 @@ def fit(
     )  # fmt: skip
     with joined() as group:
         fit_mixture(
-            data, output, asked, learning, reading, limit, test, resume, group, device, json
+            data, output, asked, learning, reading, limit, test, resume, group, device, json, board
         )
+
+
+def _board(folder: Path) -> TensorBoard:
+    from mogul.report import TensorBoard
+
+    return TensorBoard(folder)
 
 
 def refuse_several(model: str) -> None:

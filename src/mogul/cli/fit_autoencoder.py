@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mogul.compute.collective import Group
     from mogul.data import DataSource
     from mogul.models import VariationalAutoencoder
+    from mogul.report import TensorBoard
 
 _SAMPLES = (1, 50, 500)  # of the importance-sampled likelihood at the end
 _SCORED = 1000  # held-out rows that it is told of
@@ -71,6 +72,7 @@ def fit_autoencoder(
     dtype: str,
     json: bool,
     group: Group,
+    board: TensorBoard | None,
 ) -> None:
     """Fit, writing the model after every pass and pictures at intervals.
 
@@ -83,6 +85,7 @@ def fit_autoencoder(
         dtype: float32 or float64.
         json: whether to print figures for machines.
         group: the processes that fit together.
+        board: where to tell of passes besides.
 
     Raises:
         InputError: for options that do not fit each other, or a file that this fit cannot go on
@@ -123,7 +126,7 @@ def fit_autoencoder(
         )
     run = Run(
         model, source.shard(group), output, asdict(settings) | {"rows": rows}, settings.objective,
-        settings.passes, settings.seed, commands(before), resume,
+        settings.passes, settings.seed, commands(before), resume, board,
     )  # fmt: skip
 
     def figures_of(history: list[dict[str, Any]]) -> dict[str, Any]:

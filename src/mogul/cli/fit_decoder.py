@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mogul.compute.collective import Group
     from mogul.data import DataSource
     from mogul.models import LatentVariableModel
+    from mogul.report import TensorBoard
 
 # What algorithms have no use for, and would ignore.
 _UNUSED = {
@@ -129,6 +130,7 @@ def fit_decoder(
     dtype: str,
     json: bool,
     group: Group,
+    board: TensorBoard | None,
 ) -> None:
     """Fit, writing the model after every pass and pictures at intervals.
 
@@ -156,7 +158,7 @@ def fit_decoder(
     kept = dataclasses.asdict(preset) | {"data": source.options["data"], "rows": rows}
     run = Run(
         model, source.shard(group), output, kept, name, preset.passes, seed, commands(before),
-        choices.resume,
+        choices.resume, board,
     )  # fmt: skip
     figures = run.fit(
         algorithm, quiet, figures_of=lambda history: {"log_joint": history[-1]["objective"]}

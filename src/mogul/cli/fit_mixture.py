@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mogul.compute.collective import Group
     from mogul.data import DataSource
     from mogul.models import Checkpoint, GaussianMixture
+    from mogul.report import TensorBoard
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def fit_mixture(
     group: Group,
     device: str,
     json: bool,
+    board: TensorBoard | None,
 ) -> None:
     """Fit, writing the model after every pass.
 
@@ -62,6 +64,7 @@ def fit_mixture(
         group: the processes that fit together.
         device: auto, cpu or cuda.
         json: print figures for machines.
+        board: where to tell of passes besides.
 
     Raises:
         Exit: when a signal asked to stop, having told how to go on.
@@ -95,7 +98,8 @@ def fit_mixture(
         err.print(f"{n:,} rows of shape {source.feature_shape}{among}; {what} …")
     if not goes_on:
         mogul.initialise(mixture, source, settings.start, settings.n_init, settings.seed)
-    with FitProgress(settings.passes, len(source), quiet=quiet) as progress:
+    board = board if group.first else None
+    with FitProgress(settings.passes, len(source), quiet, board) as progress:
         fitted = mogul.fit(
             mixture, source, algorithm, passes=settings.passes, tolerance=settings.tolerance,
             validation=held_out, callback=progress.passed, seen=progress.seen,

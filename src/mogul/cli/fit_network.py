@@ -14,6 +14,7 @@ from mogul.errors import InputError
 if TYPE_CHECKING:
     from mogul.evaluation import ConditionalEvaluation
     from mogul.models import MixtureDensityNetwork
+    from mogul.report import TensorBoard
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def fit_network(
     device: str,
     dtype: str,
     json: bool,
+    board: TensorBoard | None,
 ) -> None:
     """Fit, write the model with the names of its columns, and tell how good it is.
 
@@ -58,6 +60,7 @@ def fit_network(
         device: auto, cpu or cuda.
         dtype: float32 or float64.
         json: whether to print figures for machines.
+        board: where to tell of passes besides.
 
     Raises:
         InputError: for options out of range, or data that are no table with such columns.
@@ -83,7 +86,7 @@ def fit_network(
             f"{len(source):,} rows; {', '.join(targets)} from {len(inputs)} column(s), "
             f"{network.n_parameters:,} parameters"
         )
-    history, stopped, seconds, advice = _fitted(network, source, algorithm, settings, json)
+    history, stopped, seconds, advice = _fitted(network, source, algorithm, settings, json, board)
     network.requires_grad_(False)
     figures: dict[str, Any] = {"log_likelihood": algorithm.score(network, source)}
     if "held_out" in history[-1]:
@@ -110,7 +113,12 @@ def fit_network(
 
 
 def _fitted(
-    network: MixtureDensityNetwork, source: Any, algorithm: Any, settings: Settings, quiet: bool
+    network: MixtureDensityNetwork,
+    source: Any,
+    algorithm: Any,
+    settings: Settings,
+    quiet: bool,
+    board: TensorBoard | None,
 ) -> tuple[list[dict[str, Any]], str, float, str]:
     """Fit; return the history, why it stopped, the seconds it took, and what to do about it.
 
@@ -120,7 +128,7 @@ def _fitted(
     import mogul
 
     history: list[dict[str, Any]] = []
-    with FitProgress(settings.passes, len(source), quiet=quiet) as progress:
+    with FitProgress(settings.passes, len(source), quiet, board) as progress:
 
         def passed(row: dict[str, Any]) -> None:
             history.append(row)

@@ -15,6 +15,7 @@ from mogul.errors import InputError
 if TYPE_CHECKING:
     from mogul.data import DataSource
     from mogul.models import Checkpoint, LatentVariableModel
+    from mogul.report import TensorBoard
 
 _PICTURES = 10  # per run
 _ROW = 12  # images in a row of a picture
@@ -26,7 +27,8 @@ class Run:
     """A fit that writes its model after every pass, and pictures beside it at intervals.
 
     `source` may be one process's share of the rows. `settings` and `algorithm` are kept with the
-    model so that the fit can go on, and `command` tells all commands that made it.
+    model so that the fit can go on, `command` tells all commands that made it, and `board` is told
+    of every pass.
     """
 
     model: LatentVariableModel
@@ -38,6 +40,7 @@ class Run:
     seed: int
     command: str
     resume: bool = False
+    board: TensorBoard | None = None
 
     def fit(
         self,
@@ -69,7 +72,8 @@ class Run:
             if row["pass"] % every == 0:
                 self.draw()
 
-        with FitProgress(self.passes, len(self.source), quiet=quiet or not first) as progress:
+        board = self.board if first else None
+        with FitProgress(self.passes, len(self.source), quiet or not first, board) as progress:
             done = mogul.fit(
                 self.model, self.source, algorithm, passes=self.passes, tolerance=0.0,
                 validation=validation, callback=passed, seen=progress.seen, checkpoint=checkpoint,

@@ -27,6 +27,13 @@ Test = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
+Board = Annotated[
+    Path | None,
+    typer.Option(
+        help="A folder to write the history of the fit into, pass by pass, for TensorBoard.",
+        show_default=False,
+    ),
+]
 Columns = Annotated[
     str | None,
     typer.Option(help="Columns of a table, with commas; default all.", show_default=False),

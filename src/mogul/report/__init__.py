@@ -14,6 +14,7 @@ from mogul.report.figures import selection_lines
 from mogul.report.html import ReportData, write_report
 from mogul.report.layouts import components_picture, inpainting_picture
 from mogul.report.pictures import stack_rows, tile, to_png
+from mogul.report.tensorboard import TensorBoard
 
 __all__ = [
     "ConditionalReport",
@@ -21,6 +22,7 @@ __all__ = [
     "DenoisedPicture",
     "DenoisingReport",
     "ReportData",
+    "TensorBoard",
     "components_picture",
     "contour_picture",
     "draw_psnr",
