@@ -27,12 +27,13 @@ from mogul.distributions import (
 )
 from mogul.errors import InputError
 from mogul.models.checks import check_counts, check_rank, check_scale
+from mogul.models.hub import HubModel
 
 SHARINGS = ("own", "shared", "constant")
 PARTS = ("weights", "means", "covariances")
 
 
-class GaussianMixture(nn.Module):
+class GaussianMixture(HubModel, nn.Module):
     """A trainable mixture of Gaussians; calling it yields the `Mixture` its parameters stand for.
 
     Args:
