@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mogul.cli import options
+from mogul.cli import completion, options
+from mogul.cli.completion import offered
 from mogul.cli.console import check_output
 from mogul.cli.fit_autoencoder import fit_autoencoder
 from mogul.cli.fit_decoder import Choices, fit_decoder, settings
@@ -57,7 +58,8 @@ def fit(
         typer.Option(
             help="Covariance family: full (gmm), diagonal, isotropic, ppca (mppca) or "
             "factor-analysis (mfa); or decoder, a neural network, vae, one with an encoder, or "
-            "mdn, one that predicts the densities of --target columns from the others."
+            "mdn, one that predicts the densities of --target columns from the others.",
+            autocompletion=offered(*completion.MODELS),
         ),
     ] = "ppca",
     components: Annotated[
@@ -71,7 +73,11 @@ def fit(
         ),
     ] = None,
     sharing: Annotated[
-        str, typer.Option(help="Covariances: own (one each), shared (one for all), or constant.")
+        str,
+        typer.Option(
+            help="Covariances: own (one each), shared (one for all), or constant.",
+            autocompletion=offered(*completion.SHARINGS),
+        ),
     ] = "own",
     passes: Annotated[
         int | None,
@@ -85,7 +91,8 @@ def fit(
     start: Annotated[
         str,
         typer.Option(
-            help="k-means, k-means++ or random; of many components truncated-k-means or afk-mc2."
+            help="k-means, k-means++ or random; of many components truncated-k-means or afk-mc2.",
+            autocompletion=offered(*completion.STARTS),
         ),
     ] = "k-means",
     n_init: Annotated[int, typer.Option(help="Starts to try; the most likely is kept.")] = 1,
@@ -94,6 +101,7 @@ def fit(
         typer.Option(
             help="Held-out data to score at every pass; default: the test split of a data set.",
             show_default=False,
+            autocompletion=offered(*completion.SPLITS),
         ),
     ] = None,
     variance_floor: Annotated[
@@ -144,7 +152,11 @@ def fit(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dtype: Annotated[
-        str, typer.Option(help="float32 (default; of an mdn float64) or float64.")
+        str,
+        typer.Option(
+            help="float32 (default; of an mdn float64) or float64.",
+            autocompletion=offered("float32", "float64"),
+        ),
     ] = "float32",
     json: options.Json = False,
 ) -> None:

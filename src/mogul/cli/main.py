@@ -25,7 +25,6 @@ app = typer.Typer(
     help="Density modelling with mixtures of Gaussians: fit, predict, score, sample, find "
     "outliers, in-paint, denoise, compare, report, explore.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
