@@ -45,7 +45,8 @@ def show(title: str, figures: dict[str, Any], as_json: bool) -> None:
     table.add_column()
     for name, value in figures.items():
         if not isinstance(value, list | dict):
-            table.add_row(name.replace("_", " "), _text(value))
+            # Names of environment variables stay as they are.
+            table.add_row(name if name.isupper() else name.replace("_", " "), _text(value))
     out.print(table)
 
 
@@ -66,7 +67,11 @@ def _text(value: Any) -> str:
         if 0 < abs(value) < 1e-3:
             return f"{value:.3g}"
         return f"{value:,.4f}" if abs(value) < 100 else f"{value:,.2f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return (
+        f"{value:,}"
+        if isinstance(value, int) and not isinstance(value, bool)
+        else escaped(str(value))
+    )
 
 
 class _Progress:
@@ -221,7 +226,7 @@ def run(command: Callable[[], None]) -> None:
     try:
         command()
     except InputError as error:
-        err.print(f"[red]Error:[/red] {_escape(str(error))}", soft_wrap=True)
+        err.print(f"[red]Error:[/red] {escaped(str(error))}", soft_wrap=True)
         sys.exit(2)
 
 
@@ -243,5 +248,6 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return text in which rich finds no markup."""
     return text.replace("[", r"\[")
