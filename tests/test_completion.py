@@ -53,6 +53,7 @@ def bash(line, after=""):
         ("mogul fit digits --preset mnist", {"mnist-small", "mnist-note", "mnist-paper"}),
         ("mogul inpaint m digits --mask r", {"right", "rectangle:", "random:"}),
         ("mogul score m.mogul fa", {"fashion-mnist", *completion.SPLITS[4:6]}),
+        ("mogul explore m.mogul mnist:te", {"mnist:test"}),
         ("mogul fit digits --tens", {"--tensorboard"}),
     ],
 )

@@ -73,6 +73,16 @@ def test_a_fit_that_begins_anew_hides_the_one_before(tmp_path, source):
     same(read(tmp_path)[0], histories[1])
 
 
+def test_a_fit_that_goes_on_goes_on_in_its_folder(tmp_path, source):
+    pytest.importorskip("tensorboard")
+    history = fit(started(source), source, EM(), passes=5, tolerance=0).history
+    for part in (history[:3], history[3:]):
+        with TensorBoard(tmp_path) as board:
+            for row in part:
+                board(row)
+    same(read(tmp_path)[0], history)
+
+
 def test_what_cannot_be_written_is_told_before_a_fit(tmp_path, monkeypatch):
     monkeypatch.setattr("mogul.report.tensorboard.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'mogul\[tensorboard\]'"):

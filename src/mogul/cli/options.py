@@ -10,7 +10,7 @@ import typer
 from mogul.cli import completion
 from mogul.cli.completion import offered
 
-_data = offered(*completion.DATA_SETS, *completion.SPLITS)
+known_data = offered(*completion.DATA_SETS, *completion.SPLITS)
 
 Data = Annotated[
     str,
@@ -19,7 +19,7 @@ Data = Annotated[
         "as 'x-{000..012}.tar'; a folder of images, Parquet files or tars; or a data set: digits, "
         "mnist, fashion-mnist, celeba, each with :train or :test.",
         show_default=False,
-        autocompletion=_data,
+        autocompletion=known_data,
     ),
 ]
 Model = Annotated[Path, typer.Argument(help="A file that `mogul fit` wrote.", show_default=False)]
@@ -28,7 +28,7 @@ Test = Annotated[
     typer.Argument(
         help="Held-out data; default: the test split of the data set the model was fitted to.",
         show_default=False,
-        autocompletion=_data,
+        autocompletion=known_data,
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
