@@ -37,6 +37,7 @@ _OPTIONAL = {
     "fastapi": ("fastapi", "the explorer in the browser", "app"),
     "uvicorn": ("uvicorn", "the explorer in the browser", "app"),
 }
+_REPAIR = "install mogul anew: pip install --force-reinstall mogul"
 _GIGA = 1e9
 _SIDE = 1024  # of the matrices whose product is timed
 _TIMED = 0.4  # seconds, for each type
@@ -63,9 +64,6 @@ def doctor(json_: options.Json = False) -> None:
         _print(found)
     if broken:
         raise typer.Exit(1)
-
-
-_REPAIR = "install mogul anew: pip install --force-reinstall mogul"
 
 
 def _trouble(module: str) -> str | None:
