@@ -75,6 +75,9 @@ COMMANDS = [
 def parse(words: list[str]) -> None:
     """Read a command as the command line does, and run nothing."""
     command: Any = typer.main.get_command(importlib.import_module("mogul.cli.main").app)
+    if words[:1] in (["--install-completion"], ["--show-completion"]):  # act once they are read
+        assert any(words[0] in option.opts for option in command.params)
+        return
     name, rest, context = "mogul", list(words), None
     while command is not None:
         try:

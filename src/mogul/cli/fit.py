@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mogul.cli import options
-from mogul.cli.console import check_output
+from mogul.cli import completion, options
+from mogul.cli.completion import offered
+from mogul.cli.console import Followers, check_output
 from mogul.cli.fit_autoencoder import fit_autoencoder
 from mogul.cli.fit_decoder import Choices, fit_decoder, settings
 from mogul.cli.fit_mixture import MixtureSettings, fit_mixture
@@ -18,7 +19,8 @@ from mogul.cli.options import image_size as _size
 from mogul.cli.watch import watched
 
 if TYPE_CHECKING:
-    pass
+    from mogul.app.session import Live
+    from mogul.report import TensorBoard
 
 _BOTH = (
     "decoder", "likelihood", "latents", "scale", "width", "resume", "prior", "prior_learning",
@@ -59,7 +61,8 @@ def fit(
         typer.Option(
             help="Covariance family: full (gmm), diagonal, isotropic, ppca (mppca) or "
             "factor-analysis (mfa); or decoder, a neural network, vae, one with an encoder, or "
-            "mdn, one that predicts the densities of --target columns from the others."
+            "mdn, one that predicts the densities of --target columns from the others.",
+            autocompletion=offered(*completion.MODELS),
         ),
     ] = "ppca",
     components: Annotated[
@@ -73,7 +76,11 @@ def fit(
         ),
     ] = None,
     sharing: Annotated[
-        str, typer.Option(help="Covariances: own (one each), shared (one for all), or constant.")
+        str,
+        typer.Option(
+            help="Covariances: own (one each), shared (one for all), or constant.",
+            autocompletion=offered(*completion.SHARINGS),
+        ),
     ] = "own",
     passes: Annotated[
         int | None,
@@ -87,7 +94,8 @@ def fit(
     start: Annotated[
         str,
         typer.Option(
-            help="k-means, k-means++ or random; of many components truncated-k-means or afk-mc2."
+            help="k-means, k-means++ or random; of many components truncated-k-means or afk-mc2.",
+            autocompletion=offered(*completion.STARTS),
         ),
     ] = "k-means",
     n_init: Annotated[int, typer.Option(help="Starts to try; the most likely is kept.")] = 1,
@@ -96,6 +104,7 @@ def fit(
         typer.Option(
             help="Held-out data to score at every pass; default: the test split of a data set.",
             show_default=False,
+            autocompletion=offered(*completion.SPLITS),
         ),
     ] = None,
     variance_floor: Annotated[
@@ -150,10 +159,15 @@ def fit(
     input_noise: options.InputNoise = None,
     target_noise: options.TargetNoise = None,
     weight_decay: options.WeightDecay = None,
+    tensorboard: options.Board = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dtype: Annotated[
-        str, typer.Option(help="float32 (default; of an mdn float64) or float64.")
+        str,
+        typer.Option(
+            help="float32 (default; of an mdn float64) or float64.",
+            autocompletion=offered("float32", "float64"),
+        ),
     ] = "float32",
     json: options.Json = False,
     watch: options.Watch = False,
@@ -163,6 +177,11 @@ def fit(
 
     check_output(output, (), data, test)
     page = watched(watch, output, given_options(context))
+    board = None if tensorboard is None else _board(tensorboard)
+
+    def followers(live: Live | None, first: bool = True) -> Followers:
+        return Followers(live, board if first else None)
+
     if model == "decoder":
         _refuse(context, "a decoder")
         choices = Choices(
@@ -176,8 +195,9 @@ def fit(
             "dequantise": False, "columns": options.listed(columns), "seed": seed,
         })  # fmt: skip
         with page as live, joined() as group:
+            told = followers(live, group.first)
             fit_decoder(
-                source, output, choices, chosen, name, seed, device, dtype, json, group, live
+                source, output, choices, chosen, name, seed, device, dtype, json, group, told
             )
         return
     if model == "vae":
@@ -186,7 +206,8 @@ def fit(
         reading = {"limit": limit, "crop": _size(crop), "size": _size(size), "colour": colour,
                    "columns": options.listed(columns), "seed": seed}  # fmt: skip
         with page as live, joined() as group:
-            fit_autoencoder(data, output, given, reading, device, dtype, json, group, live)
+            told = followers(live, group.first)
+            fit_autoencoder(data, output, given, reading, device, dtype, json, group, told)
         return
     if model == "mdn":
         _refuse(context, "an mdn")
@@ -201,7 +222,8 @@ def fit(
         # A table's columns may lie far from zero, and small networks lose little by it.
         precision = given.get("dtype", "float64")
         with page as live:
-            fit_network(data, output, given, reading, test, device, precision, json, live)
+            told = followers(live)
+            fit_network(data, output, given, reading, test, device, precision, json, told)
         return
     _refuse(context, "a mixture")
     learning = _learning(given_options(context), seed)
@@ -215,9 +237,16 @@ def fit(
         seed, dtype, hide,
     )  # fmt: skip
     with page as live, joined() as group:
+        told = followers(live, group.first)
         fit_mixture(
-            data, output, asked, learning, reading, limit, test, resume, group, device, json, live
+            data, output, asked, learning, reading, limit, test, resume, group, device, json, told
         )
+
+
+def _board(folder: Path) -> TensorBoard:
+    from mogul.report import TensorBoard
+
+    return TensorBoard(folder)
 
 
 def refuse_several(model: str) -> None:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mogul.cli.console import FitProgress, command_line, err, show
+from mogul.cli.console import FitProgress, Followers, command_line, err, show
 from mogul.cli.neural import tell_how_to_go_on
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
-    from mogul.app.session import Live
     from mogul.compute.collective import Group
     from mogul.data import DataSource
     from mogul.models import Checkpoint, GaussianMixture
@@ -49,7 +48,7 @@ def fit_mixture(
     group: Group,
     device: str,
     json: bool,
-    live: Live | None,
+    followers: Followers,
 ) -> None:
     """Fit, writing the model after every pass.
 
@@ -65,7 +64,7 @@ def fit_mixture(
         group: the processes that fit together.
         device: auto, cpu or cuda.
         json: print figures for machines.
-        live: the page that watches, or None.
+        followers: who is told of passes besides the screen.
 
     Raises:
         Exit: when a signal asked to stop, having told how to go on.
@@ -104,7 +103,7 @@ def fit_mixture(
         err.print(f"{n:,} rows of shape {source.feature_shape}{hidden}{among}; {what} …")
     if not goes_on:
         mogul.initialise(mixture, source, settings.start, settings.n_init, settings.seed)
-    with FitProgress(settings.passes, len(source), quiet, live) as progress:
+    with FitProgress(settings.passes, len(source), quiet, followers) as progress:
         fitted = mogul.fit(
             mixture, source, algorithm, passes=settings.passes, tolerance=settings.tolerance,
             validation=held_out, callback=progress.passed, seen=progress.seen,

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mogul.cli.console import FitProgress, command_line, err, show
+from mogul.cli.console import FitProgress, Followers, command_line, err, show
 from mogul.cli.options import listed
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
-    from mogul.app.session import Live
     from mogul.evaluation import ConditionalEvaluation
     from mogul.models import MixtureDensityNetwork
 
@@ -49,7 +48,7 @@ def fit_network(
     device: str,
     dtype: str,
     json: bool,
-    live: Live | None,
+    followers: Followers,
 ) -> None:
     """Fit, write the model with the names of its columns, and tell how good it is.
 
@@ -62,7 +61,7 @@ def fit_network(
         device: auto, cpu or cuda.
         dtype: float32 or float64.
         json: whether to print figures for machines.
-        live: the page that watches, or None.
+        followers: who is told of passes besides the screen.
 
     Raises:
         InputError: for options out of range, or data that are no table with such columns.
@@ -89,7 +88,9 @@ def fit_network(
             f"{len(source):,} rows; {', '.join(targets)} from {len(inputs)} column(s), "
             f"{network.n_parameters:,} parameters"
         )
-    history, stopped, seconds, advice = _fitted(network, source, algorithm, settings, json, live)
+    history, stopped, seconds, advice = _fitted(
+        network, source, algorithm, settings, json, followers
+    )
     network.requires_grad_(False)
     figures: dict[str, Any] = {"log_likelihood": algorithm.score(network, source)}
     if "held_out" in history[-1]:
@@ -123,7 +124,7 @@ def _fitted(
     algorithm: Any,
     settings: Settings,
     quiet: bool,
-    live: Live | None,
+    followers: Followers,
 ) -> tuple[list[dict[str, Any]], str, float, str]:
     """Fit; return the history, why it stopped, the seconds it took, and what to do about it.
 
@@ -133,7 +134,7 @@ def _fitted(
     import mogul
 
     history: list[dict[str, Any]] = []
-    with FitProgress(settings.passes, len(source), quiet, live) as progress:
+    with FitProgress(settings.passes, len(source), quiet, followers) as progress:
 
         def passed(row: dict[str, Any]) -> None:
             history.append(row)

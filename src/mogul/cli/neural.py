@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mogul.cli.console import FitProgress, command_line, err, write_picture
+from mogul.cli.console import FitProgress, Followers, command_line, err, write_picture
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
-    from mogul.app.session import Live
     from mogul.data import DataSource
     from mogul.models import Checkpoint, LatentVariableModel
 
@@ -28,7 +27,7 @@ class Run:
 
     `source` may be one process's share of the rows. `settings` and `algorithm` are kept with the
     model so that the fit can go on, and `command` tells all commands that made it;
-    `live` is the page that watches, if one does.
+    `followers` are told of passes besides the screen.
     """
 
     model: LatentVariableModel
@@ -40,7 +39,7 @@ class Run:
     seed: int
     command: str
     resume: bool = False
-    live: Live | None = None
+    followers: Followers = field(default_factory=Followers)
 
     def fit(
         self,
@@ -72,7 +71,7 @@ class Run:
             if row["pass"] % every == 0:
                 self.draw()
 
-        shown = FitProgress(self.passes, len(self.source), quiet or not first, self.live)
+        shown = FitProgress(self.passes, len(self.source), quiet or not first, self.followers)
         with shown as progress:
             done = mogul.fit(
                 self.model, self.source, algorithm, passes=self.passes, tolerance=0.0,

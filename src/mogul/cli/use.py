@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mogul.cli import options
+from mogul.cli import completion, options
+from mogul.cli.completion import offered
 from mogul.cli.console import check_output, rows, show, write_arrays, write_picture, write_table
 
 if TYPE_CHECKING:
@@ -256,7 +257,8 @@ def inpaint(
         str,
         typer.Option(
             help="What to hide: left, right, top, bottom, centre, rectangle:TOP,LEFT,HEIGHT,WIDTH, "
-            "random:FRACTION, nan (what is NaN in DATA), or a .npy mask, True where observed."
+            "random:FRACTION, nan (what is NaN in DATA), or a .npy mask, True where observed.",
+            autocompletion=offered(*completion.MASKS),
         ),
     ] = "right",
     n: options.Rows = None,

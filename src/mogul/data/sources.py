@@ -46,6 +46,29 @@ class DataSource(ABC):
     first: int = 0  # the number, in the whole, of the first row of this share
     gaps: Gaps | None = None  # what is hidden on purpose, beside what is missing
 
+    def __repr__(self) -> str:
+        """Say what data these are, without reading any."""
+        n, shape = self._counted(), self.feature_shape
+        form = f" ({'×'.join(map(str, shape))})" if len(shape) > 1 else ""
+        facts = {
+            "name": self.name,
+            "rows": "unknown" if n is None else f"{n:,}",
+            "features": f"{self.n_features:,}{form}",
+            "gaps": "none" if self.complete else "unknown",
+        }
+        if self.scale is not None:
+            facts["levels"] = str(self.scale.levels)
+        if not self.repeatable:
+            facts["passes"] = "one"
+        if self.group.world > 1:
+            facts["share"] = f"{self.group.rank + 1} of {self.group.world}"
+        told = ", ".join(f"{name}: {fact}" for name, fact in facts.items())
+        return f"{type(self).__name__}({told})"
+
+    def _counted(self) -> int | None:
+        """Return the number of rows where it is known without a pass."""
+        return len(self)
+
     @property
     def complete(self) -> bool:
         """Whether it is known that no value is missing, so that nobody needs to look."""

@@ -18,6 +18,7 @@ from mogul.report.figures import selection_lines
 from mogul.report.html import ReportData, write_report
 from mogul.report.layouts import components_picture, inpainting_picture, prior_picture
 from mogul.report.pictures import stack_rows, tile, to_png
+from mogul.report.tensorboard import TensorBoard
 
 __all__ = [
     "ConditionalReport",
@@ -25,6 +26,7 @@ __all__ = [
     "DenoisedPicture",
     "DenoisingReport",
     "ReportData",
+    "TensorBoard",
     "components_picture",
     "contour_picture",
     "density_picture",
