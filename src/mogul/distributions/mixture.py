@@ -16,6 +16,7 @@ from mogul.distributions.covariance import Covariance
 from mogul.distributions.kernel import Kernel, in_batches
 from mogul.distributions.marginals import marginal_cdf, marginal_quantiles
 from mogul.distributions.reparameterise import attach
+from mogul.distributions.shown import line_of, table_of
 from mogul.errors import InputError
 
 
@@ -441,8 +442,8 @@ class Mixture(Distribution):
 
     def __repr__(self) -> str:
         """Say what kind of mixture this is."""
-        batch = f", batch_shape={tuple(self.batch_shape)}" if self.batch_shape else ""
-        return (
-            f"Mixture({self.n_components} components, {self.n_features} features, "
-            f"{self.covariance.name}{batch})"
-        )
+        return f"Mixture({line_of(self)})"
+
+    def _repr_html_(self) -> str | None:
+        """Show the heaviest components in a notebook."""
+        return table_of(self)
