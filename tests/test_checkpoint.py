@@ -483,3 +483,14 @@ def test_the_command_goes_on_from_the_file_before(tmp_path, monkeypatch, capsys)
     code, out, err = run_command(monkeypatch, capsys, *f"{command} --passes 5 --resume".split())
     assert code == 0, err
     assert json.loads(out)["passes"] == 5
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_first_pass(tmp_path, monkeypatch):
+    source, path = ArraySource(rows()), tmp_path / "m.mogul"
+
+    def read_only(self, missing_ok=False):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.unlink", read_only)
+    with pytest.raises(InputError, match=r"Read-only file system; choose a folder"):
+        fit(started(source), source, EM(), passes=1, checkpoint=Checkpoint(path))

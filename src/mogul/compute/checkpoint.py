@@ -52,7 +52,21 @@ def remove_stale(path: str | Path) -> None:
     """Remove what writers of this file left behind that were killed; none may be at work."""
     path = Path(path)
     for left in path.parent.glob(f".{glob.escape(path.name)}.{8 * '?'}{_PART}"):
-        left.unlink(missing_ok=True)
+        remove(left)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        InputError: if its folder cannot be written.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Cannot remove {path}: {error.strerror}; {_remedy(path, error)}"
+        ) from error
 
 
 def _remedy(path: Path, error: OSError) -> str:
