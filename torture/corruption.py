@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from torture._apart import apart
 from torture._corruption.claims import claims
 from torture._corruption.files import Format, formats
 from torture._corruption.workers import Found, read_all
@@ -22,10 +23,14 @@ _MUTANTS, _QUICK = 10_000, 60  # of each format
 
 
 def run(quick: bool) -> list[Outcome]:
-    """Read mutants of files of every format."""
+    """Read mutants of files of every format, from a process that does nothing else."""
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # others reserve a GiB at once
+    return apart(_run, _QUICK if quick else _MUTANTS)
+
+
+def _run(n: int) -> list[Outcome]:
     torch.set_num_threads(1)
-    return [*(mutants_of(f, _QUICK if quick else _MUTANTS) for f in formats()), harmful()]
+    return [*(mutants_of(f, n) for f in formats()), harmful()]
 
 
 def harmful() -> Outcome:

@@ -124,8 +124,17 @@ def router(session: Session) -> APIRouter:
 
     @api.get("/latents/components")
     def wall(start: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
-        """Decoded means of the prior's components by falling weight, some at a time."""
+        """Decoded means of the prior's components by falling weight, some at a time.
+
+        Raises:
+            InputError: if there are not so many.
+        """
         density = prior(session)
+        if start >= density.n_components:
+            raise InputError(
+                f"Components from {start} on were asked for; there are {density.n_components}, "
+                "counted from 0."
+            )
         order = _by_weight(density)[start : start + _MOST]
         return {
             "total": density.n_components,
