@@ -371,3 +371,9 @@ def test_components_beyond_the_last_are_refused(decoder, vae):
         answer = client_of(session).get("/api/latents/components?start=99")
         assert answer.status_code == 400
         assert "counted from 0" in answer.json()["error"]
+
+
+def test_places_beyond_what_numbers_hold_are_refused(decoder):
+    answer = client_of(decoder).post("/api/latents/decode", json={"at": [1e308, -1e308]})
+    assert answer.status_code == 400
+    assert "nearer" in answer.json()["error"]

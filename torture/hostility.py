@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def run(quick: bool) -> list[Outcome]:
 
 def _run(quick: bool) -> list[Outcome]:
     torch.set_num_threads(1)
+    warnings.simplefilter("error", RuntimeWarning)  # of numbers that came out as none
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tried = PAYLOADS[::12] if quick else PAYLOADS

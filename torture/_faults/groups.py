@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -176,6 +177,16 @@ class Agent:
             os.kill(self._workers[self.fault.rank], self.fault.kind)
             self._sent = now
 
+    def _stopped_at_its_end(self) -> bool:
+        """Whether the last pass was told of, and all have ended but the one that was stopped.
+
+        Nobody is left to miss it then; the file is whole.
+        """
+        if self.fault is None or self.fault.kind != signal.SIGSTOP or PASSES not in self.made:
+            return False
+        others = {r: code for r, code in self._codes.items() if r != self.fault.rank}
+        return self.sent and len(others) == self.world - 1 and not any(others.values())
+
     def _begin_anew(self) -> None:
         for rank, number in self._workers.items():
             if rank not in self._codes:
@@ -190,7 +201,8 @@ class Agent:
         """End everything, and tell how it went."""
         found = []
         if not self.failure:
-            found = [json.loads((self.folder / f"{r}.json").read_text()) for r in range(self.world)]
+            told = [self.folder / f"{rank}.json" for rank in range(self.world)]
+            found = [json.loads(p.read_text()) if p.exists() else {} for p in told]
             found[0]["passes"] = [
                 row["pass"] for row in load_model(self.folder / "model.mogul")[1]["history"]
             ]
@@ -210,26 +222,24 @@ def disturbed_groups(
     """Send a signal to every rank of groups in turn, and compare what they end with."""
     outcome, draw = Outcome(name), random.Random(seed)
     whole = {world: _alone(Agent(world, None)) for world in worlds}
-    ranks = [(world, rank) for world in worlds for rank in range(world)]
-    waiting = [ranks[i % len(ranks)] for i in range(n)]
-    length = {world: ran.seconds for world, ran in whole.items()}
+    ranks = cycle([(world, rank) for world in worlds for rank in range(world)])
     running: list[Agent] = []
-    lost, recovery, anew, sent = [], [], 0, 0
+    begun, lost, recovery = 0, 0, 0.0
     try:
-        while waiting or running:
-            while waiting and len(running) < side_by_side:
-                world, rank = waiting.pop(0)
-                delay = draw.uniform(0, 0.5 * length[world] / PASSES)
+        while running or (outcome.tried < n and begun < 2 * n):
+            room = min(side_by_side, n - outcome.tried, 2 * n - begun) - len(running)
+            for world, rank in islice(ranks, max(0, room)):
+                delay = draw.uniform(0, 0.5 * whole[world].seconds / PASSES)
                 fault = Fault(kind, rank, draw.randrange(PASSES - 2), delay)
                 running.append(Agent(world, fault, silence))
+                begun += 1
             for agent in [a for a in running if a.step()]:
                 running.remove(agent)
                 ran = agent.end()
+                if ran.begins == 1 and not agent.failure:
+                    continue  # its processes had come to their ends before
                 outcome.tried += 1
-                sent += agent.sent
-                lost.append(ran.lost)
-                recovery.append(ran.recovery)
-                anew += ran.begins > 1
+                lost, recovery = max(lost, ran.lost), max(recovery, ran.recovery)
                 what = agent.failure or _differs(ran, whole[agent.world])
                 if what:
                     outcome.failures.append(f"{agent.world} processes, {agent.fault}: {what}")
@@ -237,9 +247,11 @@ def disturbed_groups(
     finally:
         for agent in running:
             agent.end()
+    if outcome.tried < n:
+        outcome.failures.append(f"only {outcome.tried} of {n} came in time")
     outcome.note = (
-        f"{sent} sent, {anew} begun anew; {max(0, *lost, 0)} whole passes lost; on again after "
-        f"{max(recovery, default=0):.1f} s at most"
+        f"every rank in turn; {lost} whole passes lost; on again after {recovery:.1f} s at most; "
+        f"{begun - outcome.tried} more came too late"
     )
     return outcome
 

@@ -7,6 +7,7 @@ import random
 import signal
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -30,11 +31,16 @@ def _fitting(path: Path, lines: Lines) -> None:
     model = GaussianMixture(6, 8, dtype=torch.float64)
     if kept.held() is None:
         initialise(model, source)
-    lines.tell("begins")
+    told = iter(["begins"])  # from when on signals are noted, and kept until a batch is done
     done = fit(model, source, EM(batch_size=500), passes=PASSES, tolerance=0.0, checkpoint=kept,
-               callback=lambda row: lines.tell(f"pass {row['pass']}"))  # fmt: skip
+               seen=lambda n: _tell_once(lines, told))  # fmt: skip
     if done.reason is StopReason.INTERRUPTED:
         os._exit(_INTERRUPTED)
+
+
+def _tell_once(lines: Lines, told: Iterator[str]) -> None:
+    for line in told:
+        lines.tell(line)
 
 
 def stopped_fits(kind: signal.Signals, n: int, seed: int = 0) -> Outcome:

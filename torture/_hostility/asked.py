@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from fastapi.testclient import TestClient
@@ -150,9 +151,7 @@ def nonsense(name: str, session: Session, n: int) -> Outcome:
         for parameter in told.get("parameters", []):
             value = _value(parameter["schema"], schemas, draw)
             if parameter["in"] == "path":
-                path = path.replace(
-                    f"{{{parameter['name']}}}", str(value).replace("/", "%2F") or "0"
-                )
+                path = path.replace(f"{{{parameter['name']}}}", quote(str(value), safe="") or "0")
             elif draw.random() < 0.8:
                 query[parameter["name"]] = value if isinstance(value, list) else str(value)
         body = told.get("requestBody", {}).get("content", {}).get("application/json", {})

@@ -16,9 +16,9 @@ from torture.outcome import Outcome
 
 _COLUMNS = 6  # that are drawn at once
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# What there is on a page: elements with the names of their attributes, and links.
+# What there is on a page: names of elements, names of attributes, and what leads to a payload.
 _HELD = """() => [...document.querySelectorAll('*')].flatMap(e => [
-  e.localName, ...[...e.attributes].map(a => `${e.localName} ${a.name}`),
+  `<${e.localName}>`, ...[...e.attributes].map(a => a.name),
   ...[...e.attributes].filter(a => ['href', 'src', 'action', 'srcdoc', 'style'].includes(a.name)
     && a.value.includes('pwned')).map(a => `${e.localName} ${a.name} ${a.value}`)])"""
 

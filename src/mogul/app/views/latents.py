@@ -162,8 +162,18 @@ def _grouped(what: str, names: list[str], group: Tensor) -> dict[str, Any]:
 
 
 def _decoded(session: Session, z: Tensor) -> Tensor:
+    """Return latents (n, d) as rows.
+
+    Raises:
+        InputError: if the decoder overflows there.
+    """
     with session.lock:
-        return decode_rows(session.decoder.model, z)
+        x = decode_rows(session.decoder.model, z)
+    if not bool(x.isfinite().all()):
+        raise InputError(
+            "The decoder gives no finite values so far out; choose a place nearer to those of rows."
+        )
+    return x
 
 
 def _log_prior(session: Session, z: Tensor) -> list[float]:
