@@ -364,8 +364,8 @@ def complete(mixture: Mixture, x: Tensor, observed: Tensor) -> Completion:
         the completion.
 
     Raises:
-        InputError: if the mask has the wrong shape or type, or marks a NaN as observed, or if an observed
-            value is infinite.
+        InputError: if the mask has the wrong shape or type, or marks a NaN as observed, or an
+            observed value is infinite.
     """
     if observed.shape != x.shape or observed.dtype != torch.bool:
         raise InputError(
