@@ -317,7 +317,7 @@ BUGS = [
         "algorithms/minibatches.py",
         "gradient.mul_(share)",
         "gradient.mul_(1 / group.world)",
-        ("minibatches", "processes"),
+        ("minibatches",),
     ),
     # Models and their files.
     Bug(
@@ -389,7 +389,7 @@ BUGS = [
         "data/sources.py",
         "low, high = rank * len(self) // world, (rank + 1) * len(self) // world\n",
         "low, high = rank * len(self) // world, (rank + 1) * len(self) // world + 1\n",
-        ("processes", "data"),
+        ("data", "streaming", "processes"),
     ),
     Bug(
         "dequantisation without noise",
