@@ -4,12 +4,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torture._properties.ranks import on_ranks
 
 from mogul import GaussianMixture, Gradient, InputError, fit, initialise
 from mogul.algorithms.minibatches import minibatches, n_steps, pool
 from mogul.compute.collective import Group
 from mogul.data import ArraySource
-from torture._properties.ranks import on_ranks
 
 
 class Others(Group):

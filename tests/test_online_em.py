@@ -309,7 +309,7 @@ def test_faults_are_told():
 
 def test_late_steps_weigh_most_in_the_average():
     # One Gaussian: its mean after each step is that of the statistics, and these weigh alike, so
-    # that the end is the mean over steps by the weights of Shamir & Zhang (2013), t (t + 1) (t + 2).
+    # that the end is their mean over steps, by the weights t (t + 1) (t + 2) of Shamir & Zhang.
     x = _rows(90)
     model = GaussianMixture(1, 5, "diagonal", dtype=torch.float64)
     initialise(model, ArraySource(x))

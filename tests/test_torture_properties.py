@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from torture import properties
 from torture._properties.ranks import on_ranks
 

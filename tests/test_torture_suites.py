@@ -1,7 +1,8 @@
 """The campaign's suites of others: every public estimator is checked."""
 
-from mogul.sklearn import KMeans, MixtureDensityRegressor
 from torture import suites
+
+from mogul.sklearn import KMeans, MixtureDensityRegressor
 
 
 def test_suites_of_others_pass():

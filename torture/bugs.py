@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,7 +99,7 @@ def tested(bug: Bug | None, tests: tuple[str, ...]) -> int:
 
 
 @contextmanager
-def _copied(bug: Bug | None) -> Iterator[Path]:
+def _copied(bug: Bug | None) -> Generator[Path]:
     """Yield a copy of the library's sources with the bug in it."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "src"

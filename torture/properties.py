@@ -73,9 +73,7 @@ def check(name: str, n: int) -> tuple[int, str | None]:
     own, held, last = PROPERTIES[name], [0], [""]
 
     @seed(zlib.crc32(name.encode()))
-    @settings(
-        max_examples=n, database=None, deadline=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=n, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     @given(cases(**own.asks))
     def holds(case: Case) -> None:
         last[0] = repr(case)

@@ -186,7 +186,9 @@ def seeds_decide(case: Case) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True)), "seed"
     assert torch.equal(torch.get_rng_state(), state), "the global generator was used"
     assert (np.random.get_state()[1] == numbers).all(), "numpy's global generator was used"  # ruff: ignore[numpy-legacy-random]
-    assert not torch.equal(first[0], mixture.sample((4,), seed=case.seed + 1)), "seed without effect"
+    assert not torch.equal(first[0], mixture.sample((4,), seed=case.seed + 1)), (
+        "seed without effect"
+    )
 
 
 def _split(case: Case) -> tuple[Tensor, Tensor]:

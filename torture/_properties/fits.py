@@ -74,9 +74,7 @@ def rotation(case: Case) -> None:
         covariance = type(dense)(turn @ dense.loadings, dense.noise)
     else:
         covariance = dense
-    turned = Mixture(
-        mixture.logits, mixture.centres @ turn.mT, covariance, turn @ mixture.origin
-    )
+    turned = Mixture(mixture.logits, mixture.centres @ turn.mT, covariance, turn @ mixture.origin)
     ends = []
     for start, rows in ((mixture, x), (turned, x @ turn.mT)):
         model = start_of(case, start)
