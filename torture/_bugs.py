@@ -408,8 +408,8 @@ BUGS = [
     Bug(
         "noise is that of the place in the batch",
         "data/pixels.py",
-        "x = self._noise(index, pixels.shape[1]).to(dtype)",
-        "x = self._noise(index - index[0], pixels.shape[1]).to(dtype)",
+        "x = uniform_rows(self.seed, index, pixels.shape[1])",
+        "x = uniform_rows(self.seed, index - index[0], pixels.shape[1])",
         ("data",),
     ),
     Bug(
