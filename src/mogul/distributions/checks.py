@@ -25,6 +25,24 @@ def check_width(x: Tensor, n_features: int) -> None:
         )
 
 
+def has_gaps(x: Tensor) -> bool:
+    """Return whether values are missing (NaN).
+
+    Raises:
+        InputError: if a value is infinite: it has no density, nor responsibilities.
+    """
+    if bool(x.sum().isfinite()):
+        return False
+    infinite = x.isinf()
+    if bool(infinite.any()):
+        raise InputError(
+            f"{int(infinite.sum())} value(s) are infinite, the first at "
+            f"{tuple(infinite.nonzero()[0].tolist())}; drop their rows, or put NaN, which marks "
+            "what is missing."
+        )
+    return bool(x.isnan().any())
+
+
 def feature_indices(features: Any, n_features: int, device: torch.device) -> Tensor:
     """Return indices of features as a tensor (m,).
 
