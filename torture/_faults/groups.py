@@ -33,7 +33,7 @@ from mogul.data import ArraySource
 from torture._faults.children import Lines, child
 from torture.outcome import Outcome
 
-PASSES = 12
+PASSES = 40
 _ROUNDS = 4  # how often processes are begun
 _LONGEST = 200.0  # seconds for all of them
 
@@ -163,10 +163,9 @@ class Agent:
                     self._codes[rank] = os.waitstatus_to_exitcode(status)
         if any(self._codes.values()):
             self._begin_anew()
-        self.failure = self.failure or (
-            "" if now - self._since < _LONGEST else "did not end: a hang"
-        )
-        return bool(self.failure) or len(self._codes) == self.world
+        if now - self._since > _LONGEST:
+            self.failure = self.failure or f"did not end: a hang, after {self._codes}"
+        return bool(self.failure) or len(self._codes) == self.world or self._stopped_at_its_end()
 
     def _send_when_due(self, now: float) -> None:
         if self.fault is None or self._sent is not None or len(self.made) < self.fault.passes:
@@ -230,7 +229,7 @@ def disturbed_groups(
             room = min(side_by_side, n - outcome.tried, 2 * n - begun) - len(running)
             for world, rank in islice(ranks, max(0, room)):
                 delay = draw.uniform(0, 0.5 * whole[world].seconds / PASSES)
-                fault = Fault(kind, rank, draw.randrange(PASSES - 2), delay)
+                fault = Fault(kind, rank, draw.randrange(PASSES // 2), delay)
                 running.append(Agent(world, fault, silence))
                 begun += 1
             for agent in [a for a in running if a.step()]:

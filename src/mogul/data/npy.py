@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ class Header(NamedTuple):
     """What a header says of the values after it: `size` is how many bytes they take."""
 
     shape: tuple[int, ...]
-    order: str
+    order: Literal["C", "F"]
     dtype: np.dtype
     size: int
 

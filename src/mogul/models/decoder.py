@@ -248,8 +248,9 @@ def mixture_prior(config: dict[str, Any] | None) -> GaussianMixture | None:
     """Rebuild a prior from its `config`, or None."""
     if config is None:
         return None
-    kind = {"dtype": getattr(torch, config["dtype"]), "device": torch.get_default_device()}
-    return GaussianMixture(**config | {"prior": None} | kind)
+    arguments: dict[str, Any] = dict(config)
+    arguments["prior"], arguments["dtype"] = None, getattr(torch, config["dtype"])
+    return GaussianMixture(**arguments, device=torch.get_default_device())
 
 
 def network_config(
