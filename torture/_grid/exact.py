@@ -97,6 +97,8 @@ class Exact:
 
     def component(self, k: int, row: Row, features: list[int]) -> mpf:
         """Return log N of some features of a row under a component."""
+        if not features:
+            return mpf(0)
         c = k if len(self.factors if self.full else self.noise) > 1 else 0
         deviation = [row[d] - self.means[k][d] for d in features]
         if not self.full:
