@@ -342,7 +342,7 @@ def kinds() -> list[Input]:
         Input("more than 2**31 values, equal",
               laid_out(lambda x: np.broadcast_to(x[:1], (2**30, 3))), REFUSED,
               only=frozenset({"mixture"})),
-        Input("more than 2**31 columns", laid_out(lambda x: np.broadcast_to(x[:, :1], (90, 2**31))),
+        Input("2**40 columns", laid_out(lambda x: np.broadcast_to(x[:, :1], (90, 2**40))),
               REFUSED, only=frozenset({"mixture"})),
     ]  # fmt: skip
 
@@ -351,7 +351,7 @@ def weights() -> list[Input]:
     """Return weights of rows."""
     need = frozenset({"weights"})
     steps = np.arange(90) % 4
-    every = (np.arange(90) % 3 > 0) * 1.0
+    every = (np.arange(90) % 4 > 0) * 1.0
 
     def weighted(name: str, weight: Callable[[], Any], *rest: Any, **more: Any) -> Input:
         return Input(name, more.pop("data", base), *rest, weight=weight, needs=need,
@@ -363,7 +363,7 @@ def weights() -> list[Input]:
         weighted("equal weights of 1e-30", lambda: np.full(90, 1e-30), EITHER),
         weighted("whole weights", lambda: 1 + steps,
                  twin=lambda t: base(t).repeat(1 + steps, 0)),
-        weighted("weights of zero for a third", lambda: every,
+        weighted("weights of zero for a quarter", lambda: every,
                  twin=lambda t: base(t)[every > 0]),
         weighted("weights of zero for rows far away", lambda: np.arange(90) >= 10.0,
                  data=changed(lambda x: put(x, slice(0, 10), 1e6)), rules={"network": EITHER}),

@@ -20,7 +20,7 @@ _OBSCURE = re.compile(
     r"expected scalar type|Cholesky|cholesky|not positive-definite|shape '\[|out of range \(|linalg|"
     r"aten::|Expected all tensors|must match the size of tensor|broadcast|dimension specified|"
     r"not implemented for|object has no attribute|unsupported operand|positional argument|"
-    r"unexpected keyword|not subscriptable|NoneType|DefaultCPUAllocator|index \d+ is out of bounds|"
+    r"unexpected keyword|not subscriptable|'NoneType'|DefaultCPUAllocator|index \d+ is out of bounds|"
     r"size mismatch|math domain|division by zero|invalid literal|cannot be multiplied|numel",
 )
 _DOCUMENTED = {

@@ -358,7 +358,7 @@ def run_estimator(make: Callable[[Input], Any], case: Input, dtype: torch.dtype)
     result.numbers |= {"predict": estimator.predict(X), "sample": estimator.sample(4)[0]}
     found = torch.as_tensor(np.asarray(estimator.score_samples(X)))
     result.numbers["score_samples"] = found
-    rows = torch.as_tensor(np.array(X)).to(mixture.dtype)[:2]
+    rows = torch.as_tensor(np.asarray(X, dtype=np.float64)).to(mixture.dtype)[:2]
     ways = scores(mixture, rows)
     if not isinstance(estimator, BayesianEstimator):
         ways["score_samples"] = found[:2]
