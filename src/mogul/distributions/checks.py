@@ -18,11 +18,31 @@ def check_width(x: Tensor, n_features: int) -> None:
     """
     if not isinstance(x, Tensor):
         raise InputError(f"A {type(x).__name__} came; give a tensor: torch.as_tensor(rows).")
+    if x.is_complex():
+        raise InputError(f"Rows of {x.dtype} came; give real numbers, such as x.real.")
     if x.dim() == 0 or x.shape[-1] != n_features:
         raise InputError(
             f"Rows of {n_features} features are expected in the last dimension; got shape "
             f"{tuple(x.shape)}."
         )
+
+
+def has_gaps(x: Tensor) -> bool:
+    """Return whether any value of rows (..., D) is missing, NaN.
+
+    Raises:
+        InputError: if a value is infinite, whose density no component can tell.
+    """
+    # A finite sum, one read, clears nearly all rows of the slower search.
+    if bool(x.detach().sum().isfinite()):
+        return False
+    infinite = x.isinf().any(-1)
+    if bool(infinite.any()):
+        raise InputError(
+            f"{int(infinite.sum())} row(s) hold an infinite value; replace it by a number, or by "
+            "NaN if it is missing."
+        )
+    return bool(x.isnan().any())
 
 
 def feature_indices(features: Any, n_features: int, device: torch.device) -> Tensor:

@@ -77,8 +77,7 @@ class LowRankKernel(Kernel):
         joint = self._buffer("joint", (k, n))
         torch.sub(squares, explained, out=joint).mul_(-0.5).add_(self._const.to(x.dtype))
         self._pairs = None
-        if x.dtype != torch.float64:
-            self._refine(x, joint, squares)
+        self._refine(x, joint, squares)
         return joint
 
     def _square(self, x: Tensor) -> Tensor:
@@ -93,6 +92,8 @@ class LowRankKernel(Kernel):
         eps = torch.finfo(x.dtype).eps
         risk = squares.add_(2 * self._size.to(x.dtype)).mul_(eps)
         allowed = tolerance(x.dtype, x.shape[-1])
+        if float(risk.max()) <= allowed:
+            return
         likely = (joint - risk).amax(0)
         matters = joint + risk >= likely + math.log(eps)
         if not bool(((risk > allowed) & matters).any()):

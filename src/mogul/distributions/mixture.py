@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from mogul.compute.backend import make_generator
-from mogul.distributions.checks import check_width, feature_indices
+from mogul.distributions.checks import check_width, feature_indices, has_gaps
 from mogul.distributions.completion import Completion, complete
 from mogul.distributions.covariance import Covariance
 from mogul.distributions.kernel import Kernel, in_batches
@@ -160,17 +160,27 @@ class Mixture(Distribution):
         check_width(value, self.n_features)
         if self.batch_shape:
             return self._each_log_prob(value)
-        if bool(value.isnan().any()):
+        if has_gaps(value):
             log_prob = self.complete(value.reshape(-1, self.n_features)).log_prob
             return log_prob.reshape(*value.shape[:-1], self.n_components)
-        x = (value - self.origin).to(self.dtype)
-        log_prob = self.covariance.log_prob(x.reshape(-1, self.n_features), self.centres)
-        return log_prob.reshape(*x.shape[:-1], self.n_components) + self.log_weights
+        x = (value - self.origin).to(self.dtype).reshape(-1, self.n_features)
+        log_prob = self.covariance.log_prob(x, self.centres)
+        lost = log_prob.isnan().any(-1).nonzero().squeeze(-1)
+        if len(lost):  # beyond the range of the type
+            far = self._far(value.reshape(-1, self.n_features)[lost])
+            log_prob = log_prob.index_copy(0, lost, far.to(log_prob))
+        return log_prob.reshape(*value.shape[:-1], self.n_components) + self.log_weights
+
+    def _far(self, rows: Tensor) -> Tensor:
+        """Return log N (n, K) of a few rows (n, D), in float64, as sums that cannot cancel."""
+        x = rows.double() - self.origin.double()
+        wide = self.covariance.map(torch.Tensor.double)
+        return wide.log_prob_each(x.unsqueeze(-2) - self.centres.double())
 
     def _each_log_prob(self, value: Tensor) -> Tensor:
         """Score each row (..., D) under the mixture of the batch that it belongs to, (..., K)."""
         x, seen = (value - self.origin).to(self.dtype), None
-        if bool(value.isnan().any()):
+        if has_gaps(value):
             seen = ~value.isnan()
             x = torch.where(seen, x, 0.0)
         log_prob = self.covariance.log_prob_each(x.unsqueeze(-2) - self.centres, seen)
@@ -190,17 +200,37 @@ class Mixture(Distribution):
     def responsibilities(self, value: Tensor) -> Tensor:
         """Return p(k | x) for rows (..., D), as (..., K); rows sum to one."""
         if self._needs_graph(value):
-            return self.component_log_prob(value).softmax(-1)
-        rows = value.detach().reshape(-1, self.n_features)
-        found = in_batches(self.kernel(), rows, Kernel.responsibilities)
-        return found.reshape(*value.shape[:-1], self.n_components)
+            found = self.component_log_prob(value).softmax(-1)
+        else:
+            rows = value.detach().reshape(-1, self.n_features)
+            found = in_batches(self.kernel(), rows, Kernel.responsibilities)
+            found = found.reshape(*value.shape[:-1], self.n_components)
+        lost = found.isnan().any(-1, keepdim=True)
+        if bool(lost.any()):
+            found = torch.where(lost, self._nearest(value).to(found), found)
+        return found
+
+    def _nearest(self, value: Tensor) -> Tensor:
+        """Return the component that is nearest to rows so far away that only distances count.
+
+        As responsibilities (..., K), one for the component with the least Mahalanobis distance.
+        """
+        seen = ~value.isnan()
+        x = torch.where(seen, value.double() - self.origin.double(), 0.0)
+        size = x.abs().amax(-1, keepdim=True).clamp_min(1.0)
+        deviation = (x / size).unsqueeze(-2) - self.centres.double() / size.unsqueeze(-1)
+        wide = self.covariance.map(torch.Tensor.double)
+        score = wide.log_prob_each(deviation, seen)
+        score = score - wide.log_prob_each(torch.zeros_like(deviation), seen)
+        best = (score == score.amax(-1, keepdim=True)).double()
+        return best / best.sum(-1, keepdim=True)
 
     def _needs_graph(self, value: Tensor) -> bool:
         """Whether rows must be scored by the form that has gradients, batch shapes and gaps."""
         check_width(value, self.n_features)
         own = (value, self.logits, self.centres, self.covariance.variances)
         differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in own)
-        return differentiated or bool(self.batch_shape) or bool(value.isnan().any())
+        return differentiated or bool(self.batch_shape) or has_gaps(value)
 
     def reconstruct(self, value: Tensor) -> Tensor:
         r"""Return the posterior mean of the noise-free part of rows (n, D), as (n, D).
@@ -211,7 +241,7 @@ class Mixture(Distribution):
         Raises:
             InputError: if the rows have the wrong number of features.
         """
-        if bool(value.isnan().any()):
+        if has_gaps(value):
             rows = value.reshape(-1, self.n_features)
             return self.complete(rows).reconstruction.reshape(value.shape)
         responsibilities = self.responsibilities(value)
@@ -383,7 +413,7 @@ class Mixture(Distribution):
                 f"{values.shape[-1]} values came for {len(features)} observed features; "
                 "give one value per feature in the last dimension."
             )
-        if bool(values.isnan().any()):
+        if has_gaps(values):
             raise InputError(
                 "A value to condition on is NaN; leave its feature out, or use complete(rows), "
                 "where every row may have gaps of its own."

@@ -28,6 +28,8 @@ _FLOAT32_RATIO = 100.0  # μ²/ψ above which the expanded square costs over 1e-
 _FLOAT32_SIGNAL = 100.0  # tr(WᵀΨ⁻¹W)/D above which Woodbury costs about 1e-4 nats per feature
 _FLOAT32_FAR = 1e6  # μ²/ψ above which the products with V cost about as much
 _FLOAT32_ERROR = 1e-5  # nats per feature at risk; sums of one sign may lose nine times that
+_FLOAT64_ERROR = 1e-8  # nats per feature at risk in float64
+_RESCORED = 2**20  # values of residuals that are worked on at a time
 
 
 class WoodburyCovariance(Covariance):
@@ -198,20 +200,29 @@ class WoodburyCovariance(Covariance):
         return (-0.5 * (quad + n_seen * math.log(2 * math.pi))).to(dtype)
 
     def _rescored(self, x: Tensor, centres: Tensor, scored: Tensor, risk: Tensor) -> Tensor:
-        """Score rows again in float64 where the error at risk (n, K) could be seen in their sum.
+        """Score rows again where the error at risk (n, K) could be seen in their sum.
 
-        The residual of a row far out along the factors is a small difference of large squares.
+        The residual of a row far out along the factors is a small difference of large squares, and
+        so is that of a row near a centre far from the origin. In float32 such rows are scored
+        again in float64; in float64, from their residuals.
         """
-        if x.dtype == torch.float64 or x.dim() != 2:
+        if x.dim() != 2 or centres.dim() != 2:
             return scored
+        wide = x.dtype == torch.float64
         with torch.no_grad():
             could_be = scored + risk
             matters = ~(could_be < scored.amax(-1, keepdim=True) - 30)
-            rows = ((risk > _FLOAT32_ERROR * self.n_features) & matters) | scored.isnan()
+            least = (_FLOAT64_ERROR if wide else _FLOAT32_ERROR) * self.n_features
+            rows = ((risk > least) & matters) | scored.isnan()
             again = rows.any(-1).nonzero().squeeze(-1)
         if len(again) == 0:
             return scored
-        exact, _ = self.map(torch.Tensor.double)._log_prob(x[again].double(), centres.double())
+        if wide:
+            size = max(1, _RESCORED // centres.numel())
+            parts = (x[some].unsqueeze(-2) - centres for some in again.split(size))
+            exact = torch.cat([self.log_prob_each(part) for part in parts])
+        else:
+            exact = self.map(torch.Tensor.double).log_prob(x[again].double(), centres.double())
         return scored.index_copy(0, again, exact.to(scored.dtype))
 
     def _log_prob(self, x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,7 +234,10 @@ class WoodburyCovariance(Covariance):
         log_det = self.noise_variances.double().log().sum(-1)
         log_det = log_det + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         const = (log_det + self.n_features * math.log(2 * math.pi)).to(x.dtype)
-        error = torch.finfo(x.dtype).eps * squares.detach()
+        error = squares.detach()
+        if x.dtype == torch.float64:  # in float32, `_quadratic` sees to far centres
+            error = error + 2 * (centres.square() / self.noise).sum(-1).unsqueeze(-2).detach()
+        error = torch.finfo(x.dtype).eps * error
         return -0.5 * (quad + const.unsqueeze(-2)), error
 
     def local_form(self, centres: Tensor) -> LowRankForm:
