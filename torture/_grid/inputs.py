@@ -35,7 +35,10 @@ class Input:
         weight: makes one weight per row.
         query: makes rows that are scored after the fit.
         twin: makes benign data of the same density, up to the factor of a change of units.
-        units: the logarithm of that factor, in nats, or None where units are the same.
+        units: the logarithm of that factor, in nats.
+        labels: what cluster each row starts in, of the data and of the twin, where the same
+            clusters would not be found in both; EM alone is then compared.
+        start: makes the rows that both start from; None: each from its own.
         only: the kinds of model that it applies to; None for all.
     """
 
@@ -50,6 +53,8 @@ class Input:
     query: Callable[[torch.dtype], Any] | None = None
     twin: Callable[[type], Any] | None = None
     units: float = 0.0
+    labels: tuple[np.ndarray, np.ndarray] | None = None
+    start: Callable[[type], Any] | None = None
     only: frozenset[str] | None = None
 
 
@@ -112,7 +117,7 @@ def whole(rows: np.ndarray) -> np.ndarray:
 
 def values() -> list[Input]:
     """Return inputs whose values are hard."""
-    sd = base().std(0)
+    sd, thirds = base().std(0), np.arange(90) % 3
     gaps = frozenset({"gaps"})
     wide = frozenset({"float64"})
     either = dict.fromkeys(NETWORKS, EITHER)
@@ -129,7 +134,8 @@ def values() -> list[Input]:
         Input("all equal", changed(lambda x: put(x, slice(None), 2.5)), REFUSED,
               {**few, **either, "bayesian": REFUSED}),
         Input("all zero", changed(lambda x: put(x, slice(None), 0.0)), REFUSED, {**few, **either}),
-        Input("every row ten times", changed(lambda x: x.repeat(10, 0)), twin=base),
+        Input("every row ten times", changed(lambda x: x.repeat(10, 0)), twin=base,
+              labels=(thirds, thirds), start=base),
         Input("two distinct rows", changed(lambda x: x[:2].repeat(45, 0)), EITHER),
         Input("two distinct rows, k = 2", changed(lambda x: x[:2].repeat(45, 0)), k=2),
         Input("one row differs", changed(lambda x: put(put(x, slice(None), 1.0), 0, 2.0)), EITHER),
@@ -153,9 +159,11 @@ def values() -> list[Input]:
         Input("nine in ten NaN", changed(lambda x: put(x, spots < 0.9, np.nan)),
               rules={"mixture": EITHER, "estimator": EITHER, "decoder": EITHER}, needs=gaps),
         Input("one NaN", changed(lambda x: put(x, (4, 1), np.nan)), needs=gaps),
-        Input("a row of NaN only", changed(lambda x: put(x, 3, np.nan)), needs=gaps),
+        # A row without a target teaches a network nothing, and is left out.
+        Input("a row of NaN only", changed(lambda x: put(x, 3, np.nan)), needs=gaps,
+              rules={"network": FITS}),
         Input("a third of rows NaN only", changed(lambda x: put(x, slice(0, None, 3), np.nan)),
-              needs=gaps),
+              needs=gaps, rules={"network": FITS}),
         Input("a column of NaN only", changed(lambda x: put(x, (slice(None), 1), np.nan)), REFUSED,
               {"regressor": REFUSED, "network": EITHER, "decoder": EITHER}),
         Input("NaN only", changed(lambda x: put(x, slice(None), np.nan)), REFUSED,
@@ -186,9 +194,9 @@ def values() -> list[Input]:
         Input("subnormal numbers", changed(lambda x: x * 1e-310), REFUSED,
               {**either, "estimator": EITHER, "k-means": EITHER}),
         Input("columns from 1e-8 to 1e8", changed(lambda x: x * [1e-8, 1.0, 1e8]), rules=either,
-              twin=base),
+              twin=base, labels=(thirds, thirds)),
         Input("columns from 1e-15 to 1e15", changed(lambda x: x * [1e-15, 1.0, 1e15]),
-              rules=either, twin=base),
+              rules=either, twin=base, labels=(thirds, thirds)),
         Input("origin 1e6 deviations away", changed(lambda x: x + 1e6 * sd), rules=either),
         Input("origin -1e6 deviations away", changed(lambda x: x - 1e6 * sd), rules=either),
         Input("origin 1e9 deviations away", changed(lambda x: x + 1e9 * sd), EITHER),
@@ -258,7 +266,7 @@ def settings() -> list[Input]:
                   needs=frozenset({"rank"}))
             for r in wrong_rank
         ],
-        Input("rank = np.int64(1)", base, rank=np.int64(1), needs=frozenset({"rank"})),
+        Input("rank = np.int64(1)", base, rank=np.int64(1), needs=frozenset({"rank", "factors"})),
     ]  # fmt: skip
 
 
@@ -350,7 +358,7 @@ def kinds() -> list[Input]:
 def weights() -> list[Input]:
     """Return weights of rows."""
     need = frozenset({"weights"})
-    steps = np.arange(90) % 4
+    steps, thirds = np.arange(90) % 4, np.arange(90) % 3
     every = (np.arange(90) % 4 > 0) * 1.0
 
     def weighted(name: str, weight: Callable[[], Any], *rest: Any, **more: Any) -> Input:
@@ -362,9 +370,9 @@ def weights() -> list[Input]:
         weighted("equal weights of 1e30", lambda: np.full(90, 1e30), EITHER),
         weighted("equal weights of 1e-30", lambda: np.full(90, 1e-30), EITHER),
         weighted("whole weights", lambda: 1 + steps,
-                 twin=lambda t: base(t).repeat(1 + steps, 0)),
+                 twin=lambda t: base(t).repeat(1 + steps, 0), labels=(thirds, thirds), start=base),
         weighted("weights of zero for a quarter", lambda: every,
-                 twin=lambda t: base(t)[every > 0]),
+                 twin=lambda t: base(t)[every > 0], labels=(thirds, thirds), start=base),
         weighted("weights of zero for rows far away", lambda: np.arange(90) >= 10.0,
                  data=changed(lambda x: put(x, slice(0, 10), 1e6)), rules={"network": EITHER}),
         weighted("weights from 1e-12 to 1e12", lambda: np.logspace(-12, 12, 90), EITHER),

@@ -127,12 +127,14 @@ class _LowRankCompletion(Completion):
         white = torch.linalg.solve_triangular(self._R, b, upper=False)
         z = torch.linalg.solve_triangular(self._R.mT, white, upper=True)
         self._z = z.squeeze(-1).to(self.x.dtype)
-        quad = cov._quadratic(x, centres, o)
-        quad = quad - white.squeeze(-1).square().sum(-1).to(x.dtype)
+        squares = cov._quadratic(x, centres, o)
+        quad = squares - white.squeeze(-1).square().sum(-1).to(x.dtype)
         log_det = o @ psi.log().mT
         log_det = log_det + 2 * self._R.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(x.dtype)
         nats = -0.5 * (quad + log_det + o.sum(-1, keepdim=True) * math.log(2 * math.pi))
-        return nats.to(self.x.dtype)
+        size = o @ (centres.square() / psi).mT
+        terms, dtype = squares + 2 * size, self.x.dtype
+        return cov.rescored(x, centres, nats, terms, self.observed, dtype).to(dtype)
 
     @cached_property
     def _extended(self) -> Tensor:

@@ -218,12 +218,52 @@ class WoodburyCovariance(Covariance):
         if len(again) == 0:
             return scored
         if wide:
-            size = max(1, _RESCORED // centres.numel())
-            parts = (x[some].unsqueeze(-2) - centres for some in again.split(size))
-            exact = torch.cat([self.log_prob_each(part) for part in parts])
+            exact = self._from_residuals(x[again], centres)
         else:
             exact = self.map(torch.Tensor.double).log_prob(x[again].double(), centres.double())
         return scored.index_copy(0, again, exact.to(scored.dtype))
+
+    def rescored(
+        self,
+        x: Tensor,
+        centres: Tensor,
+        scored: Tensor,
+        terms: Tensor,
+        seen: Tensor,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """Return scores (n, K) of the seen (n, D) part of rows, in float64 where digits were lost.
+
+        Args:
+            x: rows (n, D), zero where not seen.
+            centres: (K, D).
+            scored: what differences of terms gave, (n, K).
+            terms: the size of these, (n, K).
+            seen: which features are scored, (n, D) boolean.
+            dtype: the type whose digits the scores must have.
+        """
+        with torch.no_grad():
+            lost = scored.isnan().any(-1)
+            if x.dtype == torch.float64:  # in float32, `_quadratic` and `steep` see to it
+                error = _FLOAT64_ERROR if dtype == torch.float64 else _FLOAT32_ERROR
+                risk = torch.finfo(x.dtype).eps * terms
+                lost = lost | (risk > error * self.n_features).any(-1)
+        again = lost.nonzero().squeeze(-1)
+        if len(again) == 0:
+            return scored
+        wide = self.map(torch.Tensor.double)
+        exact = wide._from_residuals(x[again].double(), centres.double(), seen[again])
+        return scored.index_copy(0, again, exact.to(scored.dtype))
+
+    def _from_residuals(self, x: Tensor, centres: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Score rows (n, D) from their residuals, some at a time, (n, K)."""
+        factors = 1 if seen is None else 1 + self.rank  # loadings of what each row shows
+        size = max(1, _RESCORED // (centres.numel() * factors))
+        seens = [None] * len(x) if seen is None else seen.split(size)
+        parts = zip(x.split(size), seens, strict=False)
+        return torch.cat([
+            self.log_prob_each(rows.unsqueeze(-2) - centres, some) for rows, some in parts
+        ])
 
     def _log_prob(self, x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
         """Return log-densities (..., n, K), and how far rounding may have moved them."""

@@ -118,6 +118,10 @@ class BayesianGaussianMixture(GaussianMixture):
             full = torch.cov(rows.mT).reshape(self.n_features, self.n_features)
             diagonal = rows.var(0)
             isotropic = diagonal.mean().expand(1)
+            if self.family is Full:  # collinear columns would have a prior without a density
+                tril, low = floored_cholesky(full[None], self.floor)
+                full = tril[0] @ tril[0].mT if bool(low) else full
+            diagonal = torch.maximum(diagonal, self.floor.double())
             named = {"full": full, "diagonal": diagonal, "isotropic": isotropic}
             self.prior_covariance = named[self.family.name]
         resp = torch.nn.functional.one_hot(labels.to(x.device), self.n_components).to(self.centres)
