@@ -128,7 +128,8 @@ def values() -> list[Input]:
         Input("benign", base),
         Input("constant column", changed(lambda x: put(x, (slice(None), 1), 7.0))),
         Input("constant column of zeros", changed(lambda x: put(x, (slice(None), 0), 0.0))),
-        Input("constant column at 1e6", changed(lambda x: put(x, (slice(None), 2), 1e6))),
+        Input("constant column at 1e6", changed(lambda x: put(x, (slice(None), 2), 1e6)),
+              rules=either),
         Input("two constant columns", changed(lambda x: put(x, (slice(None), [0, 2]), -3.0))),
         Input("constant in one cluster", changed(lambda x: put(x, (slice(0, None, 3), 1), 5.0))),
         Input("all equal", changed(lambda x: put(x, slice(None), 2.5)), REFUSED,
@@ -158,7 +159,9 @@ def values() -> list[Input]:
         Input("half NaN", changed(lambda x: put(x, spots < 0.5, np.nan)), needs=gaps),
         Input("nine in ten NaN", changed(lambda x: put(x, spots < 0.9, np.nan)),
               rules={"mixture": EITHER, "estimator": EITHER, "decoder": EITHER}, needs=gaps),
-        Input("one NaN", changed(lambda x: put(x, (4, 1), np.nan)), needs=gaps),
+        # The second column is a target for a network, and an input for the regressor.
+        Input("one NaN", changed(lambda x: put(x, (4, 1), np.nan)), needs=gaps,
+              rules={"network": FITS}),
         # A row without a target teaches a network nothing, and is left out.
         Input("a row of NaN only", changed(lambda x: put(x, 3, np.nan)), needs=gaps,
               rules={"network": FITS}),
@@ -254,8 +257,8 @@ def settings() -> list[Input]:
     neural = {"decoder": FITS, "autoencoder": FITS}
     return [
         *[
-            Input(f"k = {k!r}", base, REFUSED, {**neural, "estimator": EITHER} if k is True
-                  else neural, k=k)
+            Input(f"k = {k!r}", base, REFUSED,
+                  {**neural, **dict.fromkeys(ESTIMATORS, EITHER)} if k is True else neural, k=k)
             for k in wrong_k
         ],
         Input("k = np.int64(3)", base, k=np.int64(3), twin=base),
@@ -358,6 +361,7 @@ def kinds() -> list[Input]:
 def weights() -> list[Input]:
     """Return weights of rows."""
     need = frozenset({"weights"})
+    latent = {"decoder": FITS, "autoencoder": FITS}  # equal ones are none
     steps, thirds = np.arange(90) % 4, np.arange(90) % 3
     every = (np.arange(90) % 4 > 0) * 1.0
 
@@ -366,9 +370,9 @@ def weights() -> list[Input]:
                      only=WEIGHTED, **more)  # fmt: skip
 
     return [
-        weighted("weights of one", lambda: np.ones(90), twin=base),
-        weighted("equal weights of 1e30", lambda: np.full(90, 1e30), EITHER),
-        weighted("equal weights of 1e-30", lambda: np.full(90, 1e-30), EITHER),
+        weighted("weights of one", lambda: np.ones(90), rules=latent, twin=base),
+        weighted("equal weights of 1e30", lambda: np.full(90, 1e30), EITHER, latent),
+        weighted("equal weights of 1e-30", lambda: np.full(90, 1e-30), EITHER, latent),
         weighted("whole weights", lambda: 1 + steps,
                  twin=lambda t: base(t).repeat(1 + steps, 0), labels=(thirds, thirds), start=base),
         weighted("weights of zero for a quarter", lambda: every,
@@ -407,9 +411,9 @@ def queries() -> list[Input]:
         asked("at 1e6", full(1e6)),
         asked("at -1e3", full(-1e3)),
         asked("at inf", full(float("inf")), EITHER, {"estimator": REFUSED, "k-means": REFUSED}),
-        asked("NaN only", full(float("nan")), FITS, {"bayesian": FITS, "k-means": REFUSED}),
+        asked("NaN only", full(float("nan")), FITS, {"estimator": EITHER, "k-means": REFUSED}),
         asked("a gap", lambda t: torch.tensor([[float("nan"), 1.0, 2.0]], dtype=t), FITS,
-              {"k-means": REFUSED}),
+              {"estimator": EITHER, "k-means": REFUSED}),
         asked("too wide", lambda t: torch.zeros(2, 4, dtype=t), REFUSED),
         asked("too narrow", lambda t: torch.zeros(2, 2, dtype=t), REFUSED),
         asked("0-D", lambda t: torch.tensor(1.0, dtype=t), REFUSED),

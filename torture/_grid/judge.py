@@ -46,7 +46,7 @@ def expected(case: Input, subject: Subject, dtype: torch.dtype) -> str:
     if "float64" in needs and dtype == torch.float32:
         return EITHER if "float64" in subject.can or rule == EITHER else REFUSED
     if "weights" in needs and "weights" not in subject.can:
-        return REFUSED
+        return case.rules.get(subject.kind, REFUSED)
     if "rank" in needs and "rank" not in subject.can:
         return EITHER
     return rule

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -40,13 +41,14 @@ from mogul.sklearn import GaussianMixture as Estimator
 from torture._grid.inputs import Input
 
 PASSES = 6
+_reseed = GaussianMixture.reseed
 FAMILIES = ("full", "diagonal", "isotropic", "ppca", "factor-analysis")
 LOW_RANK = ("ppca", "factor-analysis")
-ALGORITHMS: dict[str, Callable[[], Any]] = {
-    "EM": EM,
-    "OnlineEM": partial(OnlineEM, batch_size=30),
-    "TruncatedEM": partial(TruncatedEM, candidates=2, neighbours=2, dense=False),
-    "Gradient": partial(Gradient, batch_size=30),
+ALGORITHMS: dict[str, Callable[[int], Any]] = {
+    "EM": lambda n: EM(),
+    "OnlineEM": lambda n: OnlineEM(batch_size=max(30, n // 10)),
+    "TruncatedEM": lambda n: TruncatedEM(candidates=2, neighbours=2, dense=False),
+    "Gradient": lambda n: Gradient(batch_size=max(30, n // 10)),
 }
 
 
@@ -112,21 +114,18 @@ def scores(mixture: Mixture, rows: Any) -> dict[str, Tensor]:
     """Score rows as a user may."""
     with torch.no_grad():
         found = {"log_prob": mixture.log_prob(rows)}
-    if rows.is_floating_point():
+    if rows.dtype in (torch.float32, torch.float64):
         graph = mixture.log_prob(rows.clone().requires_grad_())
         found["log_prob with gradient"] = graph.detach()
     return found
 
 
-def used(result: Result, mixture: Mixture, source: DataSource | None, case: Input) -> None:
+def used(result: Result, mixture: Mixture, source: DataSource, case: Input) -> None:
     """Use a fitted mixture: score rows, whose or other ones, draw samples."""
-    rows = None if source is None else rows_of(source, mixture.dtype)
-    if case.query is not None:
-        rows = case.query(mixture.dtype)
-    if rows is not None:
-        result.scored.append((mixture, rows, scores(mixture, rows)))
-        with torch.no_grad():
-            result.shares["responsibilities"] = mixture.responsibilities(rows)
+    rows = rows_of(source, mixture.dtype) if case.query is None else case.query(mixture.dtype)
+    result.scored.append((mixture, rows, scores(mixture, rows)))
+    with torch.no_grad():
+        result.shares["responsibilities"] = mixture.responsibilities(rows)
     result.shares["weights"] = mixture.weights.detach()
     result.numbers["samples"] = drawn = mixture.sample((5,), seed=0)
     with torch.no_grad():
@@ -141,7 +140,7 @@ def run_mixture(
     source = opened(case, dtype)
     rank = case.rank if family in LOW_RANK or "rank" in case.needs else None
     model = GaussianMixture(case.k, source.n_features, family, rank, sharing, dtype=dtype)
-    return fitted_mixture(model, source, ALGORITHMS[algorithm](), case)
+    return fitted_mixture(model, source, ALGORITHMS[algorithm](len(source)), case)
 
 
 def run_bayesian(
@@ -152,7 +151,7 @@ def run_bayesian(
     model = BayesianGaussianMixture(
         case.k, source.n_features, family, sharing, prior, dtype=dtype
     )
-    return fitted_mixture(model, source, ALGORITHMS[algorithm](), case)
+    return fitted_mixture(model, source, ALGORITHMS[algorithm](len(source)), case)
 
 
 def fitted_mixture(model: Any, source: DataSource, algorithm: Any, case: Input) -> Result:
@@ -354,8 +353,10 @@ def run_estimator(make: Callable[[Input], Any], case: Input, dtype: torch.dtype)
     """Fit an estimator with scikit-learn's interface, and call its methods."""
     X = handed(case, dtype)
     estimator = make(case)
-    estimator.fit(X, sample_weight=None if case.weight is None else case.weight())
-    result = Result(monotone=True)
+    weight = None if case.weight is None else case.weight()
+    with patch.object(GaussianMixture, "reseed", autospec=True, side_effect=_reseed) as restarts:
+        estimator.fit(X, sample_weight=weight)
+    result = Result(monotone=not restarts.called)
     result.history = [{"objective": value, "events": []} for value in estimator.lower_bounds_]
     X = estimator_rows(X, case, dtype)
     mixture = estimator.mixture_
@@ -369,8 +370,7 @@ def run_estimator(make: Callable[[Input], Any], case: Input, dtype: torch.dtype)
     result.shares |= {"weights_": estimator.weights_, "predict_proba": estimator.predict_proba(X)}
     result.numbers |= {"predict": estimator.predict(X), "sample": estimator.sample(4)[0]}
     found = torch.as_tensor(np.asarray(estimator.score_samples(X)))
-    result.numbers["score_samples"] = found
-    rows = torch.as_tensor(np.asarray(X, dtype=np.float64)).to(mixture.dtype)[:2]
+    rows = torch.as_tensor(np.array(X, dtype=np.float64)).to(mixture.dtype)[:2]
     ways = scores(mixture, rows)
     if not isinstance(estimator, BayesianEstimator):
         ways["score_samples"] = found[:2]
@@ -381,7 +381,7 @@ def run_estimator(make: Callable[[Input], Any], case: Input, dtype: torch.dtype)
 def estimator_rows(X: Any, case: Input, dtype: torch.dtype) -> Any:
     """Return the rows that an estimator is asked about."""
     if case.query is None:
-        return X.detach().numpy() if isinstance(X, Tensor) else X
+        return X.detach().double().numpy() if isinstance(X, Tensor) else X
     asked = case.query(dtype)
     return asked.numpy() if isinstance(asked, Tensor) else asked
 
@@ -398,7 +398,7 @@ def run_kmeans(algorithm: str, case: Input, dtype: torch.dtype) -> Result:
     rows = np.asarray(np.array(X), dtype=np.longdouble)
     exact = np.sqrt(((rows[:, None] - centres) ** 2).sum(-1))
     unit = np.finfo(distances.dtype).eps * (abs(rows).max() + abs(centres).max())
-    slack = 64 * unit * rows.shape[1] + exact * 64 * np.finfo(distances.dtype).eps
+    slack = 64 * unit * rows.shape[1] + 1e-322 + exact * 64 * np.finfo(distances.dtype).eps
     nearest = exact.min(1)
     chosen = exact[np.arange(len(rows)), labels]
     margin = 1e-6 if distances.dtype == np.float64 else 1e-3

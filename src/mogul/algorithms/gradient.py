@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.base import Pass
+from mogul.algorithms.em import looked_through
 from mogul.algorithms.initialise import row_weights, total_weight
 from mogul.algorithms.minibatches import minibatches, n_steps, pool, random_order
 from mogul.algorithms.watch import Watch, check_memory
@@ -19,6 +20,7 @@ from mogul.protocols import HasGradient, Source
 
 _APART = 7_368_787  # between the seeds of processes
 OPTIMISERS = ("adam", "sgd")
+_EPS = 1e-8  # of Adam's denominator
 
 
 @dataclass
@@ -82,7 +84,12 @@ class Gradient:
         self.seed = seed
 
     def init(self, model: HasGradient, source: Source, passes: int) -> _State:
-        """Build the optimiser, and a schedule that ends at zero after all passes."""
+        """Build the optimiser, and a schedule that ends at zero after all passes.
+
+        Raises:
+            InputError: if a column has no value at all.
+        """
+        looked_through(source, model)
         scale = model.data_scale
         power = 1 if self.optimiser == "adam" else 2  # how a step must grow with the unit
         rates = {
@@ -90,12 +97,14 @@ class Gradient:
             "shapes": self.learning_rate,
             "locations": self.learning_rate * scale**power,
         }
-        groups = [
-            {"params": parameters, "lr": rates[name]}
+        groups: list[dict[str, Any]] = [
+            {"params": parameters, "lr": rates[name], "name": name}
             for name, parameters in model.parameter_groups().items()
             if parameters
         ]
         if self.optimiser == "adam":
+            for part in groups:  # in units of the data, as the rate
+                part["eps"] = _EPS / (scale if part["name"] == "locations" else 1.0)
             optimiser: torch.optim.Optimizer = torch.optim.Adam(groups)
         else:
             optimiser = torch.optim.SGD(groups, momentum=0.9)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mogul.compute.backend import make_generator
 from mogul.distributions.kernel import active
+from mogul.distributions.linear_algebra import cholesky
 from mogul.distributions.low_rank import DiagonalPlusLowRank
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.moments import Moments
@@ -123,7 +124,7 @@ class _LowRankCompletion(Completion):
         flat = scaled.movedim(0, 1).reshape(d, k * h)
         pull = (centres.unsqueeze(-1) * scaled).movedim(0, 1).reshape(d, k * h)
         b = (x @ flat - o @ pull).reshape(n, k, h, 1).double()
-        self._R = torch.linalg.cholesky(M)
+        self._R = cholesky(M)
         white = torch.linalg.solve_triangular(self._R, b, upper=False)
         z = torch.linalg.solve_triangular(self._R.mT, white, upper=True)
         self._z = z.squeeze(-1).to(self.x.dtype)

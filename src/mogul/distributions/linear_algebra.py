@@ -34,6 +34,14 @@ def in_blocks(
     return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
 
 
+def cholesky(matrix: Tensor) -> Tensor:
+    """Return lower factors (..., D, D), NaN of a matrix that has none: the density then tells."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if bool(failed.any()):
+        factor = torch.where((failed > 0)[..., None, None], torch.nan, factor)
+    return factor
+
+
 def expanded_quadratic(x: Tensor, centres: Tensor, noise: Tensor, seen: Tensor | None) -> Tensor:
     """Return Σ_d (x_d − μ_d)² / ψ_d by expanding the square, (..., n, K)."""
     precision = noise.reciprocal()

@@ -92,7 +92,7 @@ class LowRankKernel(Kernel):
         eps = torch.finfo(x.dtype).eps
         risk = squares.add_(2 * self._size.to(x.dtype)).mul_(eps)
         allowed = tolerance(x.dtype, x.shape[-1])
-        if float(risk.max()) <= allowed:
+        if not bool((risk > allowed).any()):
             return
         likely = (joint - risk).amax(0)
         matters = joint + risk >= likely + math.log(eps)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from mogul.distributions.covariance import Covariance
-from mogul.distributions.linear_algebra import expanded_quadratic
+from mogul.distributions.linear_algebra import cholesky, expanded_quadratic
 from mogul.distributions.local_forms import LowRankForm
 
 _FLOAT32_RATIO = 100.0  # μ²/ψ above which the expanded square costs over 1e-5 nats in float32
@@ -93,7 +93,7 @@ class WoodburyCovariance(Covariance):
         W, psi = self._loadings.double(), self.noise.double().unsqueeze(-1)
         scaled = W / psi
         eye = torch.eye(self.rank, dtype=W.dtype, device=W.device)
-        R = torch.linalg.cholesky(eye + W.mT @ scaled)
+        R = cholesky(eye + W.mT @ scaled)
         V = torch.linalg.solve_triangular(R, scaled.mT, upper=False).mT
         return V, R
 
