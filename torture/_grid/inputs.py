@@ -28,7 +28,7 @@ class Input:
         name: what it is.
         data: makes the data for a floating-point type.
         expect: whether a fit must give a correct result, must be refused, or may do either.
-        rules: what is expected of some kinds of model instead.
+        rules: what is expected of some kinds of model, or of an algorithm, instead.
         needs: what a model must be able to do: "gaps", "weights", "float64", "rank".
         k: number of components.
         rank: number of factors of low-rank families.
@@ -183,7 +183,8 @@ def values() -> list[Input]:
               REFUSED),
         *[
             Input(f"scale {scale:.0e}", changed(lambda x, s=scale: x * s), needs=needs,
-                  rules={**either, "estimator": EITHER if needs else FITS}, twin=base,
+                  rules={**either, "estimator": EITHER if needs else FITS,
+                         "Gradient": FITS if 1e-5 < scale < 1e5 else EITHER}, twin=base,
                   units=3 * float(np.log(scale)))
             for scale, needs in (
                 (1e-30, wide), (1e30, wide), (1e-10, frozenset()), (1e10, frozenset()),
@@ -196,10 +197,10 @@ def values() -> list[Input]:
         Input("scale 1e307", changed(lambda x: x * 1e307), REFUSED, {**either}),
         Input("subnormal numbers", changed(lambda x: x * 1e-310), REFUSED,
               {**either, "estimator": EITHER, "k-means": EITHER}),
-        Input("columns from 1e-8 to 1e8", changed(lambda x: x * [1e-8, 1.0, 1e8]), rules=either,
-              twin=base, labels=(thirds, thirds)),
+        Input("columns from 1e-8 to 1e8", changed(lambda x: x * [1e-8, 1.0, 1e8]),
+              rules=either | {"Gradient": REFUSED}, twin=base, labels=(thirds, thirds)),
         Input("columns from 1e-15 to 1e15", changed(lambda x: x * [1e-15, 1.0, 1e15]),
-              rules=either, twin=base, labels=(thirds, thirds)),
+              rules=either | {"Gradient": REFUSED}, twin=base, labels=(thirds, thirds)),
         Input("origin 1e6 deviations away", changed(lambda x: x + 1e6 * sd), rules=either),
         Input("origin -1e6 deviations away", changed(lambda x: x - 1e6 * sd), rules=either),
         Input("origin 1e9 deviations away", changed(lambda x: x + 1e9 * sd), EITHER),
@@ -239,7 +240,7 @@ def values() -> list[Input]:
         Input("mostly zeros", changed(lambda x: x * (spots < 0.1)), EITHER),
         Input("20,000 rows against 3",
               drawn(lambda r: np.vstack([r.normal(size=(20_000, 3)), 50 + r.normal(size=(3, 3))])),
-              k=2),
+              k=2, only=MIXTURES | {"k-means"}),
         Input("2,000 rows against 1",
               drawn(lambda r: np.vstack([r.normal(size=(2000, 3)), np.full((1, 3), 40.0)])), k=2),
         Input("sorted rows", changed(lambda x: np.sort(x, 0))),
@@ -285,7 +286,8 @@ def kinds() -> list[Input]:
                          "float16", ">f8", ">i4", "longdouble")
         ],
         Input("type bool", fixed(lambda: base() > 0)),
-        Input("type bfloat16", fixed(lambda: torch.as_tensor(small).bfloat16()), twin=lattice),
+        Input("type bfloat16", fixed(lambda: torch.as_tensor(small).bfloat16()), twin=lattice,
+              rules={"regressor": EITHER}),
         Input("integers beyond 2**53", fixed(lambda: small.astype(np.int64) + 2**60), EITHER),
         Input("type object, of numbers", fixed(lambda: small.astype(object)), EITHER),
         Input("type object, of text", fixed(lambda: np.array([["a", 1.0]] * 9, object)), REFUSED),

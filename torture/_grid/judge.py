@@ -33,7 +33,8 @@ _LIMITS = {torch.float64: (1e-6, 1e8), torch.float32: (1e-3, 1e4)}
 
 def expected(case: Input, subject: Subject, dtype: torch.dtype) -> str:
     """Return what must come of an input."""
-    rule = case.rules.get(subject.kind, case.expect)
+    algorithm = subject.name.rpartition(" by ")[2]
+    rule = case.rules.get(algorithm, case.rules.get(subject.kind, case.expect))
     needs = case.needs
     if "one column" in needs:
         return rule if "one column" in subject.can else REFUSED

@@ -507,4 +507,4 @@ def estimators() -> Iterator[Subject]:
                       frozenset({"one column", "float64"}))  # fmt: skip
     for family in ("full", "diagonal"):
         yield Subject(f"sklearn MixtureDensityRegressor ({family})", "regressor",
-                      partial(run_regressor, family), frozenset({"weights", "float64"}))  # fmt: skip
+                      partial(run_regressor, family), frozenset({"weights", "float64", "one column"}))  # fmt: skip

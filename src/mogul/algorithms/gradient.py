@@ -21,6 +21,7 @@ from mogul.protocols import HasGradient, Source
 _APART = 7_368_787  # between the seeds of processes
 OPTIMISERS = ("adam", "sgd")
 _EPS = 1e-8  # of Adam's denominator
+_UNLIKE = 1e8  # ratio of deviations of columns beyond which one size of step serves none
 
 
 @dataclass
@@ -87,9 +88,11 @@ class Gradient:
         """Build the optimiser, and a schedule that ends at zero after all passes.
 
         Raises:
-            InputError: if a column has no value at all.
+            InputError: if a column has no value at all, or the units of the data are such that one
+                size of step cannot serve all columns, or the type cannot hold their gradients.
         """
         looked_through(source, model)
+        _check_units(model)
         scale = model.data_scale
         power = 1 if self.optimiser == "adam" else 2  # how a step must grow with the unit
         rates = {
@@ -185,6 +188,26 @@ class Gradient:
 def _moving(optimiser: torch.optim.Optimizer) -> list[Tensor]:
     """Return what an optimiser moves."""
     return [p for part in optimiser.param_groups for p in part["params"]]
+
+
+def _check_units(model: Any) -> None:
+    """Refuse data in which steps or gradients would lose all meaning.
+
+    Raises:
+        InputError: if deviations of columns are too unlike, or too large or small for the type.
+    """
+    variance = getattr(model, "feature_variance", None)
+    if variance is None:
+        return
+    low, high = (float(v) ** 0.5 for v in (variance.min(), variance.max()))
+    # A gradient by a variance is in units of its square.
+    limit = torch.finfo(variance.dtype).max ** 0.25
+    if high > _UNLIKE * low or not 1 / limit < low * model.variance_floor**0.5 or high > limit:
+        raise InputError(
+            f"The columns have standard deviations from {low:.3g} to {high:.3g}, for which "
+            f"gradients in {variance.dtype} have no common step; rescale the columns, use float64, "
+            "or fit by EM()."
+        )
 
 
 def _check_finite(loss: Tensor) -> None:

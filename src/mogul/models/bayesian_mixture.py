@@ -148,7 +148,7 @@ class BayesianGaussianMixture(GaussianMixture):
     def joint(self, x: Tensor) -> Tensor:
         """Return E[log π_k] + E[log N(x; k)] under the posterior, (n, K), in nats."""
         mixture = self()
-        density = mixture.covariance.log_prob(x.to(self.dtype) - self.origin, mixture.centres)
+        density = mixture.component_log_prob(x) - mixture.log_weights
         return density + self.offsets.to(density)
 
     @torch.no_grad()

@@ -117,10 +117,11 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         mean = x.mean(0)
         x = x - mean
         size = float(x.abs().max()) or 1.0  # so that squares stay in range
-        if not math.isfinite(size):
+        # Inertia is a sum of squares in Python's own numbers.
+        if not (math.isfinite(size) and 1e-150 < size < 1e150 or not bool(x.any())):
             raise ValueError(
-                f"The rows lie so far apart that their differences are beyond {x.dtype}; rescale "
-                "them, or give float64"
+                f"The rows lie up to {size:.3g} from their mean, and squares of such numbers are "
+                "out of range; rescale them"
             )
         found = self._best(x / size)
         self.cluster_centers_ = like(X, found.centres * size + mean)
