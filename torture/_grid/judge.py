@@ -17,10 +17,12 @@ from torture._grid.inputs import EITHER, FITS, REFUSED, Input
 from torture._grid.subjects import Result, Subject
 
 _OBSCURE = re.compile(
-    r"expected scalar type|Cholesky|cholesky|not positive-definite|shape '\[|out of range \(|linalg|"
+    r"expected scalar type|Cholesky|cholesky|not positive-definite|shape '\[|out of range \(|"
+    r"linalg|"
     r"aten::|Expected all tensors|must match the size of tensor|broadcast|dimension specified|"
-    r"not implemented for|object has no attribute|unsupported operand|positional argument|"
-    r"unexpected keyword|not subscriptable|'NoneType'|DefaultCPUAllocator|index \d+ is out of bounds|"
+    r"not implemented for|object has no attribute|unsupported operand|positional arg|"
+    r"unexpected keyword|not subscriptable|'NoneType'|DefaultCPUAllocator|"
+    r"index \d+ is out of bounds|"
     r"size mismatch|math domain|division by zero|invalid literal|cannot be multiplied|numel",
 )
 _DOCUMENTED = {
@@ -178,9 +180,7 @@ def blur(mixture: Any, row: torch.Tensor, eps: float) -> float:
     return float(eps * (size.square() / mixture.variances.double()).sum(-1).sqrt().max())
 
 
-def unlike_twin(
-    result: Result, case: Input, subject: Subject, dtype: torch.dtype
-) -> list[str]:
+def unlike_twin(result: Result, case: Input, subject: Subject, dtype: torch.dtype) -> list[str]:
     """Return how a fit differs from that of benign data of the same density."""
     assert case.twin is not None
     if case.labels is not None and not comparable(subject, case):
@@ -188,9 +188,7 @@ def unlike_twin(
     labels = None if case.labels is None else case.labels[::-1]
     k = case.k if type(case.k) is int else int(case.k)
     rank = case.rank if type(case.rank) is int else int(case.rank)
-    twin = replace(
-        case, data=case.twin, weight=None, twin=None, k=k, rank=rank, labels=labels
-    )
+    twin = replace(case, data=case.twin, weight=None, twin=None, k=k, rank=rank, labels=labels)
     other = subject.run(twin, dtype)
     if result.mean is None or other.mean is None:
         return []

@@ -148,9 +148,7 @@ def run_bayesian(
 ) -> Result:
     """Fit a variational Bayesian mixture."""
     source = opened(case, dtype)
-    model = BayesianGaussianMixture(
-        case.k, source.n_features, family, sharing, prior, dtype=dtype
-    )
+    model = BayesianGaussianMixture(case.k, source.n_features, family, sharing, prior, dtype=dtype)
     return fitted_mixture(model, source, ALGORITHMS[algorithm](len(source)), case)
 
 
@@ -289,7 +287,7 @@ def run_decoder(name: str, case: Input, dtype: torch.dtype) -> Result:
     """Fit a decoder with Gaussian noise by particles."""
     torch.manual_seed(0)
     source = opened(case, dtype)
-    decoder: Any = (LinearDecoder if "linear" in name else MLPDecoder)
+    decoder: Any = LinearDecoder if "linear" in name else MLPDecoder
     built = decoder(2, source.feature_shape) if "linear" in name else decoder(
         2, source.feature_shape, (8,)
     )  # fmt: skip
@@ -484,11 +482,13 @@ def estimators() -> Iterator[Subject]:
     """Yield the estimators."""
     can = frozenset({"gaps", "weights", "one column", "float64"})
     for kind in ("full", "tied", "diag", "spherical"):
+
         def make(case: Input, kind: str = kind) -> Any:
             return Estimator(case.k, covariance_type=kind, max_iter=PASSES, random_state=0)
 
         yield Subject(f"sklearn GaussianMixture ({kind})", "estimator",
                       partial(run_estimator, make), can)  # fmt: skip
+
         def bayes(case: Input, kind: str = kind) -> Any:
             return BayesianEstimator(
                 n_components=case.k, covariance_type=kind, max_iter=PASSES, random_state=0
@@ -497,6 +497,7 @@ def estimators() -> Iterator[Subject]:
         yield Subject(f"sklearn BayesianGaussianMixture ({kind})", "estimator",
                       partial(run_estimator, bayes), can - {"gaps"})  # fmt: skip
     for cls in (MPPCA, MFA):
+
         def factors(case: Input, cls: Any = cls) -> Any:
             return cls(case.k, case.rank, max_iter=PASSES, random_state=0)
 
@@ -507,4 +508,5 @@ def estimators() -> Iterator[Subject]:
                       frozenset({"one column", "float64"}))  # fmt: skip
     for family in ("full", "diagonal"):
         yield Subject(f"sklearn MixtureDensityRegressor ({family})", "regressor",
-                      partial(run_regressor, family), frozenset({"weights", "float64", "one column"}))  # fmt: skip
+                      partial(run_regressor, family),
+                      frozenset({"weights", "float64", "one column"}))  # fmt: skip

@@ -158,7 +158,11 @@ def total_weight(source: Source) -> float:
 
 
 def _start(model: Any, x: Tensor, method: str, seed: int, group: Group) -> None:
-    """Cluster rows (n, D), which all processes have, and start the model from the clusters."""
+    """Cluster rows (n, D), which all processes have, and start the model from the clusters.
+
+    Raises:
+        InputError: if their differences are beyond the type.
+    """
     if bool(x.isnan().any()):
         x = torch.where(x.isnan(), x.nanmean(0).nan_to_num(0.0), x)
     centred = x - x.mean(0)

@@ -104,7 +104,8 @@ class GaussianMixture(nn.Module):
         n_covariances = n_components if sharing == "own" else 1
         shapes = self.family.raw_shapes(n_covariances, n_features, self.rank)
         with room_for(
-            f"{n_components:,} components of {n_features:,} features, {self.family.name} ({sharing})"
+            f"{n_components:,} components of {n_features:,} features, {self.family.name} "
+            f"({sharing})"
         ):
             self.logits = nn.Parameter(torch.zeros(n_components, **kind))
             self.centres = nn.Parameter(torch.zeros(n_components, n_features, **kind))

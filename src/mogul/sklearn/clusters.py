@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -118,7 +117,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         x = x - mean
         size = float(x.abs().max()) or 1.0  # so that squares stay in range
         # Inertia is a sum of squares in Python's own numbers.
-        if not (math.isfinite(size) and 1e-150 < size < 1e150 or not bool(x.any())):
+        if bool(x.any()) and not 1e-150 < size < 1e150:
             raise ValueError(
                 f"The rows lie up to {size:.3g} from their mean, and squares of such numbers are "
                 "out of range; rescale them"

@@ -24,12 +24,13 @@ def checked_rows(estimator: Any, X: Any, reset: bool, gaps: bool = False) -> Ten
     Raises:
         InputError: for a tensor that holds no rows of real numbers.
     """
-    device, array = "cpu", X
+    device: Any = "cpu"
+    array: Any = X
     if isinstance(X, Tensor):
         check_array(X, "X")
         device, kept = X.device, X.detach().cpu()
         array = (kept.float() if kept.dtype == torch.bfloat16 else kept).numpy()
-    checked = validate_data(
+    checked: Any = validate_data(
         estimator, array, reset=reset, dtype=[np.float64, np.float32],
         ensure_all_finite="allow-nan" if gaps else True,
         ensure_min_samples=2 if reset else 1,
