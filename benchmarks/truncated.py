@@ -3,6 +3,7 @@
 python -m benchmarks truncated speed       [--components 2000 --passes 12]
 python -m benchmarks truncated components  [--counts 500 1000 2000 4000 8000]
 python -m benchmarks truncated wide        [--rows 1000000 --components 10000]
+python -m benchmarks truncated clusters    [--components 2000] [--generated]
 python -m benchmarks truncated digits      [--seeds 10]
 python -m benchmarks truncated break-even
 """
@@ -32,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     runs: dict[str, Callable[[Any], None]] = {
         "speed": _speed, "components": _components, "wide": _wide, "digits": _digits,
-        "break-even": _break_even,
+        "break-even": _break_even, "clusters": _clusters,
     }  # fmt: skip
     parser.add_argument("what", choices=list(runs))
     parser.add_argument("--components", type=int)
@@ -247,6 +248,47 @@ def _digits(options: Any) -> None:
              f"{differences[-1]:+.3f}")  # fmt: skip
     print(f"\nmean difference {statistics.mean(differences):+.3f} nats, the largest "
           f"{max(map(abs, differences)):.3f}")  # fmt: skip
+
+
+def _clusters(options: Any) -> None:
+    """Print time and inertia of k-means, of this library and of scikit-learn, on the same rows."""
+    from sklearn.cluster import KMeans as Peer
+    from sklearn.cluster import MiniBatchKMeans
+
+    from mogul.algorithms.afk_mc2 import afk_mc2
+    from mogul.sklearn import KMeans
+
+    k, tol = options.components or 2000, 1e-3
+    source = ArraySource(_generated(options.rows)) if options.generated else _pictures("")
+    x = source.take(range(len(source)))
+    x -= x.mean(0)
+
+    def peer() -> Any:
+        seeds = afk_mc2(x, k, 0).numpy()
+        return Peer(k, init=seeds, n_init=1, max_iter=50, tol=1e-4).fit(x.numpy())  # pyright: ignore
+
+    fits: dict[str, Callable[[], Any]] = {
+        "mogul: truncated": lambda: KMeans(
+            k, algorithm="truncated", max_iter=50, tol=tol, random_state=0
+        ).fit(x),
+        "mogul: Lloyd from greedy k-means++": lambda: KMeans(
+            k, max_iter=50, tol=tol, random_state=0
+        ).fit(x),
+        "scikit-learn: KMeans from AFK-MC² seeds": peer,
+        "scikit-learn: MiniBatchKMeans": lambda: MiniBatchKMeans(
+            k, n_init=1, random_state=0
+        ).fit(x.numpy()),
+    }  # fmt: skip
+    print(f"{len(x):,} × {x.shape[1]}, {k:,} clusters, {torch.get_num_threads()} threads\n")
+    _head("k-means", "seconds", "iterations", "inertia", "against truncated")
+    first = 0.0
+    for name, made in fits.items():
+        began = time.perf_counter()
+        found = made()
+        seconds = time.perf_counter() - began
+        first = first or found.inertia_
+        _row(name, f"{seconds:.1f}", found.n_iter_, f"{found.inertia_:,.0f}",
+             f"{100 * (found.inertia_ / first - 1):+.2f} %")  # fmt: skip
 
 
 def _break_even(options: Any) -> None:

@@ -142,20 +142,24 @@ def test_a_mixture_posterior_reaches_two_islands_that_one_gaussian_cannot():
         def forward(self, z):
             return z.square()
 
-    torch.manual_seed(0)
     x = torch.linspace(0.5, 3, 200).unsqueeze(-1)
-    reached = {}
-    for components in (1, 2):
-        torch.manual_seed(1)
+
+    def reached(components, seed):
+        torch.manual_seed(seed)
         q = PosteriorFamily(1, components)
         encoder = MLPEncoder(q.n_outputs, (1,), (32,))
         with torch.no_grad():  # one component on each side, or all on one
             encoder.body[-1].bias[:components] = torch.tensor([1.0, -1.0])[:components]
         model = VariationalAutoencoder(encoder, Square(), q, (1,), GaussianLikelihood(0.2))
-        fit(model, ArraySource(x), Variational(ImportanceBound(4), 1e-2, 50), passes=150)
+        # The importance bound keeps to both islands; the evidence bound, which may lose one, is
+        # what is compared.
+        fit(model, ArraySource(x), Variational(ImportanceBound(4), 1e-2, 50), passes=100)
+        fit(model, ArraySource(x), Variational(EvidenceBound(), 3e-3, 50), passes=250)
         draw = torch.Generator().manual_seed(0)
-        reached[components] = float(EvidenceBound(n_samples=200)(model, x, draw).evidence.detach())
-    assert reached[2] > reached[1] + 0.4  # log 2 less what the fit leaves
+        return float(EvidenceBound(n_samples=200)(model, x, draw).evidence.detach())
+
+    one, two = (max(reached(components, seed) for seed in (1, 2)) for components in (1, 2))
+    assert two == pytest.approx(one + math.log(2), abs=0.05)
 
 
 def test_free_bits_keep_latents_informed():

@@ -5,10 +5,13 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import mogul
 from command_line import run_command
 from mogul.cli import main
+from mogul.models import VariationalAutoencoder
+from mogul.tasks import decode_rows
 
 SMALL = "--model vae --limit 120 --latent 2 --batch-size 40"
 
@@ -138,6 +141,27 @@ def test_an_autoencoder_is_used_as_a_decoder_is(run, tmp_path, fitted):
     code, out, _ = run(f"show {fitted} --json")
     assert code == 0
     assert json.loads(out)["prior"] == "mixture"
+
+
+def test_show_draws_the_components_of_a_prior(run, tmp_path, fitted):
+    assert run(f"show {fitted} -n 3 -o {tmp_path / 'c.png'} --json")[0] == 0
+    drawn = np.asarray(Image.open(tmp_path / "c.png"))
+    assert drawn.shape == (5 * 48 + 4 * 3, 3 * 48 + 2 * 3)  # means and four draws of each
+    model, _ = mogul.load_model(fitted)
+    assert isinstance(model, VariationalAutoencoder)
+    heaviest = model.prior.log_weights.argsort(descending=True)[:3]
+    means = decode_rows(model, model.prior.means[heaviest]).detach()
+    expected = np.floor(means.numpy().reshape(3, 8, 8) * 17).clip(0, 16) * 255 / 16
+    for i, image in enumerate(expected):
+        np.testing.assert_allclose(drawn[3:48:6, 51 * i + 3 : 51 * i + 48 : 6], image, atol=1)
+
+
+def test_show_tells_of_a_prior_without_components(run, tmp_path):
+    path = tmp_path / "normal.mogul"
+    assert run(f"fit digits -o {path} {SMALL} --passes 1 --json")[0] == 0
+    code, _, err = run(f"show {path} -o {tmp_path / 'c.png'}")
+    assert code == 2
+    assert "no components to show" in " ".join(err.split())
 
 
 def test_a_report_shows_islands_and_the_map_of_latents(run, tmp_path, fitted):

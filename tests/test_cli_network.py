@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from command_line import run_command
 
@@ -54,6 +55,11 @@ def test_from_a_table_to_a_page(run, table):
     assert shown["inputs"] == ["a", "b"]
     assert shown["passes"] == fitted["passes"]
     assert "figures" not in shown
+    assert run(f"show {model} -o {folder / 'd.png'} --json")[0] == 0
+    drawn = np.asarray(Image.open(folder / "d.png")).astype(int)
+    half = drawn.shape[1] // 2
+    for side in (drawn[:, :half], drawn[:, half:]):  # bands, and density: blue on white
+        assert (side[..., 2] - side[..., 0] > 30).mean() > 0.02
     page = folder / "r.html"
     code, _, err = run(f"report {model} {test} -o {page}")
     assert code == 0, err

@@ -350,8 +350,10 @@ def test_the_command_restores_a_picture(run, fitted, picture, tmp_path, form):
     found = _figures(run(*line, tmp_path / "out.png", "--clean"))
     assert found["noisy_psnr"] == pytest.approx(20.17, abs=0.3)
     assert found["psnr"] > found["noisy_psnr"] + 3
-    restored = read_grey(tmp_path / "out.png")
-    assert restored.shape == (60, 80)
+    shown = read_grey(tmp_path / "out.png")
+    assert shown.shape == (60, 3 * 80 + 2 * 3)  # clean, noisy and restored, side by side
+    np.testing.assert_array_equal(shown[:, :80], read_grey(picture))
+    restored = shown[:, -80:]
     error = peak_signal_to_noise(
         *(torch.from_numpy(p.astype(float)) for p in (read_grey(picture), restored)), 255.0
     )

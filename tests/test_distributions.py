@@ -244,3 +244,32 @@ def test_shapes_that_make_no_sense_are_refused():
         batch.complete(torch.zeros(4, 2))
     assert mixture.reconstruct(torch.zeros(2, 5, 3)).shape == (2, 5, 3)
     assert mixture.reconstruct(torch.zeros(3)).shape == (3,)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_mixture_about_an_origin_is_that_of_its_means(name, batched):
+    plain = random_mixture(name, 3, 4, 3)
+    if batched:
+        plain = plain.condition([0, 2], torch.randn(5, 2).double())
+    d = plain.n_features
+    origin = torch.arange(1.0, d + 1, dtype=torch.float64)
+    moved = Mixture(plain.logits, plain.centres - origin, plain.covariance, origin)
+    x = plain.sample((5,) if not batched else (), seed=1)
+    gaps = x.clone()
+    gaps[::2, 0] = torch.nan
+    found = [
+        (m.means, m.mean, m.variance, m.log_prob(x), m.log_prob(gaps), m.responsibilities(x),
+         m.sample((2,), seed=2), m.sample((2,), noise=False, seed=2), m.rsample((2,), seed=2),
+         m.cdf(x), m.icdf(0.3), m.marginal([d - 1]).mean, m.condition([0], x[:, :1]).mean,
+         m.rescaled(origin, origin[:1].expand(d)).mean, m.with_noise(0.5).log_prob(x))
+        for m in (plain, moved)
+    ]  # fmt: skip
+    if not batched:
+        found = [
+            (*parts, m.complete(gaps).mean, m.complete(gaps).sample(seed=3), m.reconstruct(x),
+             m.reconstruct(gaps))
+            for m, parts in zip((plain, moved), found, strict=True)
+        ]  # fmt: skip
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one)

@@ -75,6 +75,9 @@ COMMANDS = [
 def parse(words: list[str]) -> None:
     """Read a command as the command line does, and run nothing."""
     command: Any = typer.main.get_command(importlib.import_module("mogul.cli.main").app)
+    if words[:1] in (["--install-completion"], ["--show-completion"]):  # act once they are read
+        assert any(words[0] in option.opts for option in command.params)
+        return
     name, rest, context = "mogul", list(words), None
     while command is not None:
         try:
@@ -152,3 +155,24 @@ def test_every_public_name_has_its_page():
             assert f"{where}\n" in told
             if (package.parent / f"{name}.py").exists():
                 assert f"{where}.{name}.{name}\n" in told
+
+
+GALLERY = ROOT / "docs" / "gallery.md"
+SHOWN_AS_MADE = ROOT / "docs" / "pictures" / "gallery"
+
+
+def test_the_gallery_shows_all_its_pictures_and_they_are_small():
+    shown = re.findall(r"!\[[^\]]+\]\(pictures/gallery/([^)]+)\)", GALLERY.read_text())
+    assert sorted(shown) == sorted(path.name for path in SHOWN_AS_MADE.iterdir())
+    sizes = {path.name: path.stat().st_size for path in SHOWN_AS_MADE.iterdir()}
+    for name, size in sizes.items():
+        assert size <= (600_000 if name.endswith(".gif") else 150_000), name
+    assert sum(sizes.values()) <= 2_500_000
+
+
+def test_under_every_picture_of_the_gallery_is_the_command_that_made_it():
+    for section in GALLERY.read_text().split("\n## ")[1:]:
+        for picture in re.finditer(r"\(pictures/gallery/([^)]+)\)", section):
+            below = section[picture.end() :]
+            commands = "".join(re.findall(r"```sh\n(.*?)```", below, re.DOTALL))
+            assert picture[1] in commands, picture[1]

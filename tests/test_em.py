@@ -302,3 +302,28 @@ def test_eigenvalues_never_fall_below_the_floor_and_the_fit_converges():
     unit = model.floor.sqrt()
     scaled = model().covariance.dense().detach() / unit / unit.unsqueeze(-1)
     assert torch.linalg.eigvalsh(scaled).min() > 1 - 1e-6
+
+
+@pytest.mark.parametrize("name", families())
+def test_a_cluster_of_one_row_starts_with_the_prior_alone(name):
+    # Shrunk by one observation of the prior, of which the deviations of one row leave half.
+    prior = torch.tensor([4.0, 4.0, 4.0], dtype=torch.float64)
+    zero, floor = torch.zeros(1, 3, dtype=torch.float64), 1e-6 * prior
+    covariance = families()[name].from_cluster(zero, 1, floor, prior, seed=0)
+    variances = covariance.noise_variances[0]
+    torch.testing.assert_close(variances, prior / 2, rtol=0.02, atol=0)
+
+
+def test_parameter_expansion_takes_a_few_passes_where_em_takes_hundreds():
+    # Factors that explain nearly all: plain EM moves their lengths by the share that is noise.
+    loadings = 10 * torch.randn(1, 8, 2, generator=torch.Generator().manual_seed(0)).double()
+    truth = families()["factor-analysis"](loadings, torch.ones(1, 8).double())
+    mixture = Mixture(torch.zeros(1).double(), torch.zeros(1, 8).double(), truth)
+    x = mixture.sample((2000,), seed=1)
+    model = _model("factor-analysis", "own", 1, 8)
+    start = families()["factor-analysis"](0.1 * loadings, torch.ones(1, 8).double())
+    model.load(Mixture(mixture.logits, mixture.centres, start))
+    fit(model, ArraySource(x), EM(), passes=15, tolerance=0.0)
+    reached = float(model().log_prob(x).detach().mean())
+    best = SklearnFactorAnalysis(2, svd_method="lapack", tol=1e-10, max_iter=5000).fit(x.numpy())
+    assert reached > best.score(x.numpy()) - 1e-3

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mogul import EM, GaussianMixture, fit, initialise, open_source
+from mogul import EM, GaussianMixture, TruncatedEM, fit, initialise, open_source
 from mogul.compute.backend import full_precision
 from mogul.compute.transfer import staged
 from mogul.data import ArraySource, ResidentSource, resident
@@ -32,6 +32,24 @@ def test_a_fit_on_the_gpu_ends_where_that_on_the_cpu_ends(name, n_features, shar
         model.load_state_dict(start.state_dict())
         history = fit(model, source, EM(), passes=5, tolerance=0.0).history
         reached[device] = [row["log_likelihood"] for row in history]
+    assert reached["cuda"] == pytest.approx(reached["cpu"], abs=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is usable here")
+@pytest.mark.parametrize("sharing", ["own", "shared"])
+@pytest.mark.parametrize("name", sorted(families()))
+def test_a_truncated_fit_on_the_gpu_ends_where_that_on_the_cpu_ends(name, sharing):
+    source, reached = ArraySource(rows(8)), {}
+    start = GaussianMixture(40, 8, name, sharing=sharing, variance_floor=1e-2)
+    initialise(start, source)
+    for device in ("cpu", "cuda"):
+        model = GaussianMixture(40, 8, name, sharing=sharing, variance_floor=1e-2, device=device)
+        model.load_state_dict(start.state_dict())
+        # None at random: devices draw unlike numbers.
+        algorithm = TruncatedEM(4, 10, 0, dense=False)
+        history = fit(model, source, algorithm, passes=5, tolerance=0.0).history
+        reached[device] = [row["free_energy"] for row in history]
     assert reached["cuda"] == pytest.approx(reached["cpu"], abs=1e-3)
 
 

@@ -171,6 +171,16 @@ def test_the_mixture_summary_finds_the_islands():
     assert summarise(one, "mixture").n_components == 1
 
 
+def test_a_summary_of_other_particles_than_the_models_own():
+    model, _ = with_particles([[1.0, 1.0]], 100)
+    other, _ = with_particles([[0.0, 0.0], [8.0, 0.0]], 100)
+    found = summarise(model, "mixture", particles=other.particles)
+    expected = summarise(other, "mixture")
+    torch.testing.assert_close(found.means, expected.means)
+    model.particles = None
+    assert summarise(model, "gaussian", particles=other.particles).n_components == 1
+
+
 def test_the_class_summary_has_one_gaussian_per_class():
     model, labels = with_particles([[0.0, 0.0], [4.0, 1.0]], 90)
     labels[:9] = 7  # a third class, across both islands

@@ -8,9 +8,10 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from families import random_mixture
-from mogul import EM, GaussianMixture, fit, initialise
-from mogul.data import ArraySource
+from mogul import EM, GaussianMixture, InputError, fit, initialise, open_source
+from mogul.data import ArraySource, ResidentSource
 from mogul.distributions import families
+from mogul.evaluation import bits_per_dim
 from mogul.models.gaussian_mixture import SHARINGS
 
 PAIRS = [(name, sharing) for name in families() for sharing in SHARINGS]
@@ -146,3 +147,48 @@ def test_responsibilities_and_reconstructions_know_gaps(name):
     whole = mixture.sample((5,), seed=1)
     none_hidden = mixture.complete(whole).reconstruction
     torch.testing.assert_close(none_hidden, mixture.reconstruct(whole))
+
+
+def test_gaps_made_on_purpose_are_the_same_in_every_pass():
+    whole = open_source("digits")
+    source = whole.with_gaps(0.3, seed=1)
+    x = source.take(range(len(source)))
+    hidden = x.isnan()
+    assert abs(float(hidden.double().mean()) - 0.3) < 0.01
+    torch.testing.assert_close(x[~hidden], whole.take(range(len(whole)))[~hidden])
+    for size in (7, 8192):
+        again = torch.cat([batch.x for batch in source.batches(size)])
+        torch.testing.assert_close(again, x, equal_nan=True)
+    torch.testing.assert_close(source.take([900, 3]), x[[900, 3]], equal_nan=True)
+    other = whole.with_gaps(0.3, seed=2).take(range(len(whole))).isnan()
+    assert abs(float((other & hidden).double().mean()) - 0.09) < 0.01  # independent draws
+    held = ResidentSource(source, "cpu")  # which rounds noise to 1/256 of a level elsewhere
+    torch.testing.assert_close(held.take(range(len(held))), x, equal_nan=True)
+    assert bits_per_dim(whole, 60.0) is not None
+    assert bits_per_dim(source, 60.0) is None
+    assert not whole.take(range(5)).isnan().any()
+
+
+def test_gaps_do_not_follow_the_noise_of_pixels():
+    source = open_source("digits")
+    levels = source.take(range(1000)).double() * 17
+    noise, hidden = levels - levels.floor(), source.with_gaps(0.5).take(range(1000)).isnan()
+    assert abs(float(noise[hidden].mean() - noise[~hidden].mean())) < 0.01
+
+
+def test_gaps_hide_whole_pixels_of_colour_images():
+    images = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 3), dtype=np.uint8)
+    hidden = open_source(images).with_gaps(0.5).take(range(20)).isnan().reshape(20, 36, 3)
+    assert (hidden.any(-1) == hidden.all(-1)).all()
+    assert 0.4 < float(hidden.double().mean()) < 0.6
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -1.0, float("nan")])
+def test_a_share_to_hide_lies_between_zero_and_one(fraction):
+    with pytest.raises(InputError, match="between 0 and 1"):
+        ArraySource(np.ones((3, 2))).with_gaps(fraction)
+
+
+def test_rows_on_a_device_get_no_gaps():
+    with pytest.raises(InputError, match="with_gaps before resident"):
+        ResidentSource(ArraySource(np.ones((3, 2))), "cpu").with_gaps(0.5)

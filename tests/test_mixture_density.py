@@ -345,6 +345,14 @@ def test_energy_score_of_one_target_is_the_crps():
         energy_score(mixture, y, n_samples=1)
 
 
+def test_energy_scores_of_few_draws_are_not_biased():
+    # Of two draws, a mean that counts a draw's distance to itself leaves half of the spread out.
+    mixture = random_mixture("full", 2, 1, 2)
+    y = torch.zeros(20_000, 1, dtype=torch.float64)
+    found = energy_score(mixture.expand((20_000,)), y, n_samples=2, seed=0).mean()
+    assert float(found) == pytest.approx(float(crps(mixture, y[:1])), abs=0.03)
+
+
 def test_a_model_is_calibrated_on_its_own_samples():
     model = network(1, 2, 3)
     fit(model, open_source(np.random.default_rng(0).normal(size=(200, 3))), Supervised(), passes=5)

@@ -305,3 +305,20 @@ def test_faults_are_told():
     bayesian = BayesianGaussianMixture(3, 5)
     with pytest.raises(InputError, match="complete-data"):
         fit(bayesian, ArraySource(x), OnlineEM())
+
+
+def test_late_steps_weigh_most_in_the_average():
+    # One Gaussian: its mean after each step is that of the statistics, and these weigh alike, so
+    # that the end is their mean over steps, by the weights t (t + 1) (t + 2) of Shamir & Zhang.
+    x = _rows(90)
+    model = GaussianMixture(1, 5, "diagonal", dtype=torch.float64)
+    initialise(model, ArraySource(x))
+    algorithm, state, means = OnlineEM(), OnlineState(), []
+    for part in x.split(15):
+        algorithm.learn(model, _whole(part), state)
+        means.append(model().mean.detach())
+    algorithm.finish(model, state)
+    t = torch.arange(1.0, 7, dtype=torch.float64)
+    weight = t * (t + 1) * (t + 2)
+    expected = (weight / weight.sum()) @ torch.stack(means)
+    torch.testing.assert_close(model().mean.detach(), expected)

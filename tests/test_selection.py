@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import sklearn.mixture
 import torch
+from PIL import Image
 from sklearn.datasets import load_iris
 
 from families import random_mixture
@@ -146,4 +147,14 @@ def test_mixture_demo(monkeypatch, capsys, tmp_path, dims, algorithm):
     assert found["log_likelihood"] > found["log_likelihood_truth"] - 0.1
     assert abs(found["log_likelihood_em"] - found["log_likelihood_gradient"]) < 0.05
     assert picture.exists()
-    assert picture.with_suffix(".gif").exists()
+    with Image.open(picture.with_suffix(".gif")) as moving:
+        assert getattr(moving, "n_frames", 1) == 13  # where it starts, and after every pass
+
+
+def test_mixture_demo_starts_where_it_is_told(monkeypatch, capsys, tmp_path):
+    reached = {}
+    for start in ("k-means++", "k-means", "random"):
+        line = ["--start", start, "--samples", 300, "--iterations", 1, "-o", tmp_path / "m.png"]
+        out = _run(monkeypatch, capsys, "demo", "mixture", *line, "--json")
+        reached[start] = json.loads(out)["log_likelihood"]
+    assert reached["random"] < min(reached["k-means"], reached["k-means++"]) - 0.1

@@ -146,6 +146,22 @@ def test_integer_weights_are_repeated_rows(blobs, covariance_type):
     assert weighted.lower_bound_ == pytest.approx(repeated.lower_bound_, abs=1e-10)
 
 
+def test_the_best_of_several_starts_is_kept(blobs):
+    arguments = {"n_components": 6, "init_params": "random_from_data", "max_iter": 5, "tol": 0.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        random = np.random.RandomState(2)
+        each = [
+            GaussianMixture(**arguments, random_state=random).fit(blobs).lower_bound_
+            for _ in range(5)
+        ]
+        best = GaussianMixture(**arguments, n_init=5, random_state=2).fit(blobs)
+    assert max(each) > min(each) + 1e-3
+    assert each.index(max(each)) != 0
+    assert best.lower_bound_ == max(each)
+    assert best.score(blobs) > max(each) - 1e-6  # that of the parameters after the last step
+
+
 def test_warm_start_goes_on(blobs):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -8,6 +8,7 @@ import torch
 
 from mogul import EM, GaussianMixture, InputError, TruncatedEM, fit, initialise
 from mogul.algorithms import mean_log_likelihood, split_and_merge
+from mogul.algorithms.split_merge import _move as merge_and_split
 from mogul.compute.collective import Group
 from mogul.data import ArraySource
 from mogul.distributions import families
@@ -98,3 +99,19 @@ def test_a_share_of_the_rows_is_refused():
     source = ArraySource(np.eye(4)).shard(Group(0, 2))
     with pytest.raises(InputError, match="in one process, on the whole source"):
         split_and_merge(GaussianMixture(3, 4), source)
+
+
+def test_a_move_keeps_the_weights_in_sum_and_halves_what_is_split():
+    model = GaussianMixture(4, 2, "diagonal", dtype=torch.float64)
+    with torch.no_grad():
+        model.logits.copy_(torch.tensor([0.1, 0.2, 0.3, 0.4]).log())
+        model.centres.copy_(torch.arange(8.0).reshape(4, 2))
+    merge_and_split(model, 0, 1, 3, seed=0)
+    expected = torch.tensor([0.3, 0.2, 0.3, 0.2], dtype=torch.float64)
+    torch.testing.assert_close(model().weights.detach(), expected)
+    # The merged one lies at the mean of the two, and the halves about what was split.
+    merged = torch.tensor([[0.0, 1.0], [2.0, 3.0]]).double().mT @ torch.tensor([1.0, 2.0]).double()
+    torch.testing.assert_close(model.centres[0].detach(), merged / 3)
+    halves = model.centres[[1, 3]].detach()
+    torch.testing.assert_close(halves.mean(0), torch.tensor([6.0, 7.0], dtype=torch.float64))
+    assert (halves[0] - halves[1]).norm() > 1

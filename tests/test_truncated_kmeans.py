@@ -212,3 +212,11 @@ def test_the_estimator(algorithm: str, dtype: type) -> None:
     assert isinstance(KMeans(3, algorithm=algorithm).fit(torch.tensor(x)).labels_, Tensor)
     with pytest.raises(ValueError, match="choose fewer clusters"):
         KMeans(6, algorithm=algorithm).fit(x[:5])
+
+
+def test_centres_do_not_depend_on_the_order_in_which_threads_end(monkeypatch) -> None:
+    x, module = blobs().double(), "mogul.algorithms.truncated_kmeans"
+    monkeypatch.setattr(f"{module}._TILE_VALUES", 64)  # a cluster is in several tiles
+    found = truncated_kmeans(x, 20, 0)
+    monkeypatch.setattr(f"{module}.spread", lambda items, work: [*map(work[0], [*items][::-1])])
+    assert torch.equal(truncated_kmeans(x, 20, 0).centres, found.centres)

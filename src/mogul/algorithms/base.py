@@ -14,9 +14,17 @@ from torch import Tensor
 from mogul.algorithms.scoring import mean_log_likelihood
 from mogul.algorithms.watch import Stopped, Watch
 from mogul.compute.collective import group_of
+from mogul.compute.notebook import html_table
 from mogul.compute.signals import StopSignals
 from mogul.errors import InputError
 from mogul.protocols import Checkpoint, Saved, Source
+
+# What a row of a history may tell of the height reached, in nats per row.
+_REACHED = {
+    "log_likelihood": "log-likelihood", "free_energy": "free energy",
+    "evidence_bound": "evidence bound", "objective": "objective", "validation": "held out",
+}  # fmt: skip
+_SHOWN = 10  # rows in a notebook
 
 
 class StopReason(enum.Enum):
@@ -98,6 +106,39 @@ class Fit:
     history: list[dict[str, Any]]
     reason: StopReason
     seconds: float
+
+    def __repr__(self) -> str:
+        """Say why the fit ended, and where."""
+        return f"Fit({self._line()})"
+
+    def _line(self) -> str:
+        names = self._reached(self.history[-1:])
+        reached = "".join(f", {_REACHED[n]}: {self.history[-1][n]:,.4f}" for n in names)
+        passes = f"passes: {len(self.history)}"
+        return f"reason: {self.reason.value}, {passes}{reached}, seconds: {self.seconds:.2f}"
+
+    def _reached(self, rows: list[dict[str, Any]]) -> list[str]:
+        """Return what rows of the history tell of the height reached, each value once."""
+        found: dict[tuple[float | None, ...], str] = {}
+        for name in _REACHED:
+            found.setdefault(tuple(row.get(name) for row in rows), name)
+        return [name for values, name in found.items() if any(v is not None for v in values)]
+
+    def _repr_html_(self) -> str:
+        """Show the last rows of the history, and what to do, in a notebook."""
+        rows = self.history[-_SHOWN:]
+        names = self._reached(rows)
+        note = self.reason.advice
+        if len(self.history) > len(rows):
+            note += f" Left out: {len(self.history) - len(rows):,} earlier passes."
+        cells = [
+            [str(row["pass"])]
+            + ["–" if row.get(n) is None else f"{row[n]:,.4f}" for n in names]
+            + [f"{row['seconds']:.2f}", "; ".join(row["events"])]
+            for row in rows
+        ]
+        columns = ["pass", *(_REACHED[n] for n in names), "seconds", "events"]
+        return html_table(f"Fit({self._line()})", columns, cells, note)
 
 
 def fit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -59,26 +60,83 @@ def kmeans(
     """
     group = group or Group()
     low, high = (r * len(x) // group.world for r in (group.rank, group.rank + 1))
-    norms = x.square().sum(-1)
-    most, norms = float(norms.max()), norms[low:high]
-    batches = list(x[low:high].split(_batch_rows(x.shape[1])))
-    centres = group.said(kmeans_plusplus(x, n_clusters, seed)).to(x.device)
-    labels, best, inertia = _assign(batches, norms, centres, group)
-    lost = torch.finfo(x.dtype).eps * most * len(x) > _MOST_LOST * inertia
+
+    def begin(x: Tensor, norms: Tensor) -> _Dense:
+        centres = group.said(kmeans_plusplus(x, n_clusters, seed)).to(x.device)
+        return _Dense(x[low:high], norms[low:high], centres, group)
+
+    found = lloyd(begin, x, iterations, tolerance)
+    return replace(found, labels=group.collect(found.labels))
+
+
+class Steps(Protocol):
+    """The two steps of Lloyd's iterations, and what they reached."""
+
+    centres: Tensor
+    labels: Tensor
+    exact: bool  # whether to take distances from differences, which is slower
+
+    def assign(self) -> float:
+        """Give every row a centre, and return the inertia."""
+        ...
+
+    def move(self) -> None:
+        """Move the centres to the means of their rows."""
+        ...
+
+
+def lloyd(
+    begin: Callable[[Tensor, Tensor], Steps], x: Tensor, iterations: int, tolerance: float
+) -> Clusters:
+    """Assign and move in turn (Lloyd 1982), in float64 where float32 would lose the inertia.
+
+    Args:
+        begin: makes the steps of rows (n, D) and their squared norms (n,).
+        x: rows (n, D).
+        iterations: at most so many.
+        tolerance: stop when the inertia falls by a smaller fraction.
+
+    Returns:
+        centres in the type of the rows, the labels that the steps keep, and the inertia.
+    """
+    norms = torch.linalg.vector_norm(x, dim=-1).square_()
+    steps = begin(x, norms)
+    inertia = steps.assign()
+    lost = torch.finfo(x.dtype).eps * float(norms.max()) * len(x) > _MOST_LOST * inertia
     if x.dtype != torch.float64 and lost:
-        found = kmeans(x.double(), n_clusters, seed, iterations, tolerance, group)
+        found = lloyd(begin, x.double(), iterations, tolerance)
         return replace(found, centres=found.centres.to(x.dtype))
     if lost:
-        labels, best, inertia = _assign(batches, norms, centres, group, exact=True)
+        steps.exact = True
+        inertia = steps.assign()
     moved = 0
     while moved < iterations:
         moved += 1
-        centres = _means(batches, labels, centres, best, group)
-        before = inertia
-        labels, best, inertia = _assign(batches, norms, centres, group, exact=lost)
+        steps.move()
+        before, inertia = inertia, steps.assign()
         if inertia > before * (1 - tolerance):
             break
-    return Clusters(centres, group.collect(labels), inertia, moved)
+    return Clusters(steps.centres, steps.labels, inertia, moved)
+
+
+class _Dense:
+    """Steps that compare every row of this process with every centre."""
+
+    labels: Tensor
+    exact = False
+
+    def __init__(self, x: Tensor, norms: Tensor, centres: Tensor, group: Group) -> None:
+        self.centres, self._norms, self._group = centres, norms, group
+        self._batches = list(x.split(_batch_rows(x.shape[1])))
+
+    def assign(self) -> float:
+        self.labels, self._distance, inertia = _assign(
+            self._batches, self._norms, self.centres, self._group, self.exact
+        )
+        return inertia
+
+    def move(self) -> None:
+        self.centres = _means(self._batches, self.labels, self.centres, self._distance, self._group)
 
 
 def kmeans_plusplus(x: Tensor, n_clusters: int, seed: int) -> Tensor:

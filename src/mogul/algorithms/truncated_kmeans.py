@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from mogul.algorithms.afk_mc2 import afk_mc2
 from mogul.algorithms.first_candidates import first_neighbours
-from mogul.algorithms.kmeans import Clusters, nearest_centre
+from mogul.algorithms.kmeans import Clusters, lloyd, nearest_centre
 from mogul.compute.threads import n_workers, spread
 from mogul.distributions.tiles import Tile, tiles
 
 _TILE_VALUES = 2**19  # of rows, and of centres, 2 MB each in float32
 _ON_GPU = 64  # times as many
-_MOST_LOST = 1e-3  # of the inertia, to rounding of the rows' squares
 
 
 @torch.no_grad()
@@ -51,31 +49,34 @@ def truncated_kmeans(
     Clustering at Very Large Scales, with one candidate a row, and neighbours by distances of
     centres.
     """
-    g = min(neighbours, n_clusters)
-    norms = torch.linalg.vector_norm(x, dim=-1).square_()
-    centres = afk_mc2(x, n_clusters, seed)
-    labels, distance = _step(
-        x, norms, nearest_centre(x, centres), first_neighbours(centres, g), centres
-    )
-    inertia = _total(distance)
-    lost = torch.finfo(x.dtype).eps * float(norms.max()) * len(x)
-    if x.dtype != torch.float64 and lost > _MOST_LOST * inertia:
-        found = truncated_kmeans(x.double(), n_clusters, seed, iterations, tolerance, neighbours)
-        return replace(found, centres=found.centres.to(x.dtype))
-    moved = 0
-    while moved < iterations:
-        moved += 1
-        centres, labels = _moved(x, centres, labels, distance)
-        before = inertia
-        labels, distance = _step(x, norms, labels, first_neighbours(centres, g), centres)
-        inertia = _total(distance)
-        if inertia > before * (1 - tolerance):
-            break
-    return Clusters(centres, labels, inertia, moved)
+
+    def begin(x: Tensor, norms: Tensor) -> _Near:
+        centres = afk_mc2(x, n_clusters, seed)
+        return _Near(x, norms, centres, min(neighbours, n_clusters))
+
+    return lloyd(begin, x, iterations, tolerance)
 
 
-def _total(distance: Tensor) -> float:
-    return float(distance.sum(dtype=torch.float64))
+class _Near:
+    """Steps that compare a row with the centres nearest its own; with all if `exact`."""
+
+    exact = False
+
+    def __init__(self, x: Tensor, norms: Tensor, centres: Tensor, neighbours: int) -> None:
+        self.centres, self.labels = centres, nearest_centre(x, centres)
+        self._x, self._norms, self._neighbours = x, norms, neighbours
+
+    def assign(self) -> float:
+        if self.exact:
+            self.labels = nearest_centre(self._x, self.centres)
+            self._distance = (self._x - self.centres[self.labels]).square().sum(-1)
+            return float(self._distance.sum(dtype=torch.float64))
+        lists = first_neighbours(self.centres, self._neighbours)
+        self.labels, self._distance = _step(self._x, self._norms, self.labels, lists, self.centres)
+        return float(self._distance.sum(dtype=torch.float64))
+
+    def move(self) -> None:
+        self.centres, self.labels = _moved(self._x, self.centres, self.labels, self._distance)
 
 
 def _step(
@@ -97,7 +98,8 @@ def _step(
     labels = groups.new_empty(len(x) + 1)  # the last takes what tiles are padded with
     best = x.new_empty(len(x) + 1)
 
-    def work(tile: Tile) -> None:
+    def work(numbered: tuple[int, Tile]) -> None:
+        tile = numbered[1]
         others = lists[tile.component]
         score = torch.baddbmm(half[others].unsqueeze(1), x[tile.row], centres[others].mT, beta=-1.0)
         top, at = score.max(-1)
@@ -112,16 +114,18 @@ def _step(
 def _moved(x: Tensor, centres: Tensor, labels: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
     """Return centres at the means of their rows, and labels; those without rows move to rows."""
     sums = torch.zeros_like(centres, dtype=torch.float64)
-    found: list[tuple[Tensor, Tensor]] = []
+    found: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def work(tile: Tile) -> None:
+    def work(numbered: tuple[int, Tile]) -> None:
+        number, tile = numbered
         inside = (tile.pair < len(x)).to(x).unsqueeze(1)
         # About the old centre, so that rounding is small beside a cluster.
         about = x[tile.row] - centres[tile.component].unsqueeze(1)
-        found.append((tile.component, (inside @ about).squeeze(1)))
+        found[number] = tile.component, (inside @ about).squeeze(1)
 
     _spread(work, x, labels, 1, len(centres))
-    for component, part in found:
+    for number in range(len(found)):  # not in the order in which threads came to an end
+        component, part = found[number]
         sums.index_add_(0, component, part.double())
     count = torch.bincount(labels, minlength=len(centres))
     moved = (centres + sums / count.clamp_min(1).unsqueeze(-1)).to(centres)
@@ -133,12 +137,16 @@ def _moved(x: Tensor, centres: Tensor, labels: Tensor, distance: Tensor) -> tupl
 
 
 def _spread(
-    work: Callable[[Tile], None], x: Tensor, groups: Tensor, width: int, n_groups: int
+    work: Callable[[tuple[int, Tile]], None],
+    x: Tensor,
+    groups: Tensor,
+    width: int,
+    n_groups: int,
 ) -> None:
-    """Call `work` for tiles of the rows of each group, on all cores."""
+    """Call `work` for numbered tiles of the rows of each group, on all cores."""
     values = _TILE_VALUES * (_ON_GPU if x.is_cuda else 1)
     most_rows, most_groups = (max(16, values // (each * x.shape[1])) for each in (1, width))
     apart = torch.zeros(n_groups, dtype=torch.bool, device=x.device)
     row = torch.arange(len(x), device=x.device)
     parts = tiles(groups, row, apart, most_rows, most_groups)
-    spread((tile for tile, _ in parts), [work] * n_workers(x.device))
+    spread(enumerate(tile for tile, _ in parts), [work] * n_workers(x.device))

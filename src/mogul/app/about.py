@@ -8,7 +8,20 @@ from fastapi import APIRouter
 
 import mogul
 from mogul.app.session import Session
-from mogul.app.views import components, drawing, outliers, pictures, samples, training
+from mogul.app.views import (
+    components,
+    conditional,
+    drawing,
+    latents,
+    outliers,
+    pairs,
+    pictures,
+    predicted,
+    rows,
+    samples,
+    table,
+    training,
+)
 from mogul.opened import Opened, OpenedAutoencoder, OpenedDecoder, OpenedNetwork
 
 
@@ -26,7 +39,10 @@ class View(Protocol):
         ...
 
 
-VIEWS: tuple[View, ...] = (components, drawing, outliers, samples, training, pictures)  # pyright: ignore[reportAssignmentType]
+VIEWS: tuple[View, ...] = (  # pyright: ignore[reportAssignmentType]
+    components, latents, drawing, pairs, conditional, rows, predicted, outliers, samples, training,
+    pictures, table,
+)  # fmt: skip
 
 
 def about(session: Session) -> dict[str, Any]:
@@ -35,7 +51,8 @@ def about(session: Session) -> dict[str, Any]:
     live = session.live
     common = {"version": mogul.__version__, "views": views, "live": bool(live and not live.ended)}
     if not session.ready:
-        return common | {"title": f"Fitting {live.name}" if live else "", "subtitle": ""}
+        subtitle = "The fit is under way; when it has ended, this page is about its model."
+        return common | {"title": f"Fitting {live.name}" if live else "", "subtitle": subtitle}
     opened = session.opened
     extra = opened.extra
     return common | {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import secrets
 import socket
 import threading
@@ -49,7 +51,7 @@ def prepare(session: Session, port: int = 0) -> Served:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((_HOST, port))
-        listening.listen()
+        listening.listen()  # whoever comes before the server runs waits for it
     except (OSError, OverflowError) as error:
         listening.close()
         raise InputError(
@@ -60,7 +62,13 @@ def prepare(session: Session, port: int = 0) -> Served:
         create_app(session, token, bound), log_level="warning", access_log=False,
         server_header=False, ws="none", timeout_graceful_shutdown=2,
     )  # fmt: skip
+    logging.getLogger("uvicorn.error").addFilter(_unexpected)
     return Served(f"http://{_HOST}:{bound}/?token={token}", uvicorn.Server(config), listening)
+
+
+def _unexpected(record: logging.LogRecord) -> bool:
+    """Whether to log something: not that a request was given up since the server ends."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
 
 
 def serve(session: Session, port: int = 0, show: bool = False) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
 
+import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
@@ -18,6 +21,14 @@ from mogul.errors import InputError
 
 _STATIC = Path(str(resources.files("mogul.app") / "static"))
 _BAD_REQUEST = 400
+_AT_ONCE = 4  # answers worked out; each thread that does has threads of torch's own, and buffers
+
+
+@asynccontextmanager
+async def _few_threads(app: FastAPI) -> AsyncGenerator[None]:
+    """Let requests wait for each other, rather than all of them share the cores."""
+    anyio.to_thread.current_default_thread_limiter().total_tokens = _AT_ONCE
+    yield
 
 
 def create_app(session: Session, token: str, port: int) -> ASGIApp:
@@ -32,7 +43,7 @@ def create_app(session: Session, token: str, port: int) -> ASGIApp:
         an ASGI application; errors come as JSON {"error": what came, what is allowed}.
     """
     # Its own documentation pages would load scripts from elsewhere.
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_few_threads)
 
     @app.exception_handler(InputError)
     def refused(request: Request, error: InputError) -> JSONResponse:

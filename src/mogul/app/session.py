@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mogul.app.survey import Survey, survey
@@ -59,6 +61,7 @@ class Session:
         self.lock = threading.Lock()  # neural networks are held still while one request uses them
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="survey")
         self._surveys: dict[str, Future[Survey]] = {}
+        self._kept: dict[str, Future[Any]] = {}
         self._starting = threading.Lock()
         self._opened: Opened | OpenedDecoder | OpenedNetwork | None = None
         self.missing: dict[str, str] = {}
@@ -149,8 +152,8 @@ class Session:
             self.missing.get(name, f"There is no set of rows '{name}'; ask for train or shown.")
         )
 
-    def take(self, name: str, rows: list[int]) -> Tensor:
-        """Return rows of a set by number, (m, D), as the model wants them.
+    def take(self, name: str, rows: list[int], dtype: torch.dtype | None = None) -> Tensor:
+        """Return rows of a set by number, (m, D), as the model wants them, or in another type.
 
         Raises:
             InputError: if there are no such rows.
@@ -163,7 +166,24 @@ class Session:
                 "from 0."
             )
         like = self.mixture if isinstance(self.opened, Opened) else self.opened.model
-        return source.take(rows, like.dtype, like.device)
+        return source.take(rows, like.dtype if dtype is None else dtype, like.device)
+
+    def kept(self, name: str, find: Callable[[], Any]) -> Any:
+        """Return what `find` finds: looked for by the first who asks, waited for by others, kept.
+
+        What cannot be found is looked for again when next asked.
+        """
+        with self._starting:
+            known = self._kept.get(name)
+            found = known or self._kept.setdefault(name, Future())
+        if known is None:
+            try:
+                found.set_result(find())
+            except BaseException as error:
+                with self._starting:
+                    del self._kept[name]
+                found.set_exception(error)
+        return found.result()
 
     def survey(self, name: str) -> Survey:
         """Return what one pass of the mixture over a set of rows finds; made once, then kept.

@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +24,9 @@ from mogul.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from mogul.app.session import Live
+    from mogul.report import TensorBoard
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -43,7 +47,8 @@ def show(title: str, figures: dict[str, Any], as_json: bool) -> None:
     table.add_column()
     for name, value in figures.items():
         if not isinstance(value, list | dict):
-            table.add_row(name.replace("_", " "), _text(value))
+            # Names of environment variables stay as they are.
+            table.add_row(name if name.isupper() else name.replace("_", " "), _text(value))
     out.print(table)
 
 
@@ -64,7 +69,11 @@ def _text(value: Any) -> str:
         if 0 < abs(value) < 1e-3:
             return f"{value:.3g}"
         return f"{value:,.4f}" if abs(value) < 100 else f"{value:,.2f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return (
+        f"{value:,}"
+        if isinstance(value, int) and not isinstance(value, bool)
+        else escaped(str(value))
+    )
 
 
 class _Progress:
@@ -87,11 +96,40 @@ class _Progress:
         self._bar.advance(self._task, n)
 
 
+@dataclass(frozen=True)
+class Followers:
+    """Who is told of the passes of a fit besides the screen: a page that watches, a board."""
+
+    live: Live | None = None
+    board: TensorBoard | None = None
+
+    def begin(self, passes: int) -> None:
+        """Tell how many passes there may be."""
+        if self.live is not None:
+            self.live.passes = passes
+
+    def passed(self, row: dict[str, Any]) -> None:
+        """Tell of a pass."""
+        if self.live is not None:
+            self.live.history.append(row)
+        if self.board is not None:
+            self.board(row)
+
+    def close(self) -> None:
+        """End what was told to the board."""
+        if self.board is not None:
+            self.board.close()
+
+
 class FitProgress(_Progress):
     """A bar with log-likelihood and time left; one line per pass where there is no screen."""
 
-    def __init__(self, passes: int, n_rows: int, quiet: bool) -> None:
+    def __init__(
+        self, passes: int, n_rows: int, quiet: bool, followers: Followers | None = None
+    ) -> None:
         """Prepare for a number of passes over a number of rows."""
+        self._followers = followers or Followers()
+        self._followers.begin(passes)
         self._quiet, self._lines = quiet, not quiet and not err.is_terminal
         self._told: set[str] = set()
         self._bar = Progress(
@@ -105,14 +143,22 @@ class FitProgress(_Progress):
         )
         self._task = self._bar.add_task("fit", total=passes * n_rows, number=1, reached="")
 
+    def __exit__(self, *exc: object) -> None:
+        """Take the bar away, and let go of those who followed."""
+        super().__exit__(*exc)
+        self._followers.close()
+
     def passed(self, row: dict[str, Any]) -> None:
         """Show what a pass reached."""
+        self._followers.passed(row)
         if row["log_likelihood"] is None:
             bound = "evidence_bound" in row
             what, value = ("evidence bound" if bound else "log p(x, z)"), row["objective"]
             reached = f"{what} {row.get('evidence_bound', value):,.3f} nats per row"
         else:
             reached = f"{row['log_likelihood']:,.3f} nats per row"
+        if "free_energy" in row:
+            reached += f", free energy {row['free_energy']:,.3f}"
         if "movement" in row:
             reached += f", particles moved {row['movement']:.3f}"
         if row["validation"] is not None:
@@ -206,7 +252,7 @@ def run(command: Callable[[], None]) -> None:
     try:
         command()
     except InputError as error:
-        err.print(f"[red]Error:[/red] {_escape(str(error))}", soft_wrap=True)
+        err.print(f"[red]Error:[/red] {escaped(str(error))}", soft_wrap=True)
         sys.exit(2)
 
 
@@ -228,5 +274,6 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return text in which rich finds no markup."""
     return text.replace("[", r"\[")

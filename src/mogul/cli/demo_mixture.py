@@ -26,6 +26,9 @@ def mixture(
     iterations: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = 40,
     family: Annotated[str, typer.Option(help="Covariance family.")] = "full",
     algorithm: Annotated[str, typer.Option(help="em or gradient.")] = "em",
+    start: Annotated[
+        str, typer.Option(help="Where fits start: k-means++, k-means or random.")
+    ] = "k-means++",
     seed: options.Seed = 0,
     output: Annotated[Path, typer.Option("-o", "--output", help="A .png picture to write.")] = Path(
         "mixture.png"
@@ -55,7 +58,8 @@ def mixture(
         raise InputError(f"Unknown algorithm '{algorithm}'; choose em or gradient.")
     truth = _truth(components, dims, family, seed)
     x = truth.sample((samples,), seed=seed)
-    fits = {name: _fit(name, x, truth, family, iterations, seed) for name in ("em", "gradient")}
+    names = ("em", "gradient")
+    fits = {name: _fit(name, x, truth, family, iterations, start, seed) for name in names}
     frames = []
     for number, (by_em, by_gradient) in enumerate(zip(fits["em"], fits["gradient"], strict=True)):
         panels = [(f"EM, pass {number}", by_em), (f"gradient, pass {number}", by_gradient)]
@@ -108,9 +112,15 @@ def _batch_size(n: int) -> int:
 
 
 def _fit(
-    name: str, x: torch.Tensor, truth: Mixture, family: str, passes: int, seed: int
+    name: str,
+    x: torch.Tensor,
+    truth: Mixture,
+    family: str,
+    passes: int,
+    start: str,
+    seed: int,
 ) -> list[Mixture]:
-    """Fit from a k-means++ start; return the mixture before the first pass and after each."""
+    """Fit from a start; return the mixture before the first pass and after each."""
     import mogul
     from mogul.data import ArraySource
 
@@ -119,7 +129,8 @@ def _fit(
     model = mogul.GaussianMixture(
         truth.n_components, truth.n_features, family, rank, dtype=truth.dtype
     )
-    mogul.initialise(model, source, "k-means++", n_init=5, seed=seed)
+    n_init = 1 if start == "random" else 5  # the best of several would be no random one
+    mogul.initialise(model, source, start, n_init=n_init, seed=seed)
     path = [_frozen(model)]
     chosen: Any = mogul.EM()
     if name == "gradient":

@@ -37,7 +37,8 @@ def denoise(
         typer.Option(
             "-o",
             "--output",
-            help="A .png picture, a .npy array of grey levels, or, with --clean, a .html report.",
+            help="A .png picture (with --clean, of IMAGE, with noise, and restored), a .npy array "
+            "of grey levels, or, with --clean, a .html report.",
         ),
     ],
     clean: Annotated[
@@ -56,10 +57,12 @@ def denoise(
     json: options.Json = False,
 ) -> None:
     """Denoise IMAGE by the posterior mean of its patches, under a MODEL of patches."""
+    import numpy as np
     import torch
 
     from mogul.data import from_levels, read_grey
     from mogul.evaluation import peak_signal_to_noise
+    from mogul.report import tile
     from mogul.tasks import denoise_image, of_centred_patches
 
     since = time.perf_counter()
@@ -86,7 +89,10 @@ def denoise(
     elif output.suffix == ".npy":
         write_arrays(output, image=(restored * _LEVELS - 0.5).numpy())
     else:
-        write_picture(output, _pixels(restored))
+        shown = [_pixels(restored)]
+        if clean:
+            shown = [pixels, _pixels(noisy), *shown]
+        write_picture(output, tile(np.stack(shown), len(shown)))
     figures = reached | {
         "pixels": f"{pixels.shape[1]}×{pixels.shape[0]}",
         "patches": f"{patch[0]}×{patch[1]}, "

@@ -21,6 +21,7 @@ def explore(
         typer.Argument(
             help="Data to look at; default: the test split of the training data, or these.",
             show_default=False,
+            autocompletion=options.known_data,
         ),
     ] = None,
     port: Port = 0,

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mogul.cli import options
-from mogul.cli.console import check_output
+from mogul.cli import completion, options
+from mogul.cli.completion import offered
+from mogul.cli.console import Followers, check_output
 from mogul.cli.fit_autoencoder import fit_autoencoder
 from mogul.cli.fit_decoder import Choices, fit_decoder, settings
 from mogul.cli.fit_mixture import MixtureSettings, fit_mixture
 from mogul.cli.fit_network import fit_network
 from mogul.cli.neural import open_images
 from mogul.cli.options import image_size as _size
+from mogul.cli.watch import watched
 
 if TYPE_CHECKING:
-    pass
+    from mogul.app.session import Live
+    from mogul.report import TensorBoard
 
 _BOTH = (
     "decoder", "likelihood", "latents", "scale", "width", "resume", "prior", "prior_learning",
@@ -34,6 +37,7 @@ _OF = {
     "a mixture": (
         "components", "rank", "sharing", "tolerance", "start", "n_init", "test", "variance_floor",
         "dequantise", "resume", "algorithm", "batch_size", "candidates", "neighbours", "random",
+        "hide",
     ),
     "a decoder": (*_BOTH, "algorithm", "preset", "particles", "step_size", "rate"),
     "a vae": (
@@ -57,7 +61,8 @@ def fit(
         typer.Option(
             help="Covariance family: full (gmm), diagonal, isotropic, ppca (mppca) or "
             "factor-analysis (mfa); or decoder, a neural network, vae, one with an encoder, or "
-            "mdn, one that predicts the densities of --target columns from the others."
+            "mdn, one that predicts the densities of --target columns from the others.",
+            autocompletion=offered(*completion.MODELS),
         ),
     ] = "ppca",
     components: Annotated[
@@ -71,7 +76,11 @@ def fit(
         ),
     ] = None,
     sharing: Annotated[
-        str, typer.Option(help="Covariances: own (one each), shared (one for all), or constant.")
+        str,
+        typer.Option(
+            help="Covariances: own (one each), shared (one for all), or constant.",
+            autocompletion=offered(*completion.SHARINGS),
+        ),
     ] = "own",
     passes: Annotated[
         int | None,
@@ -85,7 +94,8 @@ def fit(
     start: Annotated[
         str,
         typer.Option(
-            help="k-means, k-means++ or random; of many components truncated-k-means or afk-mc2."
+            help="k-means, k-means++ or random; of many components truncated-k-means or afk-mc2.",
+            autocompletion=offered(*completion.STARTS),
         ),
     ] = "k-means",
     n_init: Annotated[int, typer.Option(help="Starts to try; the most likely is kept.")] = 1,
@@ -94,6 +104,7 @@ def fit(
         typer.Option(
             help="Held-out data to score at every pass; default: the test split of a data set.",
             show_default=False,
+            autocompletion=offered(*completion.SPLITS),
         ),
     ] = None,
     variance_floor: Annotated[
@@ -107,6 +118,14 @@ def fit(
         bool, typer.Option(help="Add uniform noise to integer pixels, so bits per dimension hold.")
     ] = True,
     limit: options.Limit = None,
+    hide: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the values (of images: pixels) to hide from the fit, at random; its "
+            "figures at the end are of whole rows.",
+            show_default=False,
+        ),
+    ] = None,
     algorithm: options.Algorithm = None,
     candidates: options.Candidates = None,
     neighbours: options.Neighbours = None,
@@ -140,17 +159,29 @@ def fit(
     input_noise: options.InputNoise = None,
     target_noise: options.TargetNoise = None,
     weight_decay: options.WeightDecay = None,
+    tensorboard: options.Board = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dtype: Annotated[
-        str, typer.Option(help="float32 (default; of an mdn float64) or float64.")
+        str,
+        typer.Option(
+            help="float32 (default; of an mdn float64) or float64.",
+            autocompletion=offered("float32", "float64"),
+        ),
     ] = "float32",
     json: options.Json = False,
+    watch: options.Watch = False,
 ) -> None:
     """Fit a mixture of Gaussians or a network that is made with one to DATA; write it to a file."""
     from mogul.compute.collective import joined
 
     check_output(output, (), data, test)
+    page = watched(watch, output, given_options(context))
+    board = None if tensorboard is None else _board(tensorboard)
+
+    def followers(live: Live | None, first: bool = True) -> Followers:
+        return Followers(live, board if first else None)
+
     if model == "decoder":
         _refuse(context, "a decoder")
         choices = Choices(
@@ -163,16 +194,20 @@ def fit(
             "limit": chosen.rows, "crop": _size(crop), "size": _size(size), "colour": colour,
             "dequantise": False, "columns": options.listed(columns), "seed": seed,
         })  # fmt: skip
-        with joined() as group:
-            fit_decoder(source, output, choices, chosen, name, seed, device, dtype, json, group)
+        with page as live, joined() as group:
+            told = followers(live, group.first)
+            fit_decoder(
+                source, output, choices, chosen, name, seed, device, dtype, json, group, told
+            )
         return
     if model == "vae":
         _refuse(context, "a vae")
         given = given_options(context)
         reading = {"limit": limit, "crop": _size(crop), "size": _size(size), "colour": colour,
                    "columns": options.listed(columns), "seed": seed}  # fmt: skip
-        with joined() as group:
-            fit_autoencoder(data, output, given, reading, device, dtype, json, group)
+        with page as live, joined() as group:
+            told = followers(live, group.first)
+            fit_autoencoder(data, output, given, reading, device, dtype, json, group, told)
         return
     if model == "mdn":
         _refuse(context, "an mdn")
@@ -186,7 +221,9 @@ def fit(
         }
         # A table's columns may lie far from zero, and small networks lose little by it.
         precision = given.get("dtype", "float64")
-        fit_network(data, output, given, reading, test, device, precision, json)
+        with page as live:
+            told = followers(live)
+            fit_network(data, output, given, reading, test, device, precision, json, told)
         return
     _refuse(context, "a mixture")
     learning = _learning(given_options(context), seed)
@@ -197,12 +234,19 @@ def fit(
     }  # fmt: skip
     asked = MixtureSettings(
         components, model, rank, sharing, passes or 30, tolerance, start, n_init, variance_floor,
-        seed, dtype,
+        seed, dtype, hide,
     )  # fmt: skip
-    with joined() as group:
+    with page as live, joined() as group:
+        told = followers(live, group.first)
         fit_mixture(
-            data, output, asked, learning, reading, limit, test, resume, group, device, json
+            data, output, asked, learning, reading, limit, test, resume, group, device, json, told
         )
+
+
+def _board(folder: Path) -> TensorBoard:
+    from mogul.report import TensorBoard
+
+    return TensorBoard(folder)
 
 
 def refuse_several(model: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mogul.cli.console import err, show
+from mogul.cli.console import Followers, err, show
 from mogul.cli.neural import (
     Run,
     check_output_name,
@@ -71,6 +71,7 @@ def fit_autoencoder(
     dtype: str,
     json: bool,
     group: Group,
+    followers: Followers,
 ) -> None:
     """Fit, writing the model after every pass and pictures at intervals.
 
@@ -83,6 +84,7 @@ def fit_autoencoder(
         dtype: float32 or float64.
         json: whether to print figures for machines.
         group: the processes that fit together.
+        followers: who is told of passes besides the screen.
 
     Raises:
         InputError: for options that do not fit each other, or a file that this fit cannot go on
@@ -123,7 +125,7 @@ def fit_autoencoder(
         )
     run = Run(
         model, source.shard(group), output, asdict(settings) | {"rows": rows}, settings.objective,
-        settings.passes, settings.seed, commands(before), resume,
+        settings.passes, settings.seed, commands(before), resume, followers,
     )  # fmt: skip
 
     def figures_of(history: list[dict[str, Any]]) -> dict[str, Any]:

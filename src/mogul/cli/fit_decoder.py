@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mogul.cli.console import err, show
+from mogul.cli.console import Followers, err, show
 from mogul.cli.neural import Run, check_output_name, commands, refuse_changes
 from mogul.errors import InputError
 
@@ -129,6 +129,7 @@ def fit_decoder(
     dtype: str,
     json: bool,
     group: Group,
+    followers: Followers,
 ) -> None:
     """Fit, writing the model after every pass and pictures at intervals.
 
@@ -156,7 +157,7 @@ def fit_decoder(
     kept = dataclasses.asdict(preset) | {"data": source.options["data"], "rows": rows}
     run = Run(
         model, source.shard(group), output, kept, name, preset.passes, seed, commands(before),
-        choices.resume,
+        choices.resume, followers,
     )  # fmt: skip
     figures = run.fit(
         algorithm, quiet, figures_of=lambda history: {"log_joint": history[-1]["objective"]}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mogul.cli.console import FitProgress, command_line, err, show
+from mogul.cli.console import FitProgress, Followers, command_line, err, show
 from mogul.cli.neural import tell_how_to_go_on
 from mogul.errors import InputError
 
@@ -33,6 +33,7 @@ class MixtureSettings:
     variance_floor: float
     seed: int
     dtype: str
+    hide: float | None
 
 
 def fit_mixture(
@@ -47,6 +48,7 @@ def fit_mixture(
     group: Group,
     device: str,
     json: bool,
+    followers: Followers,
 ) -> None:
     """Fit, writing the model after every pass.
 
@@ -62,6 +64,7 @@ def fit_mixture(
         group: the processes that fit together.
         device: auto, cpu or cuda.
         json: print figures for machines.
+        followers: who is told of passes besides the screen.
 
     Raises:
         Exit: when a signal asked to stop, having told how to go on.
@@ -76,10 +79,14 @@ def fit_mixture(
 
     family(settings.family)  # an unknown name is told before the data are read
     quiet = json or not group.first
-    source = mogul.open_source(data, limit=limit, **reading)
-    n = len(source)
+    whole = mogul.open_source(data, limit=limit, **reading)
+    n = len(whole)
     chosen = resolve_device(device)
-    source = resident(source.shard(group), chosen)
+    whole = whole.shard(group)
+    if settings.hide is None:
+        source = whole = resident(whole, chosen)
+    else:
+        source = resident(whole.with_gaps(settings.hide, settings.seed), chosen)
     held_out_name = test or counterpart(data)
     held_out = mogul.open_source(held_out_name, **reading).shard(group) if held_out_name else None
     mixture = mogul.GaussianMixture(
@@ -87,15 +94,16 @@ def fit_mixture(
         settings.variance_floor, dtype=resolve_dtype(settings.dtype),
         device=chosen,
     )  # fmt: skip
-    checkpoint = Checkpoint(output, resume, facts=_about(source))
-    goes_on = group.said(group.first and _goes_on(checkpoint, source, settings.passes, group.run))
+    checkpoint = Checkpoint(output, resume, facts=_about(whole, settings.hide))
+    goes_on = group.said(group.first and _goes_on(checkpoint, source, settings, group.run))
     if not quiet:
         among = "" if group.world == 1 else f" among {group.world} processes"
         what = "going on" if goes_on else f"starting by {settings.start}"
-        err.print(f"{n:,} rows of shape {source.feature_shape}{among}; {what} …")
+        hidden = "" if settings.hide is None else f", {settings.hide:.0%} of their values hidden"
+        err.print(f"{n:,} rows of shape {source.feature_shape}{hidden}{among}; {what} …")
     if not goes_on:
         mogul.initialise(mixture, source, settings.start, settings.n_init, settings.seed)
-    with FitProgress(settings.passes, len(source), quiet=quiet) as progress:
+    with FitProgress(settings.passes, len(source), quiet, followers) as progress:
         fitted = mogul.fit(
             mixture, source, algorithm, passes=settings.passes, tolerance=settings.tolerance,
             validation=held_out, callback=progress.passed, seen=progress.seen,
@@ -115,13 +123,15 @@ def fit_mixture(
         "n_parameters": mixture.n_parameters, "passes": len(fitted.history),
         "seconds": sum(row["seconds"] for row in fitted.history), "stopped": fitted.reason.value,
     }  # fmt: skip
-    figures, facts = facts_of(mixture, source, fitted.history, figures)
+    figures, facts = facts_of(mixture, whole, fitted.history, figures, settings.hide)
     checkpoint.finish(mixture, source, facts)
     if group.first:
         show(f"{output}", figures | {"advice": fitted.reason.advice}, json)
 
 
-def _goes_on(checkpoint: Checkpoint, source: DataSource, passes: int, run: str) -> bool:
+def _goes_on(
+    checkpoint: Checkpoint, source: DataSource, settings: MixtureSettings, run: str
+) -> bool:
     """Tell whether the fit goes on with an earlier one, which needs no start.
 
     Raises:
@@ -140,7 +150,12 @@ def _goes_on(checkpoint: Checkpoint, source: DataSource, passes: int, run: str) 
             f"{checkpoint.path} is of a fit to data that were read otherwise "
             f"({held.get('options')}); go on with the same data and options, or leave --resume out."
         )
-    made = len(held.get("history", []))
+    if held.get("hidden") != settings.hide:
+        raise InputError(
+            f"{checkpoint.path} is of a fit with --hide {held.get('hidden')}, and "
+            f"{settings.hide} came; go on with the same, or leave --resume out."
+        )
+    made, passes = len(held.get("history", [])), settings.passes
     if checkpoint.resume and "figures" in held and made >= passes:
         raise InputError(
             f"The fit in {checkpoint.path} made {made} passes before, and {passes} were asked for, "
@@ -154,9 +169,10 @@ def _reading(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name != "data"}
 
 
-def _about(source: DataSource) -> dict[str, Any]:
+def _about(source: DataSource, hidden: float | None = None) -> dict[str, Any]:
     """Return what other commands need to know of the data of a fit."""
     return {
+        "hidden": hidden,
         "options": source.options,
         "feature_shape": list(source.feature_shape),
         "levels": source.scale.levels if source.scale else None,
@@ -169,8 +185,12 @@ def facts_of(
     source: DataSource,
     history: list[dict[str, Any]],
     figures: dict[str, Any],
+    hidden: float | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return figures of a fit, and all facts to keep with its model, over all processes' rows."""
+    """Return figures of a fit, and all facts to keep with its model, over all processes' rows.
+
+    They are of the rows as they came, with what the fit had hidden from it.
+    """
     from mogul.algorithms import sampled_log_likelihoods
     from mogul.evaluation import bits_per_dim
     from mogul.tasks import training_quantiles
@@ -183,4 +203,4 @@ def facts_of(
         "history": history, "quantiles": training_quantiles(scores.numpy()), "figures": figures,
         "rows": n,
     }  # fmt: skip
-    return figures, _about(source) | facts
+    return figures, _about(source, hidden) | facts

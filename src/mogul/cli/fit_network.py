@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mogul.cli.console import FitProgress, command_line, err, show
+import typer
+
+from mogul.cli.console import FitProgress, Followers, command_line, err, show
 from mogul.cli.options import listed
 from mogul.errors import InputError
 
@@ -46,6 +48,7 @@ def fit_network(
     device: str,
     dtype: str,
     json: bool,
+    followers: Followers,
 ) -> None:
     """Fit, write the model with the names of its columns, and tell how good it is.
 
@@ -58,9 +61,11 @@ def fit_network(
         device: auto, cpu or cuda.
         dtype: float32 or float64.
         json: whether to print figures for machines.
+        followers: who is told of passes besides the screen.
 
     Raises:
         InputError: for options out of range, or data that are no table with such columns.
+        Exit: when interrupted, having written the best model so far.
     """
     import mogul
     from mogul.algorithms import Supervised
@@ -83,7 +88,9 @@ def fit_network(
             f"{len(source):,} rows; {', '.join(targets)} from {len(inputs)} column(s), "
             f"{network.n_parameters:,} parameters"
         )
-    history, stopped, seconds, advice = _fitted(network, source, algorithm, settings, json)
+    history, stopped, seconds, advice = _fitted(
+        network, source, algorithm, settings, json, followers
+    )
     network.requires_grad_(False)
     figures: dict[str, Any] = {"log_likelihood": algorithm.score(network, source)}
     if "held_out" in history[-1]:
@@ -107,10 +114,17 @@ def fit_network(
     }  # fmt: skip
     mogul.save_model(output, network, extra)
     show(f"{output}", figures | {"advice": advice}, json)
+    if stopped == "interrupted":
+        raise typer.Exit  # nothing more was asked for, such as a page over the model
 
 
 def _fitted(
-    network: MixtureDensityNetwork, source: Any, algorithm: Any, settings: Settings, quiet: bool
+    network: MixtureDensityNetwork,
+    source: Any,
+    algorithm: Any,
+    settings: Settings,
+    quiet: bool,
+    followers: Followers,
 ) -> tuple[list[dict[str, Any]], str, float, str]:
     """Fit; return the history, why it stopped, the seconds it took, and what to do about it.
 
@@ -120,7 +134,7 @@ def _fitted(
     import mogul
 
     history: list[dict[str, Any]] = []
-    with FitProgress(settings.passes, len(source), quiet=quiet) as progress:
+    with FitProgress(settings.passes, len(source), quiet, followers) as progress:
 
         def passed(row: dict[str, Any]) -> None:
             history.append(row)

@@ -14,6 +14,7 @@ from mogul.cli import (
     demo,
     demo_mixture,
     denoise,
+    doctor,
     explore,
     fit,
     predict,
@@ -25,7 +26,6 @@ app = typer.Typer(
     help="Density modelling with mixtures of Gaussians: fit, predict, score, sample, find "
     "outliers, in-paint, denoise, compare, report, explore.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -59,6 +59,7 @@ app.command(name="show")(console.guarded(use.show_model))
 app.command()(console.guarded(compare.report))
 app.command()(console.guarded(explore.explore))
 app.command()(console.guarded(convert.convert))
+app.command()(console.guarded(doctor.doctor))
 demos = typer.Typer(invoke_without_command=True, help="Show what mogul does.")
 demos.callback()(console.guarded(demo.demo))
 demos.command()(console.guarded(demo_mixture.mixture))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mogul.cli.console import FitProgress, command_line, err, write_picture
+from mogul.cli.console import FitProgress, Followers, command_line, err, write_picture
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ class Run:
     """A fit that writes its model after every pass, and pictures beside it at intervals.
 
     `source` may be one process's share of the rows. `settings` and `algorithm` are kept with the
-    model so that the fit can go on, and `command` tells all commands that made it.
+    model so that the fit can go on, and `command` tells all commands that made it;
+    `followers` are told of passes besides the screen.
     """
 
     model: LatentVariableModel
@@ -38,6 +39,7 @@ class Run:
     seed: int
     command: str
     resume: bool = False
+    followers: Followers = field(default_factory=Followers)
 
     def fit(
         self,
@@ -69,7 +71,8 @@ class Run:
             if row["pass"] % every == 0:
                 self.draw()
 
-        with FitProgress(self.passes, len(self.source), quiet=quiet or not first) as progress:
+        shown = FitProgress(self.passes, len(self.source), quiet or not first, self.followers)
+        with shown as progress:
             done = mogul.fit(
                 self.model, self.source, algorithm, passes=self.passes, tolerance=0.0,
                 validation=validation, callback=passed, seen=progress.seen, checkpoint=checkpoint,

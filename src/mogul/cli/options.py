@@ -7,6 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from mogul.cli import completion
+from mogul.cli.completion import offered
+
+known_data = offered(*completion.DATA_SETS, *completion.SPLITS)
+
 Data = Annotated[
     str,
     typer.Argument(
@@ -14,6 +19,7 @@ Data = Annotated[
         "as 'x-{000..012}.tar'; a folder of images, Parquet files or tars; or a data set: digits, "
         "mnist, fashion-mnist, celeba, each with :train or :test.",
         show_default=False,
+        autocompletion=known_data,
     ),
 ]
 Model = Annotated[Path, typer.Argument(help="A file that `mogul fit` wrote.", show_default=False)]
@@ -22,11 +28,21 @@ Test = Annotated[
     typer.Argument(
         help="Held-out data; default: the test split of the data set the model was fitted to.",
         show_default=False,
+        autocompletion=known_data,
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu or cuda.", autocompletion=offered("auto", "cpu", "cuda"))
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as one line of JSON.")]
+Board = Annotated[
+    Path | None,
+    typer.Option(
+        help="A folder to write the history of the fit into, pass by pass, for TensorBoard.",
+        show_default=False,
+    ),
+]
 Columns = Annotated[
     str | None,
     typer.Option(help="Columns of a table, with commas; default all.", show_default=False),
@@ -58,8 +74,11 @@ _DECODERS, _AUTOENCODERS = "Decoders", "Autoencoders (vae)"
 _NETWORKS = "Mixture density networks (mdn)"
 
 
-def _text(help_: str, panel: str = _DECODERS, *names: str) -> Any:
-    return typer.Option(*names, help=help_, show_default=False, rich_help_panel=panel)
+def _text(help_: str, panel: str = _DECODERS, *names: str, values: tuple[str, ...] = ()) -> Any:
+    return typer.Option(
+        *names, help=help_, show_default=False, rich_help_panel=panel,
+        autocompletion=offered(*values) if values else None,
+    )  # fmt: skip
 
 
 def _of_truncated(help_: str) -> Any:
@@ -71,7 +90,8 @@ Algorithm = Annotated[
     _text(
         "pga (default), soul, short-run, abp, momentum, coin; pqn, pmga: linear only. Of a "
         "mixture: em (default), online-em, which learns many times in a pass, or truncated-em, for "
-        "thousands of components."
+        "thousands of components.",
+        values=(*completion.MIXTURE_ALGORITHMS, *completion.PARTICLE_ALGORITHMS),
     ),
 ]
 Candidates = Annotated[int | None, _of_truncated("Components that each row is held to; default 3.")]
@@ -85,21 +105,24 @@ PresetName = Annotated[
     str | None,
     _text(
         "mnist-small, faces-small, mnist-note, celeba-note, mnist-paper or celeba-paper; the "
-        "options below take the place of its settings."
+        "options below take the place of its settings.",
+        values=completion.PRESETS,
     ),
 ]
 Decoder = Annotated[
     str | None,
     _text(
         "conv (images, brought to 32x32; default), mlp (two gated layers of 300; default of a "
-        "vae) or linear; the encoder of a vae is of the same kind."
+        "vae) or linear; the encoder of a vae is of the same kind.",
+        values=completion.DECODERS,
     ),
 ]
 LikelihoodName = Annotated[
     str | None,
     _text(
         "gaussian (default), bernoulli (default where pixels are binarised) or "
-        "discretised-logistic."
+        "discretised-logistic.",
+        values=completion.LIKELIHOODS,
     ),
 ]
 Latents = Annotated[int | None, _text("Latent dimensions.", _DECODERS, "--latents", "--latent")]
@@ -118,28 +141,49 @@ Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the fit in OUTPUT, with the same options.")
 ]
 
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch",
+        help="Show the fit in a browser while it goes on, and then explore its model.",
+    ),
+]
 
-def _of_vae(help_: str) -> Any:
-    return _text(help_, _AUTOENCODERS)
+
+def _of_vae(help_: str, *values: str) -> Any:
+    return _text(help_, _AUTOENCODERS, values=values)
 
 
 PriorName = Annotated[
     str | None,
-    _text("normal (default), mixture, or, of a vae, vamp; the last two of --components Gaussians."),
+    _text(
+        "normal (default), mixture, or, of a vae, vamp; the last two of --components Gaussians.",
+        values=("normal", "mixture", "vamp"),
+    ),
 ]
 PriorLearning = Annotated[
     str | None,
     _text(
         "Of a mixture: em (a step on particles or encoded rows after every pass; default of "
-        "decoders), gradient (default of a vae) or fixed."
+        "decoders), gradient (default of a vae) or fixed.",
+        values=("em", "gradient", "fixed"),
     ),
 ]
 PosteriorComponents = Annotated[int | None, _of_vae("Gaussians in every row's posterior.")]
 ObjectiveName = Annotated[
-    str | None, _of_vae("elbo (default) or iwae, which is siwae where posteriors are mixtures.")
+    str | None,
+    _of_vae(
+        "elbo (default) or iwae, which is siwae where posteriors are mixtures.", "elbo", "iwae"
+    ),
 ]
 Divergence = Annotated[
-    str | None, _of_vae("Of the elbo: marginal (default), sampled or variational.")
+    str | None,
+    _of_vae(
+        "Of the elbo: marginal (default), sampled or variational.",
+        "marginal",
+        "sampled",
+        "variational",
+    ),
 ]
 Samples = Annotated[int | None, _of_vae("Draws per row and component; default 1, of iwae 50.")]
 FreeBits = Annotated[float | None, _of_vae("Least divergence that counts, in nats.")]
@@ -158,12 +202,15 @@ BatchSize = Annotated[
     _text("Rows per step; default that of the preset, or 100; of an mdn 64; of online-em by N."),
 ]
 Binarise = Annotated[
-    str | None, _of_vae("Make pixels 0 or 1: static (once) or dynamic (anew in every pass).")
+    str | None,
+    _of_vae(
+        "Make pixels 0 or 1: static (once) or dynamic (anew in every pass).", "static", "dynamic"
+    ),
 ]
 
 
-def _of_mdn(help_: str) -> Any:
-    return _text(help_, _NETWORKS)
+def _of_mdn(help_: str, *values: str) -> Any:
+    return _text(help_, _NETWORKS, values=values)
 
 
 Target = Annotated[
@@ -172,7 +219,10 @@ Target = Annotated[
 ]
 CovarianceName = Annotated[
     str | None,
-    _of_mdn("full (default), diagonal, isotropic, ppca or factor-analysis; of several targets."),
+    _of_mdn(
+        "full (default), diagonal, isotropic, ppca or factor-analysis; of several targets.",
+        *completion.FAMILIES,
+    ),
 ]
 Hidden = Annotated[str | None, _of_mdn("Widths of the layers, with commas; default 64,64.")]
 HeldOut = Annotated[

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mogul.cli import options
+from mogul.cli import completion, options
+from mogul.cli.completion import offered
 from mogul.cli.console import check_output, rows, show, write_arrays, write_picture, write_table
 
 if TYPE_CHECKING:
@@ -256,7 +257,8 @@ def inpaint(
         str,
         typer.Option(
             help="What to hide: left, right, top, bottom, centre, rectangle:TOP,LEFT,HEIGHT,WIDTH, "
-            "random:FRACTION, nan (what is NaN in DATA), or a .npy mask, True where observed."
+            "random:FRACTION, nan (what is NaN in DATA), or a .npy mask, True where observed.",
+            autocompletion=offered(*completion.MASKS),
         ),
     ] = "right",
     n: options.Rows = None,
@@ -314,7 +316,12 @@ def show_model(
     model: options.Model,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="A .png picture of the components (images only)."),
+        typer.Option(
+            "-o",
+            "--output",
+            help="A .png picture: of images the components, or those of a network's prior, "
+            "decoded; of an mdn the density of its first target along one input.",
+        ),
     ] = None,
     n: options.Count = 12,
     json: options.Json = False,
@@ -327,7 +334,10 @@ def show_model(
         check_output(output, (".png",), model)
     opened = open_any(model, "cpu")
     if isinstance(opened, OpenedNetwork):
-        _refuse(output is not None, f"{model} is a network; use report for its pictures.")
+        if output is not None:
+            from mogul.report import density_picture
+
+            write_picture(output, density_picture(opened.model, opened.train(), opened.extra))
         kept = {key: opened.extra[key] for key in ("inputs", "targets", "settings", "figures")}
         settings, reached = kept.pop("settings"), kept.pop("figures")
         figures = kept | settings | reached
@@ -335,7 +345,15 @@ def show_model(
         show(str(model), figures, json)
         return
     if isinstance(opened, OpenedDecoder):
-        _refuse(output is not None, f"{model} is a neural network; use report for its pictures.")
+        if output is not None:
+            from mogul.report import prior_picture
+
+            _refuse(
+                opened.model.prior.n_components == 1,
+                f"The prior of {model} is one Gaussian, which has no components to show; use "
+                "sample or report for its pictures.",
+            )
+            write_picture(output, prior_picture(opened.model, opened.to_pixels, n))
         parts = {key: opened.config[key] for key in ("decoder", "likelihood")}
         about = parts | {"algorithm": opened.extra["algorithm"], **opened.extra["settings"]}
         history = opened.extra["history"]

@@ -69,6 +69,10 @@ class IteratedSource(StreamedSource):
         """Shape of one row, for example (28, 28) for an image."""
         return tuple(self._shape)
 
+    def _counted(self) -> int | None:
+        """Return the number of rows where it is known without a pass."""
+        return len(self) if isinstance(self._n, int) else None
+
     def __len__(self) -> int:
         """Return the number of rows, which a pass may have to count.
 

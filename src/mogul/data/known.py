@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +89,39 @@ def _celeba(split: str, picture_options: dict[str, Any]) -> tuple[Encoded, int]:
     Raises:
         InputError: if there is no zip file of faces.
     """
-    found = sorted(_folder("celeba_10k").glob("*.zip"))
-    if not found:
-        raise InputError(f"{_folder('celeba_10k')} has no zip file of faces; put it there.")
+    faces = _faces()
     part = slice(None, _CELEBA_TRAIN) if split == "train" else slice(_CELEBA_TRAIN, None)
     chosen = {k: v for k, v in picture_options.items() if v is not None}
     reading: dict[str, Any] = {"crop": (64, 64), "colour": True} | chosen
-    return Encoded(list_members(found[0]), **reading)[part], 256
+    return Encoded(list_members(faces), **reading)[part], 256
+
+
+def _faces() -> Path:
+    """Return the zip file of faces.
+
+    Raises:
+        InputError: if there is none.
+    """
+    found = sorted(_folder("celeba_10k").glob("*.zip"))
+    if not found:
+        raise InputError(f"{_folder('celeba_10k')} has no zip file of faces; put it there.")
+    return found[0]
+
+
+def whereabouts() -> dict[str, str | None]:
+    """Return where the data sets of `KNOWN` lie, by name; None for those that are not here."""
+    looks: dict[str, Callable[[], Any]] = {"digits": lambda: "scikit-learn"}
+    for name, folder in IDX.items():
+        looks[name] = partial(idx_file, folder, "train", "images")
+    looks["celeba"] = _faces
+    return {name: _if_there(look) for name, look in looks.items()}
+
+
+def _if_there(look: Callable[[], Any]) -> str | None:
+    try:
+        return str(look())
+    except InputError:
+        return None
 
 
 IDX = {"mnist": "mnist", "fashion-mnist": "fashion_mnist"}

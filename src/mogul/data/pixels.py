@@ -37,7 +37,7 @@ class PixelScale:
             return pixels.to(dtype, copy=True).div_(self.levels - 1)
         if not self.dequantise:
             return pixels.to(dtype, copy=True).add_(0.5).div_(self.levels)
-        x = self._noise(index, pixels.shape[1]).to(dtype)
+        x = uniform_rows(self.seed, index, pixels.shape[1]).to(dtype)
         some = max(1, _CHUNK // pixels.shape[1])  # adding unlike types copies what is added
         for rows, part in zip(x.split(some), pixels.split(some), strict=True):
             rows.add_(part).div_(self.levels)
@@ -53,7 +53,8 @@ class PixelScale:
             block = torch.as_tensor(np.array(pixels[start : start + ALIGNED]))
             index = torch.arange(start, start + len(block))
             flat = block.reshape(len(block), -1)
-            one = self._noise(index, flat.shape[1]) < self.forward(flat, index, torch.float32)
+            noise = uniform_rows(self.seed, index, flat.shape[1])
+            one = noise < self.forward(flat, index, torch.float32)
             out[start : start + len(block)] = one.view(block.shape).numpy()
         return out
 
@@ -67,20 +68,24 @@ class PixelScale:
         """Return bits per dimension for a mean log-likelihood in nats per row."""
         return math.log2(self.levels) - log_likelihood / (n_features * math.log(2))
 
-    def _noise(self, index: Tensor, width: int) -> Tensor:
-        """Return noise for rows of these numbers, (n, width), on [0, 1)."""
-        out = torch.empty(len(index), width)
-        blocks = index // ALIGNED
-        for block in blocks.unique().tolist():
-            rows = _slice((blocks == block).nonzero().squeeze(-1))
-            within = index[rows] - block * ALIGNED
-            if isinstance(rows, slice) and isinstance(kept := _slice(within), slice):
-                _uniform(self.seed * 1_000_003 + block, kept.start * width, out[rows].view(-1))
-                continue
-            noise = torch.empty(int(within.max()) + 1, width)
-            _uniform(self.seed * 1_000_003 + block, 0, noise.view(-1))
-            out[rows] = noise[within]
-        return out
+
+def uniform_rows(seed: int, index: Tensor, width: int) -> Tensor:
+    """Return uniform draws on [0, 1) for rows of these numbers, (n, width).
+
+    A row's are a function of the seed, its number and the width alone.
+    """
+    out = torch.empty(len(index), width)
+    blocks = index // ALIGNED
+    for block in blocks.unique().tolist():
+        rows = _slice((blocks == block).nonzero().squeeze(-1))
+        within = index[rows] - block * ALIGNED
+        if isinstance(rows, slice) and isinstance(kept := _slice(within), slice):
+            _uniform(seed * 1_000_003 + block, kept.start * width, out[rows].view(-1))
+            continue
+        noise = torch.empty(int(within.max()) + 1, width)
+        _uniform(seed * 1_000_003 + block, 0, noise.view(-1))
+        out[rows] = noise[within]
+    return out
 
 
 def _slice(index: Tensor) -> slice | Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -34,7 +34,8 @@ class ResidentSource(DataSource):
 
     def __init__(self, source: DataSource, device: torch.device | str) -> None:
         """Read all rows once."""
-        self.name, self.options, self.scale = source.name, source.options, source.scale
+        self.name, self.options = source.name, source.options
+        self.scale = source.scale if source.complete else None  # no pixel codes a gap
         self.group = source.group
         self._shape = source.feature_shape
         self._device = torch.device(device)
@@ -84,6 +85,14 @@ class ResidentSource(DataSource):
     ) -> Tensor:
         """Return the rows with these numbers, (m, D), on the device."""
         return self._rows(torch.as_tensor(index, dtype=torch.long, device=self._device), dtype)
+
+    def with_gaps(self, fraction: float, seed: int = 0) -> Self:
+        """Refuse to hide what is held.
+
+        Raises:
+            InputError: always; what is to have gaps is the source that this one was read from.
+        """
+        raise InputError("Rows on a device are held as they are; call with_gaps before resident.")
 
     def _keep(self, rank: int, world: int) -> None:
         """Refuse to be split.

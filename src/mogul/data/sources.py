@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mogul.compute.collective import Group
+from mogul.data.gaps import Gaps
 from mogul.data.pixels import PixelScale
 from mogul.errors import InputError
 from mogul.protocols import Batch
@@ -43,11 +44,48 @@ class DataSource(ABC):
     columns: list[str] | None = None
     group: Group = Group()  # the processes among which the data were split
     first: int = 0  # the number, in the whole, of the first row of this share
+    gaps: Gaps | None = None  # what is hidden on purpose, beside what is missing
+
+    def __repr__(self) -> str:
+        """Say what data these are, without reading any."""
+        n, shape = self._counted(), self.feature_shape
+        form = f" ({'×'.join(map(str, shape))})" if len(shape) > 1 else ""
+        facts = {
+            "name": self.name,
+            "rows": "unknown" if n is None else f"{n:,}",
+            "features": f"{self.n_features:,}{form}",
+            "gaps": "none" if self.complete else "unknown",
+        }
+        if self.scale is not None:
+            facts["levels"] = str(self.scale.levels)
+        if not self.repeatable:
+            facts["passes"] = "one"
+        if self.group.world > 1:
+            facts["share"] = f"{self.group.rank + 1} of {self.group.world}"
+        told = ", ".join(f"{name}: {fact}" for name, fact in facts.items())
+        return f"{type(self).__name__}({told})"
+
+    def _counted(self) -> int | None:
+        """Return the number of rows where it is known without a pass."""
+        return len(self)
 
     @property
     def complete(self) -> bool:
         """Whether it is known that no value is missing, so that nobody needs to look."""
-        return self.scale is not None
+        return self.scale is not None and self.gaps is None
+
+    def with_gaps(self, fraction: float, seed: int = 0) -> Self:
+        """Return the same rows with each value hidden (NaN) with a probability.
+
+        Pixels of colour images are hidden whole. What is hidden of a row is the same in every pass.
+
+        Raises:
+            InputError: if the fraction is not between 0 and 1.
+        """
+        shape = self.feature_shape
+        part = copy.copy(self)
+        part.gaps = Gaps(fraction, seed, shape[2] if len(shape) == 3 else 1)
+        return part
 
     def shard(self, group: Group) -> Self:
         """Return this process's share of the rows, one contiguous part for each of the group.
@@ -168,8 +206,10 @@ class DataSource(ABC):
             InputError: if a value is infinite.
         """
         if self.scale is not None:
-            return self.scale.forward(rows, index, dtype)
-        return finite_rows(rows.to(dtype), index, self.name)
+            x = self.scale.forward(rows, index, dtype)
+        else:
+            x = finite_rows(rows.to(dtype), index, self.name)
+        return x if self.gaps is None else self.gaps.hide(x, index)
 
     @property
     def n_features(self) -> int:

@@ -28,19 +28,19 @@ def check_width(x: Tensor, n_features: int) -> None:
 
 
 def has_gaps(x: Tensor) -> bool:
-    """Return whether any value of rows (..., D) is missing, NaN.
+    """Return whether values are missing (NaN).
 
     Raises:
-        InputError: if a value is infinite, whose density no component can tell.
+        InputError: if a value is infinite: it has no density, nor responsibilities.
     """
-    # A finite sum, one read, clears nearly all rows of the slower search.
-    if bool(x.detach().sum().isfinite()):
+    if bool(x.sum().isfinite()):
         return False
-    infinite = x.isinf().any(-1)
+    infinite = x.isinf()
     if bool(infinite.any()):
         raise InputError(
-            f"{int(infinite.sum())} row(s) hold an infinite value; replace it by a number, or by "
-            "NaN if it is missing."
+            f"{int(infinite.sum())} value(s) are infinite, the first at "
+            f"{tuple(infinite.nonzero()[0].tolist())}; drop their rows, or put NaN, which marks "
+            "what is missing."
         )
     return bool(x.isnan().any())
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mogul.compute.backend import make_generator
+from mogul.distributions.checks import has_gaps
 from mogul.distributions.kernel import active
 from mogul.distributions.linear_algebra import cholesky
 from mogul.distributions.low_rank import DiagonalPlusLowRank
@@ -366,14 +367,15 @@ def complete(mixture: Mixture, x: Tensor, observed: Tensor) -> Completion:
         the completion.
 
     Raises:
-        InputError: if the mask has the wrong shape or type, or marks a NaN as observed.
+        InputError: if the mask has the wrong shape or type, or marks a NaN as observed, or an
+            observed value is infinite.
     """
     if observed.shape != x.shape or observed.dtype != torch.bool:
         raise InputError(
             f"The mask has shape {tuple(observed.shape)} and type {observed.dtype}; it must be "
             f"boolean, True where observed, with the shape of the rows, {tuple(x.shape)}."
         )
-    if (observed & x.isnan()).any():
+    if has_gaps(x[observed]):
         raise InputError("The mask marks a NaN value as observed; hide it in the mask, or fill it.")
     low_rank = isinstance(mixture.covariance, DiagonalPlusLowRank)
     return (_LowRankCompletion if low_rank else _PatternCompletion)(mixture, x, observed)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mogul.distributions.grouped import Chosen, Pairs
 from mogul.distributions.kernel import Kernel, active, near_zero
-from mogul.distributions.linear_algebra import in_blocks
+from mogul.distributions.linear_algebra import in_blocks, inverted
 from mogul.distributions.moments import Moments
 from mogul.distributions.natural import fill_quadratic, rounding
 
@@ -48,8 +48,8 @@ class PrunedKernel(Kernel):
         if bool(origin.any()) and near_zero(centres, origin, conditional):
             centres, origin = centres + origin, torch.zeros_like(origin)  # spares a copy of rows
         super().__init__(covariance, centres, offsets, origin)
-        whiten, inflation = in_blocks(_inverted, tril)
-        self._whiten = whiten.unbind(0)
+        inverse, inflation = in_blocks(inverted, tril)
+        self._whiten = inverse.mT.contiguous().unbind(0)
         n_blocks = max(1, d // _BLOCK)
         edges = [d * i // n_blocks for i in range(1 + n_blocks)]
         self._blocks = list(pairwise(edges))
@@ -261,15 +261,6 @@ def _moved_far(products: Tensor, first: Tensor, mass: Tensor) -> Tensor:
     square = products.diagonal(dim1=-2, dim2=-1)
     left = square - first.square() / mass.clamp_min(torch.finfo(mass.dtype).tiny).unsqueeze(-1)
     return (left < _FAR * square).any(-1)
-
-
-def _inverted(tril: Tensor) -> tuple[Tensor, Tensor]:
-    """Return L⁻ᵀ (C, D, D), worked out in float64, and the largest variance inflation (C,)."""
-    wide = tril.double()
-    eye = torch.eye(wide.shape[-1], dtype=torch.float64, device=wide.device)
-    inverse = torch.linalg.solve_triangular(wide, eye.expand_as(wide), upper=False)
-    lengths = torch.linalg.vector_norm(inverse, dim=-2) * torch.linalg.vector_norm(wide, dim=-1)
-    return inverse.mT.to(tril.dtype), lengths.amax(-1).square()
 
 
 class _Bound:

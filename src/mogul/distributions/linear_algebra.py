@@ -1,4 +1,4 @@
-"""Products of matrices that the low-rank families are made of."""
+"""Products and inverses of matrices that the families are made of."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ def cholesky(matrix: Tensor) -> Tensor:
     if bool(failed.any()):
         factor = torch.where((failed > 0)[..., None, None], torch.nan, factor)
     return factor
+
+
+def inverted(tril: Tensor) -> tuple[Tensor, Tensor]:
+    """Return L⁻¹ (C, D, D), worked out in float64, and the largest variance inflation (C,)."""
+    wide = tril.double()
+    eye = torch.eye(wide.shape[-1], dtype=torch.float64, device=wide.device)
+    inverse = torch.linalg.solve_triangular(wide, eye.expand_as(wide), upper=False)
+    lengths = torch.linalg.vector_norm(inverse, dim=-2) * torch.linalg.vector_norm(wide, dim=-1)
+    return inverse.to(tril.dtype), lengths.amax(-1).square()
 
 
 def expanded_quadratic(x: Tensor, centres: Tensor, noise: Tensor, seen: Tensor | None) -> Tensor:

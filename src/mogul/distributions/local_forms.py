@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mogul.distributions.linear_algebra import cholesky, in_blocks
+from mogul.distributions.linear_algebra import cholesky, in_blocks, inverted
 from mogul.distributions.natural import tolerance
 from mogul.distributions.tiles import Workspace
 
 if TYPE_CHECKING:
+    from mogul.distributions.covariance import Covariance
     from mogul.distributions.woodbury import WoodburyCovariance
 
 _BLOCK_VALUES = 2**18  # of noise variances prepared at a time
@@ -57,10 +58,6 @@ class LocalForm(ABC):
     @abstractmethod
     def own(self, y: Tensor, component: Tensor, space: Workspace) -> Tensor:
         """Return accurate distances (T, R) under the component itself."""
-
-    @abstractmethod
-    def times(self, rows: Tensor) -> Tensor:
-        """Return A times rows (m, D) in float64, for a precision that all components share."""
 
     @abstractmethod
     def sum_shapes(self, k: int) -> dict[str, tuple[int, ...]]:
@@ -170,14 +167,6 @@ class LowRankForm(LocalForm):
         scaled = W.mT / self._covariance.noise[component].double().unsqueeze(1)
         return self._infer[component] @ scaled  # R⁻¹ WᵀΨ⁻¹
 
-    def times(self, rows: Tensor) -> Tensor:
-        """Ψ⁻¹ x − V Vᵀ x."""
-        scaled = rows / self._covariance.noise[0].double()
-        if not self.rank:
-            return scaled
-        basis = self._basis_of(torch.zeros(1, dtype=torch.long, device=rows.device), torch.float64)
-        return scaled - (rows @ basis[0].mT) @ basis[0]
-
     def sum_shapes(self, k: int) -> dict[str, tuple[int, ...]]:
         """Of means, squares, and products with Vᵀy, where there are factors."""
         d, h = self._centres.shape[-1], self.rank
@@ -223,7 +212,8 @@ class DenseForm(LocalForm):
     def __init__(self, tril: Tensor, centres: Tensor) -> None:
         """Invert Cholesky factors (C, D, D) in float64."""
         self._tril, self._centres = tril, centres
-        self._inverse, inflation, self.log_det = in_blocks(_inverted, tril)
+        self._inverse, inflation = in_blocks(inverted, tril)
+        self.log_det = 2 * tril.diagonal(dim1=-2, dim2=-1).double().log().sum(-1)
         self.delicate = inflation > _COLLINEAR
         if tril.dtype == torch.float64:
             self.delicate = torch.zeros_like(self.delicate)
@@ -257,10 +247,6 @@ class DenseForm(LocalForm):
             white = torch.linalg.solve_triangular(tril, y.mT, upper=False).mT
         return white.square_().sum(-1)
 
-    def times(self, rows: Tensor) -> Tensor:
-        """Solve with L and its transpose."""
-        return torch.cholesky_solve(rows.mT, self._tril[0].double()).mT
-
     def sum_shapes(self, k: int) -> dict[str, tuple[int, ...]]:
         """Of means and products."""
         d = self._centres.shape[-1]
@@ -282,23 +268,15 @@ class DenseForm(LocalForm):
         return {"count": count, "first": first, "second": second + cross + cross.mT + outer}
 
 
-def _inverted(tril: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return L⁻¹ (C, D, D), the largest variance inflation (C,), and log|Σ| (C,)."""
-    wide = tril.double()
-    eye = torch.eye(wide.shape[-1], dtype=torch.float64, device=wide.device)
-    inverse = torch.linalg.solve_triangular(wide, eye.expand_as(wide), upper=False)
-    lengths = torch.linalg.vector_norm(inverse, dim=-2) * torch.linalg.vector_norm(wide, dim=-1)
-    log_det = 2 * wide.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return inverse.to(tril.dtype), lengths.amax(-1).square(), log_det
-
-
 class SharedForm(LocalForm):
     """One precision A for all: yᵀAy is common, and yᵀAδ tells the components apart."""
 
-    def __init__(self, base: LocalForm, centres: Tensor) -> None:
+    def __init__(self, base: LocalForm, covariance: Covariance, centres: Tensor) -> None:
         """Work out Aμ in float64."""
         self._base, self._centres = base, centres
-        self._scaled = base.times(centres.double()).to(centres.dtype)
+        a, left, right = (part[0] for part in covariance.precision_parts())
+        wide = centres.double()
+        self._scaled = (wide * a + (wide @ right) @ left.mT).to(centres.dtype)
         self.delicate = base.delicate.expand(len(centres))
         self.log_det = base.log_det
 
@@ -321,10 +299,6 @@ class SharedForm(LocalForm):
         """yᵀAy of all rows at once."""
         only = torch.zeros(1, dtype=torch.long, device=y.device)
         return self._base.own(y.reshape(1, -1, y.shape[-1]), only, space).view(y.shape[:2])
-
-    def times(self, rows: Tensor) -> Tensor:
-        """As the base does."""
-        return self._base.times(rows)
 
     def sum_shapes(self, k: int) -> dict[str, tuple[int, ...]]:
         """Means of each component, and one second moment."""

@@ -47,7 +47,7 @@ class LocalKernel:
         self._centres = self._exact.to(centres.dtype)
         form = covariance.local_form(self._centres)
         shared = covariance.n_covariances < len(centres)
-        self._form = SharedForm(form, self._centres) if shared else form
+        self._form = SharedForm(form, covariance, self._centres) if shared else form
         self.offsets = offsets
         self._delicate = self._form.delicate.expand(len(centres))
         self._const = constants(form, offsets, centres.shape[-1])

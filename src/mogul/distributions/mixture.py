@@ -16,6 +16,7 @@ from mogul.distributions.covariance import Covariance
 from mogul.distributions.kernel import Kernel, in_batches
 from mogul.distributions.marginals import marginal_cdf, marginal_quantiles
 from mogul.distributions.reparameterise import attach
+from mogul.distributions.shown import line_of, table_of
 from mogul.errors import InputError
 
 
@@ -30,6 +31,9 @@ class Mixture(Distribution):
         covariance: the covariances of the components, of any registered family.
         origin: common reference point o (D,); a point amid the data keeps float32 accurate far
             from zero. Default zero.
+        validate_args: check parameters, and rows that come to be scored, as `torch.distributions`
+            does: then NaN is an error, and not a gap. Default no, because mixtures are made anew at
+            every step of a fit.
 
     Example:
         >>> import torch
@@ -41,8 +45,14 @@ class Mixture(Distribution):
         torch.Size([3])
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}  # ruff: ignore[mutable-class-default] - torch's own form
+    arg_constraints: dict[str, constraints.Constraint] = {  # ruff: ignore[mutable-class-default] - torch's own form
+        "logits": constraints.real_vector,
+        "centres": constraints.independent(constraints.real, 2),
+        "variances": constraints.independent(constraints.positive, 2),
+        "origin": constraints.real_vector,
+    }
     has_rsample = True
+    _validate_args = False
     support = constraints.real_vector  # pyright: ignore[reportAssignmentType]
 
     def __init__(
@@ -53,31 +63,20 @@ class Mixture(Distribution):
         origin: Tensor | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        """Check that the parts agree in shape.
+        """Check that the parts agree in shape, and their values if asked to.
 
         Raises:
-            InputError: if they do not.
+            InputError: if they do not agree.
+            ValueError: with `validate_args`, if a value is not allowed.
         """
-        k, d = centres.shape[-2:]
-        if (
-            logits.shape[-1] != k
-            or covariance.n_features != d
-            or covariance.n_covariances not in (1, k)
-        ):
-            raise InputError(
-                f"The parts of a mixture disagree: {logits.shape[-1]} weights, {k} centres of {d} "
-                f"features, {covariance.n_covariances} covariances of {covariance.n_features} "
-                "features; give one weight and one covariance (or a shared one) per centre."
-            )
+        batch = _batch_of(logits, centres, covariance, origin)
+        d = centres.shape[-1]
         self.logits = logits
         self.log_weights = logits.log_softmax(-1)
         self.centres = centres
         self.covariance = covariance
         self.origin = centres.new_zeros(d) if origin is None else origin
-        # numpy's, because torch's own imports half a second of symbolic algebra
-        shapes = (logits.shape[:-1], centres.shape[:-2], covariance.batch_shape)
-        batch = np.broadcast_shapes(*shapes)
-        super().__init__(torch.Size(batch), torch.Size([d]), validate_args=validate_args)
+        super().__init__(batch, torch.Size([d]), validate_args=validate_args)
 
     @property
     def n_components(self) -> int:
@@ -155,12 +154,12 @@ class Mixture(Distribution):
         Features that are NaN are marginalised.
 
         Raises:
-            InputError: if the rows have the wrong number of features.
+            InputError: if the rows have the wrong number of features, or a value is infinite.
         """
-        check_width(value, self.n_features)
+        gaps = self._checked(value)
         if self.batch_shape:
-            return self._each_log_prob(value)
-        if has_gaps(value):
+            return self._each_log_prob(value, gaps)
+        if gaps:
             log_prob = self.complete(value.reshape(-1, self.n_features)).log_prob
             return log_prob.reshape(*value.shape[:-1], self.n_components)
         x = (value - self.origin).to(self.dtype).reshape(-1, self.n_features)
@@ -177,10 +176,10 @@ class Mixture(Distribution):
         wide = self.covariance.map(torch.Tensor.double)
         return wide.log_prob_each(x.unsqueeze(-2) - self.centres.double())
 
-    def _each_log_prob(self, value: Tensor) -> Tensor:
+    def _each_log_prob(self, value: Tensor, gaps: bool) -> Tensor:
         """Score each row (..., D) under the mixture of the batch that it belongs to, (..., K)."""
         x, seen = (value - self.origin).to(self.dtype), None
-        if has_gaps(value):
+        if gaps:
             seen = ~value.isnan()
             x = torch.where(seen, x, 0.0)
         log_prob = self.covariance.log_prob_each(x.unsqueeze(-2) - self.centres, seen)
@@ -190,7 +189,7 @@ class Mixture(Distribution):
         """Return log p(x) for rows (..., D), as (...), in nats; NaN features are marginalised.
 
         Raises:
-            InputError: if the rows have the wrong number of features.
+            InputError: if the rows have the wrong number of features, or a value is infinite.
         """
         if self._needs_graph(value):
             return self.component_log_prob(value).logsumexp(-1)
@@ -198,7 +197,11 @@ class Mixture(Distribution):
         return in_batches(self.kernel(), rows, Kernel.score).reshape(value.shape[:-1])
 
     def responsibilities(self, value: Tensor) -> Tensor:
-        """Return p(k | x) for rows (..., D), as (..., K); rows sum to one."""
+        """Return p(k | x) for rows (..., D), as (..., K); rows sum to one.
+
+        Raises:
+            InputError: if the rows have the wrong number of features, or a value is infinite.
+        """
         if self._needs_graph(value):
             found = self.component_log_prob(value).softmax(-1)
         else:
@@ -227,10 +230,17 @@ class Mixture(Distribution):
 
     def _needs_graph(self, value: Tensor) -> bool:
         """Whether rows must be scored by the form that has gradients, batch shapes and gaps."""
-        check_width(value, self.n_features)
+        gaps = self._checked(value)
         own = (value, self.logits, self.centres, self.covariance.variances)
         differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in own)
-        return differentiated or bool(self.batch_shape) or has_gaps(value)
+        return differentiated or bool(self.batch_shape) or gaps
+
+    def _checked(self, value: Tensor) -> bool:
+        """Check rows (..., D), and return whether they have gaps."""
+        check_width(value, self.n_features)
+        if self._validate_args:
+            self._validate_sample(value)
+        return has_gaps(value)
 
     def reconstruct(self, value: Tensor) -> Tensor:
         r"""Return the posterior mean of the noise-free part of rows (n, D), as (n, D).
@@ -239,9 +249,9 @@ class Mixture(Distribution):
         What is NaN is reconstructed too, from the rest of its row.
 
         Raises:
-            InputError: if the rows have the wrong number of features.
+            InputError: if the rows have the wrong number of features, or a value is infinite.
         """
-        if has_gaps(value):
+        if self._checked(value):
             rows = value.reshape(-1, self.n_features)
             return self.complete(rows).reconstruction.reshape(value.shape)
         responsibilities = self.responsibilities(value)
@@ -268,6 +278,8 @@ class Mixture(Distribution):
         with torch.no_grad():
             weights = self.weights.expand(*self.batch_shape, -1)
             flat = weights.reshape(-1, self.n_components)
+            if not shape.numel():
+                return self.centres.new_empty(*shape, self.n_features)
             per = torch.Size(sample_shape).numel()
             index = torch.multinomial(flat, per, replacement=True, generator=generator).mT
             index = index.reshape(shape)
@@ -323,6 +335,8 @@ class Mixture(Distribution):
             InputError: if the rows have the wrong number of features.
         """
         check_width(value, self.n_features)
+        if self._validate_args:
+            self._validate_sample(value)
         x = (value - self.origin).to(self.dtype)
         parts = (self._exact_weights, self.centres, self.variances.sqrt())
         return marginal_cdf(x, *parts).to(self.dtype)
@@ -405,7 +419,7 @@ class Mixture(Distribution):
 
         Raises:
             InputError: if the number of values differs from the number of features, a value is
-                NaN, or the features are none, repeated or out of range.
+                NaN or infinite, or the features are none, repeated or out of range.
         """
         features = feature_indices(features, self.n_features, self.device)
         if values.shape[-1] != len(features):
@@ -445,7 +459,7 @@ class Mixture(Distribution):
             samples of the hidden part.
 
         Raises:
-            InputError: if shapes disagree, or a NaN is marked as observed.
+            InputError: if shapes disagree, a NaN is marked as observed, or a value is infinite.
         """
         check_width(x, self.n_features)
         if self.batch_shape:
@@ -467,12 +481,48 @@ class Mixture(Distribution):
             self.centres.expand(*batch, -1, -1),
             self.covariance,
             self.origin,
+            self._validate_args,
         )
 
     def __repr__(self) -> str:
         """Say what kind of mixture this is."""
-        batch = f", batch_shape={tuple(self.batch_shape)}" if self.batch_shape else ""
-        return (
-            f"Mixture({self.n_components} components, {self.n_features} features, "
-            f"{self.covariance.name}{batch})"
+        return f"Mixture({line_of(self)})"
+
+    def _repr_html_(self) -> str | None:
+        """Show the heaviest components in a notebook."""
+        return table_of(self)
+
+
+def _batch_of(
+    logits: Tensor, centres: Tensor, covariance: Covariance, origin: Tensor | None
+) -> torch.Size:
+    """Return the batch shape of a mixture of these parts.
+
+    Raises:
+        InputError: if they disagree in shape.
+    """
+    agree = logits.dim() > 0 and centres.dim() > 1
+    if agree:
+        k, d = centres.shape[-2:]
+        agree = (
+            logits.shape[-1] == k
+            and covariance.n_features == d
+            and covariance.n_covariances in (1, k)
+            and (origin is None or origin.shape == (d,))
         )
+    try:
+        # numpy's, because torch's own imports half a second of symbolic algebra
+        shapes = (logits.shape[:-1], centres.shape[:-2], covariance.batch_shape)
+        batch = np.broadcast_shapes(*shapes) if agree else None
+    except ValueError:
+        batch = None
+    if batch is None:
+        reference = "" if origin is None else f", an origin {tuple(origin.shape)}"
+        own = (*covariance.batch_shape, covariance.n_covariances)
+        raise InputError(
+            f"The parts of a mixture disagree: logits {tuple(logits.shape)}, centres "
+            f"{tuple(centres.shape)}{reference}, covariances {own} of {covariance.n_features} "
+            "features; give logits (..., K), centres (..., K, D), an origin (D,), and one "
+            "covariance of D features per centre, or a shared one."
+        )
+    return torch.Size(batch)

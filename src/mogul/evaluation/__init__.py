@@ -36,6 +36,7 @@ from mogul.evaluation.latents import (
     summarise_latents,
 )
 from mogul.evaluation.ndb import BinComparison, BinModel
+from mogul.evaluation.plane import LatentPlane
 from mogul.evaluation.selection import (
     Candidate,
     Criteria,
@@ -57,6 +58,7 @@ __all__ = [
     "Criteria",
     "Evaluation",
     "ImportanceEstimate",
+    "LatentPlane",
     "LatentSummary",
     "Selection",
     "annealed_likelihood",

@@ -102,8 +102,11 @@ def evaluate(
 
 
 def bits_per_dim(source: DataSource, log_likelihood: float) -> float | None:
-    """Return bits per dimension of a log-likelihood in nats; None but for dequantised pixels."""
-    if source.scale is None or not source.scale.dequantise:
+    """Return bits per dimension of a log-likelihood in nats.
+
+    None for all but dequantised pixels, none of which is missing.
+    """
+    if source.scale is None or not source.complete or not source.scale.dequantise:
         return None
     return source.scale.bits_per_dim(log_likelihood, source.n_features)
 

@@ -12,6 +12,7 @@ from mogul.compute.collective import Group
 from mogul.distributions import Isotropic, Mixture
 from mogul.errors import InputError
 from mogul.models.gaussian_mixture import GaussianMixture
+from mogul.models.hub import HubModel
 from mogul.models.likelihoods import LIKELIHOODS, GaussianLikelihood, Likelihood
 from mogul.models.networks import DECODERS
 
@@ -19,7 +20,7 @@ _PRIOR_ROWS = 16_384
 _LEARNINGS = ("fixed", "em", "gradient")
 
 
-class LatentVariableModel(nn.Module):
+class LatentVariableModel(HubModel, nn.Module):
     r"""$p(x, z) = p(z)\,p(x \mid f(z))$ with a mixture of Gaussians as prior, or a standard normal.
 
     Args:

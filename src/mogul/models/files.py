@@ -51,19 +51,28 @@ def save_model(
         raise InputError(
             f"A {type(path).__name__} came as the path; write save_model(path, model)."
         )
-    if type(model) not in _KINDS:
-        raise InputError(
-            f"A {type(model).__name__} cannot be written; write its as_gaussian_mixture()."
-        )
+    kind = kind_of(model)
     tensors = dict(model.state_dict())
     if isinstance(model, LatentVariableModel):
         tensors |= {_TRAINING + name: t for name, t in model.training_state.items()}
     tensors |= {_MEMORY + name: t for name, t in (memory or {}).items()}
-    kind = _KINDS[type(model)]
     config = {"format": _FORMAT, "model": kind, "arguments": model.config(), "extra": extra or {}}
     # Cloned, because what shares memory cannot be written.
     copies = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
     save_tensors(Path(path), copies, config)
+
+
+def kind_of(model: Any) -> str:
+    """Return the name of a model's class in its file.
+
+    Raises:
+        InputError: for a class that is not written.
+    """
+    if type(model) not in _KINDS:
+        raise InputError(
+            f"A {type(model).__name__} cannot be written; write its as_gaussian_mixture()."
+        )
+    return _KINDS[type(model)]
 
 
 def load_model(

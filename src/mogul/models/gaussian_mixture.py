@@ -28,12 +28,13 @@ from mogul.distributions import (
 )
 from mogul.errors import InputError
 from mogul.models.checks import check_counts, check_rank, check_scale
+from mogul.models.hub import HubModel
 
 SHARINGS = ("own", "shared", "constant")
 PARTS = ("weights", "means", "covariances")
 
 
-class GaussianMixture(nn.Module):
+class GaussianMixture(HubModel, nn.Module):
     """A trainable mixture of Gaussians; calling it yields the `Mixture` its parameters stand for.
 
     Args:
@@ -215,6 +216,16 @@ class GaussianMixture(nn.Module):
             return [0] * (self.n_components if self.sharing == "own" else 1)
         return (self.raw["loadings"].detach() != 0).any(-2).sum(-1).tolist()
 
+    def extra_repr(self) -> str:
+        """Say what the module is made of, for `print`."""
+        prior = "" if self.prior is None else f", prior={self.prior}"
+        rank = f", rank={self.rank}" if self.family.low_rank else ""
+        return (
+            f"{self.n_components}, {self.n_features}, covariance={self.family.name!r}{rank}, "
+            f"sharing={self.sharing!r}, variance_floor={self.variance_floor:g}{prior}, "
+            f"dtype={self.dtype}, device={str(self.device)!r}, n_parameters={self.n_parameters}"
+        )
+
     def forward(self) -> Mixture:
         """Return the mixture the current parameters stand for; gradients flow through it."""
         covariance = self.family.from_raw(dict(self.raw.items()), self.n_features)
@@ -339,12 +350,13 @@ class GaussianMixture(nn.Module):
         shift, covariance, met = mixture.covariance.maximise(moments, self.floor, learn)
         if learn:
             still = self._frozen_covariances()
-            if bool(still.any()):
+            frozen = bool(still.any())
+            if frozen:
                 # Their centres move as with constant covariances.
                 fixed = mixture.covariance.maximise(moments, self.floor, learn=False)[0]
                 shift = torch.where(still.unsqueeze(-1), fixed, shift)
             for name, tensor in covariance.to_raw().items():
-                if bool(still.any()):
+                if frozen:
                     tensor = torch.where(still.view(-1, *[1] * (tensor.dim() - 1)),
                                          self.raw[name], tensor)  # fmt: skip
                 self.raw[name].copy_(tensor)

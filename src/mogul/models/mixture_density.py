@@ -13,6 +13,7 @@ from mogul.distributions import Covariance, Mixture, family
 from mogul.errors import InputError
 from mogul.models.checks import check_counts, check_rank
 from mogul.models.gaussian_mixture import GaussianMixture
+from mogul.models.hub import HubModel
 from mogul.models.networks import BACKBONES
 
 SHARINGS = ("own", "shared")
@@ -190,7 +191,7 @@ class MixtureHead(nn.Module):
         self.linear.weight.mul_(_SMALL)
 
 
-class MixtureDensityNetwork(nn.Module):
+class MixtureDensityNetwork(HubModel, nn.Module):
     r"""p(y | x) as a mixture of Gaussians, $\sum_k \pi_k(x)\,N(y; \mu_k(x), \Sigma_k(x))$.
 
     Calling it with inputs (n, …) yields a `Mixture` of batch shape (n,) in the units of the

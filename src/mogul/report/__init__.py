@@ -2,7 +2,11 @@
 
 from mogul.report.animation import contour_picture, to_animation
 from mogul.report.autoencoder import write_autoencoder_report
-from mogul.report.conditional import ConditionalReport, write_conditional_report
+from mogul.report.conditional import (
+    ConditionalReport,
+    density_picture,
+    write_conditional_report,
+)
 from mogul.report.decoder import DecoderReport, write_decoder_report
 from mogul.report.denoising import (
     DenoisedPicture,
@@ -12,8 +16,9 @@ from mogul.report.denoising import (
 )
 from mogul.report.figures import selection_lines
 from mogul.report.html import ReportData, write_report
-from mogul.report.layouts import components_picture, inpainting_picture
+from mogul.report.layouts import components_picture, inpainting_picture, prior_picture
 from mogul.report.pictures import stack_rows, tile, to_png
+from mogul.report.tensorboard import TensorBoard
 
 __all__ = [
     "ConditionalReport",
@@ -21,10 +26,13 @@ __all__ = [
     "DenoisedPicture",
     "DenoisingReport",
     "ReportData",
+    "TensorBoard",
     "components_picture",
     "contour_picture",
+    "density_picture",
     "draw_psnr",
     "inpainting_picture",
+    "prior_picture",
     "selection_lines",
     "stack_rows",
     "tile",

@@ -12,9 +12,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mogul.distributions import Mixture
+from mogul.report.pictures import as_pixels
 
 _BLUE, _ORANGE = "#3b7dd8", "#e07b39"
 _GRID = 90
+_COLOURS = 16
 
 
 @torch.no_grad()
@@ -37,14 +39,16 @@ def contour_picture(x: np.ndarray, panels: Sequence[tuple[str, Mixture]]) -> np.
         else:
             _draw_plane(axes, x[:, :2], mixture.marginal(torch.tensor([0, 1])))
         axes.set_title(title, fontsize=11)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return np.asarray(Image.open(buffer).convert("RGB"))
+    return as_pixels(figure)
 
 
 def to_animation(frames: Sequence[np.ndarray], suffix: str, milliseconds: int = 160) -> bytes:
     """Encode pictures of one size as an animated GIF or WebP, the last held for two seconds."""
     images = [Image.fromarray(frame) for frame in frames]
+    if suffix == ".gif":
+        # Few colours, the same in all frames and not dithered, take a quarter of the bytes.
+        palette = images[-1].quantize(_COLOURS, dither=Image.Dither.NONE)
+        images = [i.quantize(palette=palette, dither=Image.Dither.NONE) for i in images]
     buffer = io.BytesIO()
     images[0].save(
         buffer,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
-import numpy as np
 import torch
 from markupsafe import Markup
 from torch import Tensor
 
 from mogul.data import open_labels
 from mogul.errors import InputError
-from mogul.evaluation import LatentSummary, summarise_latents
+from mogul.evaluation import LatentPlane, LatentSummary, summarise_latents
 from mogul.models import VariationalAutoencoder
 from mogul.report import figures
 from mogul.report.decoder import SHOWN, DecoderReport, grid, inpaintings, interpolations, shown_rows
@@ -23,7 +21,7 @@ from mogul.tasks import decode_rows, nearest_rows, of_class
 _SAMPLES = 48
 _MAPPED = 1500  # rows in the map of latents
 _OUTLINED = 60  # components in it
-_OUTLINE = 48  # corners of an outline
+_DEVIATIONS = 2.0  # that their outlines are drawn at
 
 
 def write_autoencoder_report(path: str | Path, data: DecoderReport) -> None:
@@ -133,17 +131,11 @@ def _components(data: DecoderReport, model: VariationalAutoencoder) -> Section:
 
 def _map(data: DecoderReport, model: VariationalAutoencoder, found: LatentSummary) -> Section:
     z = found.means[:_MAPPED]
-    centre, axes = _plane(z)
-    labels = _labels(data, len(z))
-    prior = model.prior
-    order = prior.log_weights.argsort(descending=True)[:_OUTLINED]
-    dense = prior.covariance.dense().expand(prior.n_components, -1, -1)[order]
-    outlines = [
-        _ellipse((prior.means[k] - centre) @ axes, axes.mT @ cov @ axes)
-        for k, cov in zip(order, dense, strict=True)
-    ]
+    plane, labels = LatentPlane.through(z), _labels(data, len(z))
+    order = model.prior.log_weights.argsort(descending=True)[:_OUTLINED]
+    outlines = list(plane.outlines(model.prior, order, _DEVIATIONS).cpu().numpy())
     what = "latent" if model.n_latents == 2 else "principal component of the latents"
-    points = ((z - centre) @ axes).cpu().numpy()
+    points = plane.project(z).cpu().numpy()
     svg = figures.latent_map(points, None if labels is None else labels.numpy(), outlines, what)
     caption = (
         "Posterior means of held-out rows"
@@ -152,22 +144,6 @@ def _map(data: DecoderReport, model: VariationalAutoencoder, found: LatentSummar
     )
     picture = Picture("Map of latents with outlines of components.", caption, svg=Markup(svg))
     return "Where the data lie", "", [picture]
-
-
-def _plane(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the point and the two axes (d, 2) that latents (n, d) are shown along."""
-    if z.shape[1] == 2:
-        return torch.zeros(2).to(z), torch.eye(2).to(z)
-    centre = z.mean(0)
-    return centre, torch.linalg.svd(z - centre, full_matrices=False).Vh[:2].mT
-
-
-def _ellipse(centre: Tensor, covariance: Tensor) -> np.ndarray:
-    """Return points at two standard deviations about a centre, (m, 2)."""
-    values, vectors = torch.linalg.eigh(covariance)
-    turn = torch.linspace(0, 2 * math.pi, _OUTLINE).to(centre)
-    circle = torch.stack([turn.cos(), turn.sin()])
-    return (centre + 2 * (vectors * values.sqrt() @ circle).mT).cpu().numpy()
 
 
 def _labels(data: DecoderReport, n: int) -> Tensor | None:

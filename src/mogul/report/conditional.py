@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from markupsafe import Markup
+from matplotlib.figure import Figure as PlainFigure
 from torch import Tensor
 
 from mogul.data import DataSource
@@ -17,6 +20,7 @@ from mogul.models import MixtureDensityNetwork
 from mogul.report import conditional_figures as drawn
 from mogul.report import figures
 from mogul.report.page import Figure, Page, Picture, Section, write_page
+from mogul.report.pictures import as_pixels
 
 _ALONG = 160  # points along an input
 _UP = 160  # points along a target
@@ -110,8 +114,38 @@ def _history(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _along(data: ConditionalReport, x: Tensor, y: Tensor, target: int) -> Section:
     """Draw the density of a target along the input that moves it most."""
-    model, name = data.model, data.extra["targets"][target]
     inputs = data.extra["inputs"]
+    found = _predicted(data.model, x, y, target, inputs, data.extra["targets"])
+    fan = figures.as_svg(lambda axes: drawn.draw_fan(axes, found), 6.4, 4.0)
+    heat = figures.as_svg(lambda axes: drawn.draw_density(axes, found), 6.4, 4.0)
+    along, name = found.names
+    text = "" if len(inputs) == 1 else (
+        f"Along {along}, the input that moves its quantiles most, all others at their medians. "
+        f"Points are the {_NEAR:.0%} of the rows that are nearest to these."
+    )  # fmt: skip
+    pictures = [
+        Picture(
+            f"Fan chart of {name} along {along}.",
+            "Bands hold 50, 80, 90 and 95 % of the predicted density.", svg=Markup(fan),
+        ),
+        Picture(
+            f"Heat map of the density of {name} along {along}.",
+            f"The root of the predicted density, and its modes of at least {_SEEN:.0%} of the "
+            "highest.", svg=Markup(heat),
+        ),
+    ]  # fmt: skip
+    return f"What is predicted of {name}", text, pictures
+
+
+def _predicted(
+    model: MixtureDensityNetwork,
+    x: Tensor,
+    y: Tensor,
+    target: int,
+    inputs: Sequence[str],
+    targets: Sequence[str],
+) -> drawn.Along:
+    """Return what is predicted of a target along the input that moves it most."""
     typical = x.median(0).values
     j = _most_telling(model, x, typical, target)
     low, high = x[:, j].quantile(0.005), x[:, j].quantile(0.995)
@@ -119,36 +153,46 @@ def _along(data: ConditionalReport, x: Tensor, y: Tensor, target: int) -> Sectio
     line[:, j] = torch.linspace(float(low), float(high), _ALONG)
     mixture = model(line).marginal(torch.tensor([target], device=x.device))
     quantiles = mixture.icdf(torch.tensor(drawn.FAN, dtype=torch.float64))[..., 0]
-    at = line[:, j].cpu().numpy()
-    names = (inputs[j], name)
     near = _near(x, typical, model.spread, j)
-    points = (x[near, j].cpu().numpy(), y[near].cpu().numpy())
     bottom = float(torch.minimum(quantiles.min(), y.nan_to_num(torch.inf).min()))
     top = float(torch.maximum(quantiles.max(), y.nan_to_num(-torch.inf).max()))
-    fan = drawn.fan_chart(at, quantiles.cpu().numpy(), points, (bottom, top), names)
     up = torch.linspace(bottom, top, _UP).to(x)
     density = mixture.log_prob(up.reshape(-1, 1, 1).expand(-1, _ALONG, 1)).exp()
     peaks = modes(mixture)
     shown = peaks.above(_SEEN)
     where = line[:, j].unsqueeze(-1).expand_as(shown)[shown]
-    at_peaks = torch.stack([where, peaks.points[..., 0][shown]], 1).cpu().numpy()
-    heat = drawn.heat_map(at, up.cpu().numpy(), density.cpu().numpy(), at_peaks, names)
-    text = "" if len(inputs) == 1 else (
-        f"Along {inputs[j]}, the input that moves its quantiles most, all others at their medians. "
-        f"Points are the {_NEAR:.0%} of the rows that are nearest to these."
+    at_peaks = torch.stack([where, peaks.points[..., 0][shown]], 1)
+    return drawn.Along(
+        line[:, j].cpu().numpy(), quantiles.cpu().numpy(),
+        (x[near, j].cpu().numpy(), y[near].cpu().numpy()),
+        up.cpu().numpy(), density.cpu().numpy(), at_peaks.cpu().numpy(),
+        (inputs[j], targets[target]),
     )  # fmt: skip
-    pictures = [
-        Picture(
-            f"Fan chart of {name} along {inputs[j]}.",
-            "Bands hold 50, 80, 90 and 95 % of the predicted density.", svg=Markup(fan),
-        ),
-        Picture(
-            f"Heat map of the density of {name} along {inputs[j]}.",
-            f"The root of the predicted density, and its modes of at least {_SEEN:.0%} of the "
-            "highest.", svg=Markup(heat),
-        ),
-    ]  # fmt: skip
-    return f"What is predicted of {name}", text, pictures
+
+
+@torch.no_grad()
+def density_picture(
+    model: MixtureDensityNetwork, source: DataSource, extra: dict[str, Any]
+) -> np.ndarray:
+    """Draw what is predicted of the first target along the input that moves it most.
+
+    Args:
+        model: the network.
+        source: rows of inputs and targets, which tell what inputs there are.
+        extra: what `mogul fit` kept beside the network.
+
+    Returns:
+        the picture, 8-bit RGB: bands over the rows, and density with its modes.
+    """
+    x, y = model.split(source.head(_ROWS, model.dtype, model.device))
+    found = _predicted(model, x, y[:, 0], 0, extra["inputs"], extra["targets"])
+    figure = PlainFigure(figsize=(10, 3.8), layout="constrained", dpi=90)
+    left, right = figure.subplots(1, 2)
+    drawn.draw_fan(left, found)
+    drawn.draw_density(right, found)
+    left.set_title("predicted bands, and rows", fontsize=11)
+    right.set_title("predicted density (its root), and modes", fontsize=11)
+    return as_pixels(figure)
 
 
 def _near(x: Tensor, typical: Tensor, spread: Tensor, j: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,52 +16,53 @@ FAN = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
 _BINS = 20
 
 
-def fan_chart(
-    x: np.ndarray,
-    quantiles: np.ndarray,
-    rows: tuple[np.ndarray, np.ndarray],
-    limits: tuple[float, float],
-    names: Sequence[str],
-) -> str:
-    """Draw quantiles (9, m) of a target, at the probabilities `FAN`, along an input x (m,).
+@dataclass(frozen=True)
+class Along:
+    """What is predicted of a target along an input.
 
-    `rows` are inputs and targets of data laid over it, `limits` those of the target's axis, `names`
-    those of input and target.
+    `x` (m,) values of the input, `quantiles` (9, m) of the target at the probabilities `FAN`,
+    `rows` inputs and targets of data laid over them, `y` (u,) values of the target, `density`
+    (u, m), `modes` (p, 2), and `names` of input and target.
     """
 
-    def draw(axes: Axes) -> None:
-        axes.plot(*rows, ".", color=GREY, markersize=4, alpha=0.7, zorder=1, label="rows")
-        for i, (low, high) in enumerate(_BANDS):
-            inner = (low + 1, high - 1) if i < len(_BANDS) - 1 else (4, 4)
-            for ends, name in (
-                ((low, inner[0]), f"{FAN[high] - FAN[low]:.0%}"), ((inner[1], high), None)
-            ):  # fmt: skip
-                axes.fill_between(
-                    x, quantiles[ends[0]], quantiles[ends[1]], color=BLUE, alpha=_SHADES[i],
-                    linewidth=0, label=name,
-                )  # fmt: skip
-        axes.plot(x, quantiles[4], color=BLUE, linewidth=1.5, label="median")
-        _label(axes, names)
-        axes.set_xlim(x[0], x[-1])
-        axes.set_ylim(*limits)
-        axes.legend(fontsize=8, ncols=3)
-
-    return as_svg(draw, 6.4, 4.0)
+    x: np.ndarray
+    quantiles: np.ndarray
+    rows: tuple[np.ndarray, np.ndarray]
+    y: np.ndarray
+    density: np.ndarray
+    modes: np.ndarray
+    names: tuple[str, str]
 
 
-def heat_map(
-    x: np.ndarray, y: np.ndarray, density: np.ndarray, modes: np.ndarray, names: Sequence[str]
-) -> str:
-    """Draw a density (len(y), len(x)) of a target along an input, and its modes, (m, 2)."""
+def draw_fan(axes: Axes, found: Along) -> None:
+    """Draw quantiles of a target along an input."""
+    x, quantiles = found.x, found.quantiles
+    axes.plot(*found.rows, ".", color=GREY, markersize=4, alpha=0.7, zorder=1, label="rows")
+    for i, (low, high) in enumerate(_BANDS):
+        inner = (low + 1, high - 1) if i < len(_BANDS) - 1 else (4, 4)
+        for ends, name in (
+            ((low, inner[0]), f"{FAN[high] - FAN[low]:.0%}"), ((inner[1], high), None)
+        ):  # fmt: skip
+            axes.fill_between(
+                x, quantiles[ends[0]], quantiles[ends[1]], color=BLUE, alpha=_SHADES[i],
+                linewidth=0, label=name,
+            )  # fmt: skip
+    axes.plot(x, quantiles[4], color=BLUE, linewidth=1.5, label="median")
+    _label(axes, found.names)
+    axes.set_xlim(x[0], x[-1])
+    axes.set_ylim(found.y[0], found.y[-1])
+    axes.legend(fontsize=8, ncols=3)
 
-    def draw(axes: Axes) -> None:
-        # The root shows the wide parts beside the sharp ones.
-        axes.pcolormesh(x, y, np.sqrt(density), cmap="Blues", shading="auto", rasterized=True)
-        axes.plot(*modes.T, ".", color=ORANGE, markersize=2.5, label="modes")
-        _label(axes, names)
-        axes.legend(fontsize=8)
 
-    return as_svg(draw, 6.4, 4.0)
+def draw_density(axes: Axes, found: Along) -> None:
+    """Draw the density of a target along an input, and its modes."""
+    # The root shows the wide parts beside the sharp ones.
+    shades = np.sqrt(found.density)
+    axes.pcolormesh(found.x, found.y, shades, cmap="Blues", shading="auto", rasterized=True)
+    axes.plot(*found.modes.T, ".", color=ORANGE, markersize=2.5, label="modes")
+    _label(axes, found.names)
+    axes.set_ylim(found.y[0], found.y[-1])
+    axes.legend(fontsize=8)
 
 
 def pit_histogram(pit: np.ndarray) -> str:

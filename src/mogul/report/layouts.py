@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mogul.models import LatentVariableModel
 from mogul.report.pictures import stack_rows, stretch
-from mogul.tasks import ComponentPictures, Inpainting, LatentInpainting
+from mogul.tasks import ComponentPictures, Inpainting, LatentInpainting, decode_rows, of_class
 
 ToPixels = Callable[[Tensor], np.ndarray]
 INPAINTING_ROWS = (
@@ -64,3 +65,30 @@ def components_picture(
         rows += [to_pixels(found.along(factor, steps)) for steps in (-2.0, 2.0)]
         names += [f"factor {factor + 1} at −2 σ", "at +2 σ"]
     return stack_rows(rows), ", ".join(names)
+
+
+@torch.no_grad()
+def prior_picture(
+    model: LatentVariableModel,
+    to_pixels: ToPixels,
+    n_components: int,
+    n_samples: int = 4,
+    seed: int = 0,
+) -> np.ndarray:
+    """Lay out the heaviest components of a prior, one per column: decoded mean, decoded draws.
+
+    Args:
+        model: an autoencoder, or a decoder, of images.
+        to_pixels: turns rows (n, D) into images.
+        n_components: components to show at most.
+        n_samples: draws of each.
+        seed: seed of the draws.
+
+    Returns:
+        the picture, 8-bit.
+    """
+    prior = model.prior
+    order = prior.log_weights.argsort(descending=True)[:n_components]
+    draws = [model.sample(n_samples, seed, of_class(prior, int(k))) for k in order]
+    rows = [decode_rows(model, prior.means[order]), *torch.stack(draws, 1)]
+    return stack_rows([to_pixels(row) for row in rows])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 _GAP = 3
@@ -42,3 +43,10 @@ def stretch(values: np.ndarray) -> np.ndarray:
     """Map values ≥ 0 of any range to 8-bit pixels, the largest to white."""
     top = float(values.max())
     return np.round(values * (255 / top if top > 0 else 0)).astype(np.uint8)
+
+
+def as_pixels(figure: Figure) -> np.ndarray:
+    """Draw a figure as an 8-bit RGB picture."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return np.asarray(Image.open(buffer).convert("RGB"))

@@ -25,11 +25,13 @@ def summarise(
     n_components: int | None = None,
     labels: Tensor | None = None,
     seed: int = 0,
+    particles: Tensor | None = None,
 ) -> Mixture:
     r"""Return a density over latents to draw from: `model.sample(n, seed, latents=...)`.
 
     The prior is what latents were meant to follow; the particles of all rows, a cloud in latent
-    space, are what they do follow. Fits to the cloud are by EM, with full covariances.
+    space, are what they do follow. Fits to the cloud are by EM, with full covariances. Draws from
+    the posteriors of an autoencoder stand for its aggregate posterior, if given as particles.
 
     - "prior": the prior itself.
     - "gaussian": the cloud's mean and covariance.
@@ -46,19 +48,20 @@ def summarise(
         n_components: K of "mixture".
         labels: classes of the M rows the model was fitted to, (M,), for "class".
         seed: seed of the fits' starts.
+        particles: the cloud, (M, N, d), N latents for each of M rows; default: the model's own.
 
     Returns:
         the density, over (d,) latents.
 
     Raises:
-        InputError: for an unknown kind, a model without particles, particles too few for a
-            covariance, or labels that are missing or of another number.
+        InputError: for an unknown kind, a model without particles where none are given, particles
+            too few for a covariance, or labels that are missing or of another number.
     """
     if kind not in SUMMARIES:
         raise InputError(f"Unknown summary '{kind}'; choose one of: {', '.join(SUMMARIES)}.")
     if kind == "prior":
         return _detached(model.prior)
-    particles = _particles(model)
+    particles = _particles(model) if particles is None else particles
     if kind == "class":
         return _by_class(particles, _checked_labels(labels, len(particles)), seed)
     if kind == "mixture" and n_components is None:

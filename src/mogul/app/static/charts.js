@@ -13,39 +13,47 @@ export function ticks(low, high, about = 5) {
   return found;
 }
 
-export function short(value) {
+// A number in few characters; beside others a step apart, with the digits that tell them apart.
+export function short(value, step = 0) {
   const size = Math.abs(value);
+  if (step >= 1e-4 && size < 1e8) return value.toLocaleString("en", { maximumFractionDigits: Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)) });
   if (size && (size < 1e-3 || size >= 1e6)) return value.toExponential(1);
-  return value.toLocaleString("en", { maximumFractionDigits: size >= 100 ? 0 : size >= 1 ? 2 : 3 });
+  return value.toLocaleString("en", size >= 1 ? { maximumFractionDigits: size >= 100 ? 0 : 2 } : { maximumSignificantDigits: 3 });
+}
+
+// Ticks along a range, with the text of each.
+export function labelled(low, high, about) {
+  const found = ticks(low, high, about), step = found.length > 1 ? found[1] - found[0] : high - low;
+  return found.map((v) => [v, short(v, step)]);
 }
 
 // Axes over ranges x and y, with scales to draw along.
-export function frame(x, y, { xName = "", yName = "", alt = "", height = H } = {}) {
-  const sx = (v) => LEFT + ((v - x[0]) / (x[1] - x[0] || 1)) * (W - LEFT - RIGHT);
+export function frame(x, y, { xName = "", yName = "", alt = "", width = W, height = H, whole = false } = {}) {
+  const sx = (v) => LEFT + ((v - x[0]) / (x[1] - x[0] || 1)) * (width - LEFT - RIGHT);
   const sy = (v) => height - BOTTOM - ((v - y[0]) / (y[1] - y[0] || 1)) * (height - TOP - BOTTOM);
-  const root = svg("svg", { viewBox: `0 0 ${W} ${height}`, role: "img", "aria-label": alt });
-  for (const v of ticks(...y)) {
-    root.append(svg("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: sy(v), y2: sy(v) }));
-    root.append(svg("text", { x: LEFT - 6, y: sy(v) + 4, "text-anchor": "end" }, short(v)));
+  const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": alt });
+  for (const [v, text] of labelled(...y)) {
+    root.append(svg("line", { class: "axis", x1: LEFT, x2: width - RIGHT, y1: sy(v), y2: sy(v) }));
+    root.append(svg("text", { x: LEFT - 6, y: sy(v) + 4, "text-anchor": "end" }, text));
   }
-  for (const v of ticks(...x, 7)) root.append(svg("text", { x: sx(v), y: height - BOTTOM + 16, "text-anchor": "middle" }, short(v)));
-  root.append(svg("text", { x: (LEFT + W - RIGHT) / 2, y: height - 3, "text-anchor": "middle" }, xName));
+  for (const [v, text] of labelled(...x, width / 90).filter(([v]) => !whole || Number.isInteger(v))) root.append(svg("text", { x: sx(v), y: height - BOTTOM + 16, "text-anchor": "middle" }, text));
+  root.append(svg("text", { x: (LEFT + width - RIGHT) / 2, y: height - 3, "text-anchor": "middle" }, xName));
   if (yName) root.append(svg("text", { x: LEFT, y: TOP - 1 }, yName));
-  return { root, sx, sy, inner: { left: LEFT, right: W - RIGHT, top: TOP, bottom: height - BOTTOM } };
+  return { root, sx, sy, inner: { left: LEFT, right: width - RIGHT, top: TOP, bottom: height - BOTTOM } };
 }
 
-// Lines of {name, x, y}; names stand at their ends.
+// Lines of {name, x, y}; names stand in the lower right corner, which lines that rise leave free.
 export function lines(series, options = {}) {
   const all = (key) => series.flatMap((s) => s[key]).filter(Number.isFinite);
   const range = (v) => [Math.min(...v), Math.max(...v)];
-  const { root, sx, sy } = frame(range(all("x")), range(all("y")), options);
+  const { root, sx, sy, inner } = frame(range(all("x")), range(all("y")), options);
   series.forEach((s, i) => {
     const points = s.x.map((v, j) => [v, s.y[j]]).filter(([, v]) => Number.isFinite(v));
     const path = points.map(([a, b], j) => `${j ? "L" : "M"}${sx(a).toFixed(1)},${sy(b).toFixed(1)}`).join("");
     const colour = `var(--c${i % 8})`;
     root.append(svg("path", { class: "line", d: path, style: `stroke:${colour}` }));
     if (points.length === 1) root.append(svg("circle", { cx: sx(points[0][0]), cy: sy(points[0][1]), r: 3, style: `fill:${colour}` }));
-    if (series.length > 1) root.append(svg("text", { x: W - RIGHT - 4, y: TOP + 14 + 16 * i, "text-anchor": "end", style: `fill:${colour}` }, s.name));
+    if (series.length > 1) root.append(svg("text", { x: W - RIGHT - 4, y: inner.bottom - 8 - 20 * (series.length - 1 - i), "text-anchor": "end", style: `fill:${colour}` }, s.name));
   });
   return root;
 }

@@ -30,8 +30,10 @@ async function show() {
   const asked = location.hash.slice(1);
   const name = model.views.includes(asked) ? asked : model.views[0], mine = ++turn;
   for (const tab of tabs.children) {
-    if (tab.getAttribute("href") === `#${name}`) tab.setAttribute("aria-current", "page");
-    else tab.removeAttribute("aria-current");
+    if (tab.getAttribute("href") === `#${name}`) {
+      tab.setAttribute("aria-current", "page");
+      tab.scrollIntoView({ block: "nearest", inline: "nearest" });
+    } else tab.removeAttribute("aria-current");
   }
   leave?.();
   leave = null;
@@ -45,5 +47,5 @@ async function show() {
   });
 }
 
-addEventListener("hashchange", () => { show(); });
+addEventListener("hashchange", () => { if (model) show(); });
 start();

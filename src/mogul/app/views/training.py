@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastapi import APIRouter
@@ -27,7 +28,7 @@ def router(session: Session) -> APIRouter:
         live = session.live
         rows = session.opened.extra.get("history", []) if live is None else list(live.history)
         return {
-            "rows": [{k: v for k, v in row.items() if _shown(v)} for row in rows],
+            "rows": [{k: _said(v) for k, v in row.items() if _shown(v)} for row in rows],
             "passes": len(rows) if live is None else live.passes,
             "live": live is not None and not live.ended,
             "ready": session.ready,
@@ -40,3 +41,8 @@ def _shown(value: Any) -> bool:
     return isinstance(value, _PLAIN) or (
         isinstance(value, list) and all(isinstance(v, str) for v in value)
     )
+
+
+def _said(value: Any) -> Any:
+    """Return a value as JSON can hold it, which has no word for infinities."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

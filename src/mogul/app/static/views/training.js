@@ -16,9 +16,7 @@ export async function render(model, page) {
   async function look() {
     const found = await get("history");
     const { rows } = found, seconds = rows.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
-    state.textContent = found.live
-      ? `Pass ${Math.min(rows.length + 1, found.passes)} of at most ${found.passes}; ${number(seconds, 1)} s so far.`
-      : `${rows.length} passes in ${number(seconds, 1)} s.`;
+    state.textContent = found.live ? underWay(found, seconds) : `${rows.length} passes in ${number(seconds, 1)} s.`;
     if (rows.length !== seen) {
       seen = rows.length;
       charts.replaceChildren(...drawn(rows));
@@ -42,14 +40,21 @@ export async function render(model, page) {
   };
 }
 
+function underWay({ rows, passes }, seconds) {
+  if (!passes) return "The data are being read and the parameters started.";
+  const made = rows.length ? rows[rows.length - 1].pass : 0, took = `${number(seconds, 1)} s so far.`;
+  if (made >= passes) return `All ${passes} passes are made; the last figures are being worked out. ${took}`;
+  return rows.length ? `Pass ${made + 1} of at most ${passes}; ${took}` : `Pass 1 of at most ${passes}.`;
+}
+
 function drawn(rows) {
-  if (!rows.length) return [el("div", { class: "wait" }, "The first pass is under way …")];
+  if (!rows.length) return [el("div", { class: "wait" }, "Charts begin with the first pass …")];
   const of = (key) => ({ name: NAMES[key] ?? key.replaceAll("_", " "), x: rows.map((r) => r.pass), y: rows.map((r) => r[key] ?? NaN) });
   const has = (key) => rows.some((r) => typeof r[key] === "number");
   const levels = LEVELS.filter(has), main = levels.length ? levels : ["objective"].filter(has);
   const others = Object.keys(rows[rows.length - 1]).filter((key) => !APART.has(key) && has(key));
   const chart = (series, caption) => el("figure", { class: "card" },
-    lines(series, { xName: "pass", alt: `${caption}, by pass` }), el("figcaption", {}, caption));
+    lines(series, { xName: "pass", whole: true, alt: `${caption}, by pass` }), el("figcaption", {}, caption));
   return [
     chart(main.map(of), "Nats per row"),
     ...(has("seconds") ? [chart([of("seconds")], "Seconds per pass")] : []),

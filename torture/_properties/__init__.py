@@ -1,0 +1,1 @@
+"""The properties that torture.properties holds against drawn inputs."""
