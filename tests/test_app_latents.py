@@ -364,3 +364,16 @@ def test_what_takes_long_is_found_once_and_failures_are_tried_again():
     with pytest.raises(InputError, match="not now"):
         session.kept("b", fail)
     assert session.kept("b", lambda: 5) == 5
+
+
+def test_components_beyond_the_last_are_refused(decoder, vae):
+    for session in (decoder, vae):
+        answer = client_of(session).get("/api/latents/components?start=99")
+        assert answer.status_code == 400
+        assert "counted from 0" in answer.json()["error"]
+
+
+def test_places_beyond_what_numbers_hold_are_refused(decoder):
+    answer = client_of(decoder).post("/api/latents/decode", json={"at": [1e308, -1e308]})
+    assert answer.status_code == 400
+    assert "nearer" in answer.json()["error"]

@@ -209,7 +209,7 @@ def test_every_tensor_has_its_sha_256(tmp_path):
     with safe_open(str(path), "pt") as file:
         about = json.loads(file.metadata()["mogul"])
         names = set(file.keys())
-    assert set(about["sha256"]) == names | {"/configuration"}
+    assert set(about["sha256"]) == names | {"/configuration", "/layout"}
     assert all(len(digest) == 64 for digest in about["sha256"].values())
     changed = {n: t + 1 if t.is_floating_point() else t for n, t in load_tensors(path).items()}
     save_file(changed, path, {"mogul": json.dumps(about)})
@@ -483,3 +483,14 @@ def test_the_command_goes_on_from_the_file_before(tmp_path, monkeypatch, capsys)
     code, out, err = run_command(monkeypatch, capsys, *f"{command} --passes 5 --resume".split())
     assert code == 0, err
     assert json.loads(out)["passes"] == 5
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_first_pass(tmp_path, monkeypatch):
+    source, path = ArraySource(rows()), tmp_path / "m.mogul"
+
+    def read_only(self, missing_ok=False):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.unlink", read_only)
+    with pytest.raises(InputError, match=r"Read-only file system; choose a folder"):
+        fit(started(source), source, EM(), passes=1, checkpoint=Checkpoint(path))

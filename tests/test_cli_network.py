@@ -138,3 +138,16 @@ def test_commands_say_what_is_wrong(run, table):
         code, _, err = run(line)
         assert code == 2, line
         assert text in " ".join(err.split())
+
+
+@pytest.mark.parametrize("name", ["cost($)_and_price($)", r"$\frac{x$"])
+def test_dollars_in_names_are_dollars(run, tmp_path, name):
+    random = np.random.default_rng(0)
+    table, model = tmp_path / "t.csv", tmp_path / "m.mogul"
+    write(table, random.normal(size=(120, 2)).round(3).tolist(), ["a", name])
+    code, _, err = run(f"fit {table} -o {model} {QUICK} --target {name}")
+    assert code == 0, err
+    assert run(f"report {model} {table} -o {tmp_path / 'r.html'}")[0] == 0
+    assert run(f"show {model} -o {tmp_path / 'd.png'}")[0] == 0
+    page = (tmp_path / "r.html").read_text()
+    assert f">{name}</text>" in page

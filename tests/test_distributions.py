@@ -246,6 +246,15 @@ def test_shapes_that_make_no_sense_are_refused():
     assert mixture.reconstruct(torch.zeros(3)).shape == (3,)
 
 
+@pytest.mark.parametrize("name", ["full", "diagonal", "ppca"])
+def test_no_samples_are_an_empty_tensor(name):
+    mixture = random_mixture(name, 3, 4, 3)
+    assert mixture.sample((0,), seed=0).shape == (0, 4)
+    assert mixture.sample((2, 0), noise=False, seed=0).shape == (2, 0, 4)
+    one = mixture.sample((1,), seed=0)
+    assert torch.equal(one, mixture.sample((), seed=0).unsqueeze(0))
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("batched", [False, True])
 def test_a_mixture_about_an_origin_is_that_of_its_means(name, batched):

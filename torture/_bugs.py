@@ -59,8 +59,8 @@ BUGS = [
     Bug(
         "weights are ignored in sampling",
         "distributions/mixture.py",
-        "index = torch.multinomial(flat, per,",
-        "index = torch.multinomial(torch.ones_like(flat), per,",
+        "index = torch.multinomial(flat, max(1, per),",
+        "index = torch.multinomial(torch.ones_like(flat), max(1, per),",
         ("distributions",),
     ),
     Bug(
@@ -379,8 +379,8 @@ BUGS = [
     Bug(
         "the digest of a tensor is not compared",
         "compute/checkpoint.py",
-        "    if known and changed:",
-        "    if False and known and changed:",
+        "    if changed:",
+        "    if False and changed:",
         ("checkpoint", "models"),
     ),
     Bug(

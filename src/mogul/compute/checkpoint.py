@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from mogul.errors import InputError
 
 _KEY = "mogul"
-_CONFIG = "/configuration"  # name of what is no tensor, among their digests
+_DIGESTS = "sha256"
+_CONFIG, _LAYOUT = "/configuration", "/layout"  # names of what is no tensor, among the digests
 _PART = ".part"  # ending of what is being written
 
 
@@ -51,7 +52,21 @@ def remove_stale(path: str | Path) -> None:
     """Remove what writers of this file left behind that were killed; none may be at work."""
     path = Path(path)
     for left in path.parent.glob(f".{glob.escape(path.name)}.{8 * '?'}{_PART}"):
-        left.unlink(missing_ok=True)
+        remove(left)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        InputError: if its folder cannot be written.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Cannot remove {path}: {error.strerror}; {_remedy(path, error)}"
+        ) from error
 
 
 def _remedy(path: Path, error: OSError) -> str:
@@ -70,8 +85,14 @@ def save_tensors(path: str | Path, tensors: dict[str, Tensor], config: dict[str,
         config: anything JSON can hold.
     """
     digests = {name: _digest(tensor) for name, tensor in tensors.items()}
-    about = config | {"sha256": digests | {_CONFIG: _digest_of(config)}}
+    digests |= {_LAYOUT: _digest_of(_layout(tensors)), _CONFIG: _digest_of(config)}
+    about = config | {_DIGESTS: digests}
     atomic_write(path, save(tensors, metadata={_KEY: json.dumps(about)}))
+
+
+def _layout(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Return types and shapes, without which the same bytes are other numbers."""
+    return {name: [str(t.dtype), list(t.shape)] for name, t in tensors.items()}
 
 
 def _digest_of(config: dict[str, Any]) -> str:
@@ -104,17 +125,32 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             config = json.loads(metadata[_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # ruff: ignore[in-dict-keys]
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+            # Copies: what is mapped changes with a file that somebody writes over in its place.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # ruff: ignore[in-dict-keys]
+        digests = config.pop(_DIGESTS, None)
+        if digests is not None:
+            changed = _changed(digests, tensors, config)
+        else:  # files of the first versions have none; others may have them under a damaged name
+            changed = [_DIGESTS] if _CONFIG in metadata[_KEY] else []
+    except Exception as error:  # damaged headers are of any kind
         raise InputError(
             f"{path} is not a mogul model, or it is damaged; give a file that `mogul fit -o` wrote."
         ) from error
-    known = config.pop("sha256", {})  # absent in files of the first versions
-    changed = [name for name, tensor in tensors.items() if known.get(name, "") != _digest(tensor)]
-    changed += [_CONFIG] if known.get(_CONFIG, "") != _digest_of(config) else []
-    if known and changed:
+    if changed:
         raise InputError(
             f"{path} is damaged: {', '.join(changed[:3])} differs from what was written; fetch the "
             "file again, or fit again."
         )
     return tensors, config
+
+
+def _changed(
+    digests: dict[str, str], tensors: dict[str, Tensor], config: dict[str, Any]
+) -> list[str]:
+    """Return the names of what differs from its digest; all have one, but for some old layouts."""
+    found = {name: _digest(tensor) for name, tensor in tensors.items()}
+    found |= {_CONFIG: _digest_of(config), _LAYOUT: _digest_of(_layout(tensors))}
+    if set(digests) == set(found) - {_LAYOUT}:
+        del found[_LAYOUT]  # files of earlier versions have none
+    names = dict.fromkeys([*found, *digests])
+    return [name for name in names if digests.get(name) != found.get(name)]

@@ -62,24 +62,42 @@ class ParquetFile(ColumnarFile):
     @cached_property
     def schema(self) -> Any:
         """The Arrow schema."""
-        return self._footer.schema.to_arrow_schema()
+        footer = self._footer
+        with _readable(self.path):
+            return _named(footer.schema.to_arrow_schema())
 
     def group_sizes(self) -> list[int]:
         """Return the number of rows of every row group."""
-        return [self._footer.row_group(i).num_rows for i in range(self._footer.num_row_groups)]
+        with _readable(self.path):
+            return [self._footer.row_group(i).num_rows for i in range(self._footer.num_row_groups)]
 
     def group(self, number: int, columns: Sequence[str]) -> Any:
         """Return a row group whole, as a table, decoded on the calling thread alone."""
-        with self._opened() as file:
-            return file.read_row_group(number, columns=list(columns), use_threads=False)
+        with _readable(self.path), self._opened() as file:
+            table = file.read_row_group(number, columns=list(columns), use_threads=False)
+            self._check_rows(number, table.num_rows)
+            return table
 
     def tables(self, number: int, columns: Sequence[str], size: int) -> Iterator[Any]:
         """Yield tables of at most `size` rows of a row group, which is never held whole."""
         import pyarrow
 
-        with self._opened(_BUFFER) as file:
+        n = 0
+        with _readable(self.path), self._opened(_BUFFER) as file:
             for batch in file.iter_batches(size, row_groups=[number], columns=list(columns)):
+                n += batch.num_rows
                 yield pyarrow.Table.from_batches([batch])
+            self._check_rows(number, n)
+
+    def _check_rows(self, number: int, came: int) -> None:
+        """Refuse a row group of another number of rows than the footer tells.
+
+        Raises:
+            OSError: which tells that the file cannot be read.
+        """
+        told = self._footer.row_group(number).num_rows
+        if came != told:
+            raise OSError(f"{came} rows came of a row group of {told}")
 
 
 class ArrowFile(ColumnarFile):
@@ -94,24 +112,38 @@ class ArrowFile(ColumnarFile):
     @cached_property
     def schema(self) -> Any:
         """The Arrow schema."""
-        return self._opened().schema
+        file = self._opened()
+        with _readable(self.path):
+            return _named(file.schema)
 
     def group_sizes(self) -> list[int]:
         """Return the number of rows of every record batch."""
-        file = self._opened()
-        return [file.get_batch(i).num_rows for i in range(file.num_record_batches)]
+        return [self._batch(i).num_rows for i in range(self._opened().num_record_batches)]
+
+    def _batch(self, number: int) -> Any:
+        """Return a record batch whose buffers were found to be as long as it tells."""
+        with _readable(self.path):
+            batch = self._opened().get_batch(number)
+            batch.validate()
+            return batch
 
     def group(self, number: int, columns: Sequence[str]) -> Any:
         """Return a record batch as a table that lies in the mapped file."""
         import pyarrow
 
-        return pyarrow.Table.from_batches([self._opened().get_batch(number).select(list(columns))])
+        return pyarrow.Table.from_batches([self._batch(number).select(list(columns))])
 
     def tables(self, number: int, columns: Sequence[str], size: int) -> Iterator[Any]:
         """Yield slices of at most `size` rows of a record batch."""
         table = self.group(number, columns)
         for start in range(0, table.num_rows, size):
             yield table.slice(start, size)
+
+
+def _named(schema: Any) -> Any:
+    """Return a schema whose names can be read; a damaged one may hold what is no text."""
+    _ = schema.names
+    return schema
 
 
 def columnar_files(path: Path) -> list[ColumnarFile]:
@@ -156,8 +188,10 @@ def _readable(path: Path) -> Generator[None]:
 
     try:
         yield
-    except (pyarrow.ArrowException, OSError) as error:
+    except InputError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise InputError(
             f"{path} ({path.stat().st_size:,} bytes) cannot be read as a Parquet or Arrow file; it "
-            "may be cut short: write or fetch it again."
+            "may be cut short or damaged: write or fetch it again."
         ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +14,12 @@ from typing import BinaryIO, NamedTuple, cast
 import numpy as np
 
 from mogul.compute.prefetch import ahead, made_ahead
+from mogul.data.unpacked import Gunzipped
 from mogul.errors import InputError
 
 _MISSING = ("", "NA", "NaN", "nan", "null", "?")
 _BLOCK = 2**22  # bytes of text parsed at once
+_LINE = 2**26  # bytes of a line
 _RECORDS = 4096  # lines parsed at once where cells are quoted
 
 
@@ -117,7 +118,7 @@ def count_lines(path: Path) -> int:
 
 
 def _opened(path: Path) -> BinaryIO:
-    return cast("BinaryIO", gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
+    return cast("BinaryIO", Gunzipped(path) if path.suffix == ".gz" else path.open("rb"))
 
 
 def _text(path: Path, file: BinaryIO, size: int) -> bytes:
@@ -139,8 +140,10 @@ def _lines(path: Path, file: BinaryIO, begun: bytes = b"") -> Iterator[str]:
         InputError: if the file is damaged, or not text.
     """
     try:
-        while line := begun + file.readline():
+        while line := begun + file.readline(_LINE):
             begun = b""
+            if len(line) >= _LINE:
+                raise InputError(_endless(path))
             yield line.decode()
     except UnicodeDecodeError as error:
         raise InputError(_no_table(path)) from error
@@ -159,9 +162,9 @@ def _header(path: Path, file: BinaryIO) -> list[str]:
         header = next(csv.reader(lines), None)
     except csv.Error as error:
         raise InputError(_no_table(path)) from error
-    if header is None:
+    if not header:
         raise InputError(_no_table(path))
-    if header and all(_is_number(cell) for cell in header):
+    if all(_is_number(cell) for cell in header):
         raise InputError(
             f"{path} begins with a line of numbers, {', '.join(header[:4])} …, where the names "
             "of the columns are expected; add a header line."
@@ -170,7 +173,11 @@ def _header(path: Path, file: BinaryIO) -> list[str]:
 
 
 def _jobs(table: _Table, file: BinaryIO) -> Iterator[Callable[[], np.ndarray]]:
-    """Yield what parses each block; from the first quotation mark on, line by line."""
+    """Yield what parses each block; from the first quotation mark on, line by line.
+
+    Raises:
+        InputError: if a line does not end.
+    """
     row, rest = 0, b""
     while True:
         read = _text(table.path, file, _BLOCK)
@@ -186,6 +193,8 @@ def _jobs(table: _Table, file: BinaryIO) -> Iterator[Callable[[], np.ndarray]]:
             row += whole.count(b"\n")
         else:
             rest = block
+            if len(rest) > _LINE:
+                raise InputError(_endless(table.path))
         if not read:
             return
 
@@ -258,7 +267,7 @@ def _by_arrow(table: _Table, block: bytes) -> np.ndarray | None:
                 null_values=list(_MISSING),
             ),
         )
-    except pyarrow.ArrowInvalid:
+    except pyarrow.ArrowException:
         return None  # the careful parser says what is wrong, or that nothing is
     return np.stack([found.column(name).to_numpy() for name in wanted], axis=1)
 
@@ -339,6 +348,13 @@ def _number(cell: str, path: Path, row: int, column: str) -> float:
             "numeric columns (columns=, or --columns of the command), or mark what is missing "
             "as NA."
         ) from error
+
+
+def _endless(path: Path) -> str:
+    return (
+        f"{path} has a line of more than {_LINE >> 20} MiB; end lines with a line feed, or give "
+        "wide tables as .npy or Parquet."
+    )
 
 
 def _no_table(path: Path) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
 import math
+import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from mogul.data.csv_files import damaged
+from mogul.data.npy import array_of, read_header
+from mogul.data.unpacked import Gunzipped, check_growth, read_member
 from mogul.errors import InputError
 
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_MOST_DIMENSIONS = 64  # of an array
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -23,9 +27,19 @@ def read_npy(path: Path) -> np.ndarray:
         InputError: if the file is empty, damaged, or holds Python objects.
     """
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        with path.open("rb") as file:
+            return _mapped(path, file, path.stat().st_size)
+    except (InputError, ValueError, OSError) as error:
         raise InputError(damaged(path, "a .npy array of numbers")) from error
+
+
+def _mapped(path: Path, file: BinaryIO, have: int) -> np.ndarray:
+    """Map the array of a .npy file, or of what begins at a place of another file."""
+    head = read_header(file, have)
+    if head.size == 0:
+        return np.empty(head.shape, head.dtype)
+    at = file.tell()
+    return np.memmap(path, head.dtype, "r", offset=at, shape=head.shape, order=head.order)
 
 
 def read_npz(path: Path) -> np.ndarray:
@@ -35,38 +49,32 @@ def read_npz(path: Path) -> np.ndarray:
         InputError: if the file is damaged, holds Python objects, or leaves the choice open.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            names = file.files
-            chosen = names[0] if len(names) == 1 else "x"
-            array = _member(path, file, chosen) if chosen in names else None
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            chosen = names[0] if len(names) == 1 else "x.npy"
+            array = _member(path, archive, chosen) if chosen in names else None
+    except Exception as error:  # damaged archives raise errors of many kinds
+        if isinstance(error, InputError) and str(error).startswith(str(path)):
+            raise
         raise InputError(damaged(path, "an .npz file of numbers")) from error
     if array is None:
+        known = ", ".join(name.removesuffix(".npy") for name in names[:5])
         raise InputError(
-            f"{path} holds {len(names)} arrays ({', '.join(names[:5]) or 'none'}); keep one, or "
-            "call the data 'x'."
+            f"{path} holds {len(names)} arrays ({known or 'none'}); keep one, or call the data 'x'."
         )
     return array
 
 
-def _member(path: Path, file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+def _member(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """Map a member that is stored as it is into memory; unpack one that is compressed."""
-    info = zipfile.ZipFile(path).getinfo(f"{name}.npy")
-    if info.compress_type != zipfile.ZIP_STORED:
-        return file[name]
-    with path.open("rb") as raw:
-        raw.seek(info.header_offset + 26)
-        name_length, extra_length = np.frombuffer(raw.read(4), "<u2")
-        raw.seek(info.header_offset + 30 + int(name_length) + int(extra_length))
-        version = np.lib.format.read_magic(raw)
-        read = np.lib.format.read_array_header_1_0
-        if version != (1, 0):
-            read = np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(raw)
-        if dtype.hasobject or 0 in shape:
-            return file[name]
-        order = "F" if fortran else "C"
-        return np.memmap(path, dtype, mode="r", offset=raw.tell(), shape=shape, order=order)
+    about = archive.getinfo(name)
+    if about.compress_type != zipfile.ZIP_STORED:
+        return array_of(read_member(path, archive, name))
+    with path.open("rb") as file:
+        file.seek(about.header_offset + 26)
+        name_length, extra_length = np.frombuffer(file.read(4), "<u2")
+        file.seek(about.header_offset + 30 + int(name_length) + int(extra_length))
+        return _mapped(path, file, min(about.file_size, path.stat().st_size - file.tell()))
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -79,10 +87,43 @@ def read_idx(path: Path) -> np.ndarray:
         InputError: if the file is empty, cut short, or has another magic number.
     """
     zipped = path.suffix == ".gz"
-    content = _gunzip(path) if zipped else b""
-    with path.open("rb") as file:
-        head = content[:1024] if zipped else file.read(1024)
-    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES or head[3] == 0:
+    try:
+        with Gunzipped(path) if zipped else path.open("rb") as file:
+            head = _idx_head(path, file.read(4 + 4 * 255))
+            content = b""
+            if zipped:  # the byte after the last leads to the end, where the checksum is
+                check_growth(path, path.stat().st_size, head.need)
+                file.seek(head.offset)
+                content = file.read(head.need + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(damaged(path, "a whole gzip file" if zipped else "a file")) from error
+    have = len(content) if zipped else path.stat().st_size - head.offset
+    if have != head.need:
+        raise InputError(_wrong_size(path, head, have))
+    if head.need == 0:
+        return np.empty(head.shape, head.dtype)
+    if zipped:
+        return np.frombuffer(content, head.dtype).reshape(head.shape)
+    return np.memmap(path, head.dtype, mode="r", offset=head.offset, shape=head.shape)
+
+
+class _IdxHead(NamedTuple):
+    """What the head of an idx file tells: `need` bytes of values follow at `offset`."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int
+    need: int
+
+
+def _idx_head(path: Path, head: bytes) -> _IdxHead:
+    """Read the head of an idx file.
+
+    Raises:
+        InputError: if it is none, or tells of more values than the file can hold.
+    """
+    known = len(head) >= 4 and head[:2] == b"\0\0" and head[2] in _IDX_TYPES
+    if not known or not 0 < head[3] <= _MOST_DIMENSIONS:
         raise InputError(
             f"{path} begins with {head[:4].hex(' ') or 'nothing'}, which is not the magic number "
             "of an idx file (00 00 type dimensions); give an idx file, or rename this one to what "
@@ -90,24 +131,17 @@ def read_idx(path: Path) -> np.ndarray:
         )
     dtype, n_dims = np.dtype(_IDX_TYPES[head[2]]), head[3]
     offset = 4 + 4 * n_dims
-    shape = tuple(int(n) for n in np.frombuffer(head[4:offset], ">u4"))
-    have = (len(content) if zipped else path.stat().st_size) - offset
-    need = math.prod(shape) * dtype.itemsize
-    if len(shape) < n_dims or have != need:
-        raise InputError(
-            f"{path} announces values of shape {shape}, {need:,} bytes, but holds "
-            f"{max(have, 0):,}; the file is damaged: fetch it again."
-        )
-    if zipped:
-        return np.frombuffer(content, dtype, offset=offset).reshape(shape)
-    if need == 0:
-        return np.empty(shape, dtype)
-    return np.memmap(path, dtype, mode="r", offset=offset, shape=shape)
+    sizes = head[4:offset]
+    shape = struct.unpack(f">{len(sizes) // 4}I", sizes[: len(sizes) // 4 * 4])
+    found = _IdxHead(dtype, shape, offset, math.prod(shape) * dtype.itemsize)
+    # Nothing that gzip makes is 1,032 times as small as what went in.
+    if len(shape) < n_dims or found.need > 1032 * path.stat().st_size:
+        raise InputError(_wrong_size(path, found, path.stat().st_size - offset))
+    return found
 
 
-def _gunzip(path: Path) -> bytes:
-    try:
-        with gzip.open(path) as file:
-            return file.read()
-    except (EOFError, OSError, zlib.error) as error:
-        raise InputError(damaged(path, "a whole gzip file")) from error
+def _wrong_size(path: Path, head: _IdxHead, have: int) -> str:
+    return (
+        f"{path} announces values of shape {head.shape}, {head.need:,} bytes, but holds "
+        f"{max(have, 0):,}; the file is damaged: fetch it again."
+    )

@@ -5,21 +5,22 @@ from __future__ import annotations
 import copy
 import io
 import math
-import warnings
-import zipfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mogul.compute.prefetch import made_ahead
 from mogul.data.members import Members, is_image
+from mogul.data.npy import array_of
 from mogul.errors import InputError
 
 Size = tuple[int, int]
 _CHUNK = 64  # images decoded by one thread at a time
+_MOST_PIXELS = 2**26  # of an image
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 
 class Encoded:
@@ -147,19 +148,14 @@ def decode_image(
     Raises:
         InputError: if it cannot be decoded.
     """
+    content = read()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return coloured(Image.open(io.BytesIO(read())), colour)
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombWarning,
-        Image.DecompressionBombError,
-        zipfile.BadZipFile,
-        OSError,
-        SyntaxError,
-        ValueError,
-    ) as error:
+        # Others are not asked: that of PostScript starts another program.
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        if image.width * image.height > _MOST_PIXELS:  # before any is decoded
+            raise InputError(f"{image.width} × {image.height} pixels, over {_MOST_PIXELS:,}")
+        return coloured(image, colour)
+    except Exception as error:  # decoders of damaged files raise errors of many kinds
         raise InputError(
             f"Image {name()} cannot be decoded ({error}); replace or remove it."
         ) from error
@@ -205,10 +201,10 @@ def _array(content: bytes, name: Callable[[], str]) -> np.ndarray:
         InputError: if it is damaged, or holds Python objects.
     """
     try:
-        return np.atleast_1d(np.load(io.BytesIO(content), allow_pickle=False))
-    except (ValueError, EOFError, OSError) as error:
+        return np.atleast_1d(array_of(content))
+    except InputError as error:
         raise InputError(
-            f"{name()} cannot be read as a .npy array; replace or remove it."
+            f"{name()} cannot be read as a .npy array ({error}); replace or remove it."
         ) from error
 
 

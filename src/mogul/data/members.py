@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from mogul.data.unpacked import read_member
 from mogul.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
@@ -66,12 +69,12 @@ def _in_folder(path: Path) -> tuple[list[str], Callable[[str], bytes]]:
 def _in_zip(path: Path) -> tuple[list[str], Callable[[str], bytes]]:
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # damaged archives raise errors of many kinds
         raise InputError(
             f"{path} cannot be read as a zip file; it may be empty or cut short: fetch it again."
         ) from error
     # Reading one ZipFile from several threads is safe: it locks its file object.
-    return archive.namelist(), archive.read
+    return archive.namelist(), partial(read_member, path, archive)
 
 
 def _is_hidden(name: str) -> bool:
@@ -154,7 +157,12 @@ def _places(path: Path) -> np.ndarray:
                     f"{path} is packed by gzip, so that nothing in it can be found without "
                     "unpacking all; unpack it: gunzip it to a .tar file."
                 )
-        with tarfile.open(path, "r:") as archive:
+        # Reading what is mapped ends where the file ends, whatever size a header tells.
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            tarfile.open(fileobj=mapped, mode="r:") as archive,  # pyright: ignore[reportArgumentType, reportCallIssue]
+        ):
             while (member := archive.next()) is not None:
                 archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - else all stay
                 if not member.isreg() or not _is_row(member.name):
@@ -166,9 +174,16 @@ def _places(path: Path) -> np.ndarray:
                         "one of each."
                     )
                 before = sample
+                if member.issparse() or not 0 <= member.size <= len(mapped) - member.offset_data:
+                    raise InputError(
+                        f"{path}: {member.name} does not lie in it as a whole; fetch or write it "
+                        "again."
+                    )
                 found.append((member.offset_data, member.size))
             _check_end(path, archive.offset)  # pyright: ignore[reportAttributeAccessIssue]
-    except (tarfile.TarError, OSError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # damaged archives raise errors of many kinds
         raise InputError(
             f"{path} cannot be read as a tar file ({error}); fetch or write it again."
         ) from error

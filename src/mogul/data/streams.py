@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -19,7 +20,7 @@ from mogul.data.columnar import ColumnarFile, columnar_files
 from mogul.data.pixels import ALIGNED, PixelScale
 from mogul.data.sources import Block, tensor_of
 from mogul.data.streamed import StreamedSource
-from mogul.data.tables import numbers, row_bytes, row_type, row_width, rows_of
+from mogul.data.tables import holds_bytes, numbers, row_bytes, row_type, row_width, rows_of
 from mogul.errors import InputError
 
 ABOUT = b"mogul"  # key, in a schema, of the shape of rows and of the levels of pixels
@@ -84,7 +85,7 @@ class ColumnarSource(StreamedSource):
         self.name, self.options = str(path), options or {}
         files = columnar_files(Path(path))
         schema = files[0].schema
-        about = json.loads((schema.metadata or {}).get(ABOUT, b"{}"))
+        about = _told(Path(path), schema)
         self._weight = weight = about.get("weight") if weight is None else weight
         known = [name for name in schema.names if name != weight]
         self.columns = self._features = list(known if columns is None else columns)
@@ -96,10 +97,17 @@ class ColumnarSource(StreamedSource):
         self._groups = list(_groups(files, limit))
         if not self._groups:
             raise InputError(f"{path} has no rows; give at least one.")
-        self._shape = tuple(about.get("feature_shape", (width,))) if columns is None else (width,)
+        shape = about.get("feature_shape", [width]) if columns is None else [width]
+        if math.prod(shape) != width:
+            raise InputError(
+                _odd(path, f"rows of shape {tuple(shape)}, but they have {width} values")
+            )
+        self._shape = tuple(shape)
         self._held: dict[_Group, Tensor] = {}  # row groups read lately
         self._lock = threading.Lock()
         levels = about.get("levels")
+        if levels and any(not holds_bytes(file.schema, self._features) for file in files):
+            raise InputError(_odd(path, f"{levels} levels of pixels, but holds no bytes"))
         self._kind = row_type([file.schema for file in files], self._features, bool(levels))
         self.scale = PixelScale(levels, dequantise, seed) if levels else None
 
@@ -260,6 +268,39 @@ class ColumnarSource(StreamedSource):
             start += table.num_rows
         assert out is not None  # the rows asked for are among those of the group
         return out
+
+
+def _told(path: Path, schema: Any) -> dict[str, Any]:
+    """Return what a schema tells of rows: feature_shape, levels and weight, each if it is known.
+
+    Raises:
+        InputError: if it is not of the kind that `write_store` writes.
+    """
+    try:
+        about = json.loads((schema.metadata or {}).get(ABOUT, b"{}"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(_odd(path, "what is no JSON")) from error
+    if not isinstance(about, dict):
+        raise InputError(_odd(path, f"a {type(about).__name__}"))
+    shape, levels, weight = (about.get(name) for name in ("feature_shape", "levels", "weight"))
+    if shape is not None and not (isinstance(shape, list) and all(_is_size(n) for n in shape)):
+        raise InputError(_odd(path, f"the shape {shape}"))
+    if levels is not None and not (_is_size(levels) and 2 <= levels <= 256):
+        raise InputError(_odd(path, f"{levels} levels of pixels"))
+    if weight is not None and not isinstance(weight, str):
+        raise InputError(_odd(path, f"weights in column {weight}"))
+    return {name: value for name, value in about.items() if value is not None}
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _odd(path: str | Path, what: str) -> str:
+    return (
+        f"{path} tells of {what:.200} in its schema, under the key '{ABOUT.decode()}'; it is "
+        "damaged: write or fetch it again."
+    )
 
 
 def _groups(files: Sequence[ColumnarFile], limit: int | None) -> Iterator[_Group]:

@@ -47,6 +47,18 @@ def row_type(schemas: Sequence[Any], columns: Sequence[str], pixels: bool) -> ty
     return np.float32 if all(_is_small(kind) for kind in values) else np.float64
 
 
+def holds_bytes(schema: Any, columns: Sequence[str]) -> bool:
+    """Whether columns hold bytes: as such, or as lists of 8-bit integers."""
+    import pyarrow
+    import pyarrow.types as kinds
+
+    found = (schema.field(name).type for name in columns)
+    return all(
+        kinds.is_fixed_size_binary(kind) or getattr(kind, "value_type", kind) == pyarrow.uint8()
+        for kind in found
+    )
+
+
 def _is_small(kind: Any) -> bool:
     import pyarrow.types as kinds
 

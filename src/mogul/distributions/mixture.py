@@ -281,13 +281,14 @@ class Mixture(Distribution):
             if not shape.numel():
                 return self.centres.new_empty(*shape, self.n_features)
             per = torch.Size(sample_shape).numel()
-            index = torch.multinomial(flat, per, replacement=True, generator=generator).mT
-            index = index.reshape(shape)
+            # torch draws at least one.
+            index = torch.multinomial(flat, max(1, per), replacement=True, generator=generator)
+            index = index.mT[:per].reshape(shape)
             if self.covariance.batch_shape:
                 draws = self.covariance.chosen(index).draw(noise, generator).squeeze(-2)
             else:
                 draws = self.covariance.sample(index.flatten(), noise, generator)
-                draws = draws.reshape(*shape, -1)
+                draws = draws.reshape(*shape, self.n_features)
             centres = self.centres.expand(*self.batch_shape, -1, -1)
             if not self.batch_shape:
                 return self.origin + centres[index] + draws

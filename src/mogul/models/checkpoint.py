@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mogul.compute.checkpoint import remove_stale
+from mogul.compute.checkpoint import remove, remove_stale
 from mogul.compute.collective import Group, group_of
 from mogul.errors import InputError
 from mogul.models.files import fill, load_fit, save_model
@@ -109,7 +109,7 @@ class Checkpoint:
         found = group.said(found)
         if found is None:
             if group.first:
-                self.before.unlink(missing_ok=True)  # of another fit
+                remove(self.before)  # of another fit
             return None
         *found, self._ours = found
         self.kept = True
@@ -157,7 +157,7 @@ class Checkpoint:
     def ended(self, source: Source) -> None:
         """Leave nothing but the file itself."""
         if group_of(source).first:
-            self.before.unlink(missing_ok=True)
+            remove(self.before)
 
     def finish(self, model: Any, source: Source, facts: dict[str, Any]) -> None:
         """Write the model of a fit that has ended, with facts about it."""
@@ -179,7 +179,7 @@ class Checkpoint:
     def _set_aside(self) -> None:
         """Give the present file a second name, so that neither name is ever missing."""
         link = self.before.with_name(f".{self.path.name}.before.part")
-        link.unlink(missing_ok=True)
+        remove(link)
         try:
             os.link(self.path, link)
         except OSError:

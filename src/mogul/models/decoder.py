@@ -248,7 +248,9 @@ def mixture_prior(config: dict[str, Any] | None) -> GaussianMixture | None:
     """Rebuild a prior from its `config`, or None."""
     if config is None:
         return None
-    return GaussianMixture(**config | {"prior": None, "dtype": getattr(torch, config["dtype"])})
+    arguments: dict[str, Any] = dict(config)
+    arguments["prior"], arguments["dtype"] = None, getattr(torch, config["dtype"])
+    return GaussianMixture(**arguments, device=torch.get_default_device())
 
 
 def network_config(

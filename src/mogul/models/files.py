@@ -19,6 +19,7 @@ from mogul.models.mixture_density import MixtureDensityNetwork
 _TRAINING = "training/"  # before the names of what a fit needs to go on
 _MEMORY = "memory/"  # the same, where `fit` keeps it
 _FORMAT = 1
+_PARTS = ("format", "model", "arguments", "extra")  # of a configuration
 _KINDS: dict[type, str] = {
     GaussianMixture: "gaussian-mixture",
     LatentVariableModel: "decoder",
@@ -92,23 +93,19 @@ def load_model(
     """
     tensors, config, _ = load_fit(path)
     try:
-        cls = {name: cls for cls, name in _KINDS.items()}[config["model"]]
-        arguments = dict(config["arguments"])
-        if cls is GaussianMixture:
-            model = _mixture(arguments, tensors)
-        elif cls is MixtureDensityNetwork:
-            model = MixtureDensityNetwork.from_config(arguments)
-            model.load_state_dict(tensors)
-            model.eval()
-        else:
-            model = _latent(cls, arguments, tensors)
+        with torch.device("meta"):  # of which nothing is allocated, whatever sizes are told
+            _check_tensors(_built(config), tensors)
+        model = _built(config)
+        fill(model, tensors)
     except InputError:
         raise
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # what a configuration may hold, classes refuse in many ways
         raise InputError(
             f"{path} is not a readable mogul model ({type(error).__name__}); fit it again with "
             "`mogul fit`."
         ) from error
+    if not isinstance(model, GaussianMixture):
+        model.eval()
     return model.to(device), config.get("extra", {})
 
 
@@ -126,6 +123,12 @@ def load_fit(
             f"{path} has model format {config.get('format')}, and this version reads format "
             f"{_FORMAT}; install a mogul version that knows it."
         )
+    odd = [name for name in config if name not in _PARTS]
+    if odd or not isinstance(config.get("extra", {}), dict):
+        raise InputError(
+            f"{path} is damaged: its configuration holds {', '.join(odd)[:80] or 'no facts'}; "
+            "fetch the file again, or fit again."
+        )
     own = {name: t for name, t in tensors.items() if not name.startswith(_MEMORY)}
     memory = {
         name.removeprefix(_MEMORY): t for name, t in tensors.items() if name.startswith(_MEMORY)
@@ -133,19 +136,35 @@ def load_fit(
     return own, config, memory
 
 
-def _mixture(arguments: dict[str, Any], tensors: dict[str, Tensor]) -> GaussianMixture:
+def _built(config: dict[str, Any]) -> Model:
+    """Return the model of a configuration, with fresh parameters."""
+    cls = {name: cls for cls, name in _KINDS.items()}[config["model"]]
+    arguments = dict(config["arguments"])
+    if cls is not GaussianMixture:
+        return cls.from_config(arguments)  # pyright: ignore[reportAttributeAccessIssue]
     arguments["dtype"] = getattr(torch, arguments["dtype"])
     if arguments["prior"] is not None:
         arguments["prior"] = Prior(**arguments["prior"])
-    model = GaussianMixture(**arguments)
-    model.load_state_dict(tensors)
-    return model
+    return GaussianMixture(**arguments, device=torch.get_default_device())
 
 
-def _latent(cls: Any, arguments: dict[str, Any], tensors: dict[str, Tensor]) -> LatentVariableModel:
-    model = cls.from_config(arguments)
-    fill(model, tensors)
-    return model.eval()
+def _check_tensors(model: Model, tensors: dict[str, Tensor]) -> None:
+    """Refuse tensors of other shapes or types than the parameters of a model.
+
+    Raises:
+        InputError: naming the first.
+    """
+    for name, own in model.state_dict().items():
+        found = tensors.get(name)
+        if name == "particles" or (
+            found is not None and found.shape == own.shape and found.dtype == own.dtype
+        ):
+            continue
+        came = "none" if found is None else f"{tuple(found.shape)} of {found.dtype}"
+        raise InputError(
+            f"The file holds another model than it says: {name} should be {tuple(own.shape)} of "
+            f"{own.dtype}, and {came} came; fit the model again."
+        )
 
 
 def fill(model: Model, tensors: dict[str, Tensor]) -> None:

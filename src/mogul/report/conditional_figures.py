@@ -111,12 +111,13 @@ def residual_plot(means: np.ndarray, residuals: np.ndarray, name: str) -> str:
     def draw(axes: Axes) -> None:
         axes.axhline(0.0, color=INK, linewidth=1)
         axes.plot(means, residuals, ".", color=BLUE, markersize=4, alpha=0.6)
-        axes.set_xlabel(f"predicted mean of {name}")
+        axes.set_xlabel(f"predicted mean of {name}", parse_math=False)
         axes.set_ylabel("target less mean")
 
     return as_svg(draw, 6.4, 3.2)
 
 
 def _label(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_xlabel(names[0])
-    axes.set_ylabel(names[1])
+    # Dollars in the names of columns are dollars, and begin no formula.
+    axes.set_xlabel(names[0], parse_math=False)
+    axes.set_ylabel(names[1], parse_math=False)

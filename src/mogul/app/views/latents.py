@@ -124,8 +124,17 @@ def router(session: Session) -> APIRouter:
 
     @api.get("/latents/components")
     def wall(start: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
-        """Decoded means of the prior's components by falling weight, some at a time."""
+        """Decoded means of the prior's components by falling weight, some at a time.
+
+        Raises:
+            InputError: if there are not so many.
+        """
         density = prior(session)
+        if start >= density.n_components:
+            raise InputError(
+                f"Components from {start} on were asked for; there are {density.n_components}, "
+                "counted from 0."
+            )
         order = _by_weight(density)[start : start + _MOST]
         return {
             "total": density.n_components,
@@ -153,8 +162,18 @@ def _grouped(what: str, names: list[str], group: Tensor) -> dict[str, Any]:
 
 
 def _decoded(session: Session, z: Tensor) -> Tensor:
+    """Return latents (n, d) as rows.
+
+    Raises:
+        InputError: if the decoder overflows there.
+    """
     with session.lock:
-        return decode_rows(session.decoder.model, z)
+        x = decode_rows(session.decoder.model, z)
+    if not bool(x.isfinite().all()):
+        raise InputError(
+            "The decoder gives no finite values so far out; choose a place nearer to those of rows."
+        )
+    return x
 
 
 def _log_prior(session: Session, z: Tensor) -> list[float]:
