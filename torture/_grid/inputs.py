@@ -154,7 +154,8 @@ def values() -> list[Input]:
         Input("two rows", changed(lambda x: x[:2]), rules=either, k=1),
         Input("two equal rows", changed(lambda x: x[[0, 0]]), REFUSED, {**few, **either}, k=1),
         Input("one column", changed(lambda x: x, d=1), needs=frozenset({"one column"})),
-        Input("two columns", changed(lambda x: x, d=2)),
+        # A network has one target then, and low rank needs two.
+        Input("two columns", changed(lambda x: x, d=2), rules={"network": EITHER}),
         Input("one row, one column", changed(lambda x: x[:1, :1]), REFUSED, k=1),
         Input("some NaN", changed(lambda x: put(x, spots < 0.1, np.nan)), needs=gaps),
         Input("half NaN", changed(lambda x: put(x, spots < 0.5, np.nan)), needs=gaps),
@@ -167,7 +168,7 @@ def values() -> list[Input]:
         Input("a row of NaN only", changed(lambda x: put(x, 3, np.nan)), needs=gaps,
               rules={"network": FITS}),
         Input("a third of rows NaN only", changed(lambda x: put(x, slice(0, None, 3), np.nan)),
-              needs=gaps, rules={"network": FITS}),
+              needs=gaps, rules={"network": EITHER}),
         Input("a column of NaN only", changed(lambda x: put(x, (slice(None), 1), np.nan)), REFUSED,
               {"regressor": REFUSED, "network": EITHER, "decoder": EITHER}),
         Input("NaN only", changed(lambda x: put(x, slice(None), np.nan)), REFUSED,

@@ -127,9 +127,12 @@ def fallen(result: Result, dtype: torch.dtype) -> list[str]:
     if not result.monotone:
         return []
     slack = 1e-9 if dtype == torch.float64 else 1e-4
+    eps = torch.finfo(dtype).eps
+    blurs = [blur(m, torch.as_tensor(row), eps) for m, rows, _ in result.scored for row in rows]
+    moved = max([0.0, *blurs]) ** 2  # by rounding of the means that an M-step found
     for i in range(1, len(objectives)):
         before = result.history[i - 1]
-        allowed = slack * (1 + abs(objectives[i - 1]))
+        allowed = slack * (1 + abs(objectives[i - 1])) + moved
         disturbed = any("restart" in event for event in before["events"])
         if objectives[i] < objectives[i - 1] - allowed and not disturbed:
             return [f"the objective fell from {objectives[i - 1]:.9g} to {objectives[i]:.9g}"]

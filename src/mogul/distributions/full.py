@@ -33,6 +33,7 @@ from mogul.distributions.shared_kernel import SharedFullKernel
 from mogul.errors import InputError
 
 _MOST_FEATURES = 24  # up to which products with all x_i x_j beat whitening
+_JITTER = 1e-13  # of a variance: what float64 can tell of it beside collinear ones
 _WIDEST = 1e12  # variance in units of the floor beyond which eigenvalues near it have no digits
 
 
@@ -363,7 +364,8 @@ def floored_cholesky(covariance: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]
                 f"{covariance.dtype} can hold in squares; rescale them."
             )
         if float(scaled.diagonal(dim1=-2, dim2=-1).max()) > _WIDEST:
-            raised = (scaled + torch.eye(len(floor)).to(scaled)) * unit
+            own = scaled.diagonal(dim1=-2, dim2=-1)
+            raised = (scaled + torch.diag_embed(1.0 + _JITTER * own)) * unit
         else:
             values, vectors = torch.linalg.eigh(scaled)
             raised = (vectors * values.clamp_min(1.0).unsqueeze(-2)) @ vectors.mT * unit

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mogul.compute.memory import room_for
 from mogul.distributions import Covariance, Mixture, family
 from mogul.errors import InputError
-from mogul.models.checks import check_counts, check_rank
+from mogul.models.checks import check_counts, check_rank, check_scale
 from mogul.models.gaussian_mixture import GaussianMixture
 from mogul.models.hub import HubModel
 from mogul.models.networks import BACKBONES
@@ -155,6 +155,8 @@ class MixtureHead(nn.Module):
         rounding = 8 * torch.finfo(self.scale.dtype).eps * mean.abs()
         _check_digits(variance.sqrt(), mean, self.scale.dtype)
         variance = torch.where(variance.sqrt() > rounding, variance, 0.0)
+        for spread in variance[variance > 0].tolist():
+            check_scale(spread, self.scale.dtype)
         if self.family.isotropic_noise:
             variance = variance.mean().expand_as(variance)
         self.shift.copy_(mean)
