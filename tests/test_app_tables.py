@@ -296,6 +296,16 @@ def test_conditional_densities_integrate_to_one(folder, covariance, scale, shift
             assert trapezoid(found["density"], found["x"]) == pytest.approx(1, abs=5e-3)
 
 
+def test_with_nothing_fixed_the_density_is_the_marginal(page, mixture):
+    asked = {"columns": [], "values": [], "targets": [2]}
+    found = answered(page.post("/api/conditional", json=asked))
+    assert found["log_prob"] == pytest.approx(0.0)
+    assert found["free"] == [0, 1, 2, 3]
+    x = torch.tensor(found["curve"]["x"], dtype=torch.float64).unsqueeze(-1)
+    expected = mixture.marginal(torch.tensor([2])).log_prob(x).exp()
+    np.testing.assert_allclose(found["curve"]["density"], expected.numpy(), rtol=1e-4, atol=1e-9)
+
+
 def test_conditionals_refuse_what_cannot_be(page):
     def why(**given):
         asked = {"columns": [0], "values": [5.0], "targets": [3]} | given
@@ -303,7 +313,6 @@ def test_conditionals_refuse_what_cannot_be(page):
 
     assert "Column 4" in why(columns=[4])
     assert "Column -1" in why(targets=[-1])
-    assert "fix at least one" in why(columns=[], values=[])
     assert "leave at least one free" in why(columns=[0, 1, 2, 3], values=[5, 3, 4, 1])
     assert "choose a free column" in why(targets=[0])
     assert "once" in why(targets=[3, 3])

@@ -306,6 +306,22 @@ def test_held_out_rows_do_not_touch_statistics_of_batches():
     assert all(torch.equal(plain[name], watched[name]) for name in plain)
 
 
+def test_normalisation_learns_from_every_batch_and_is_then_fixed():
+    shape, seen = (32, 32), []
+    x = torch.rand(40, 1024, generator=torch.Generator().manual_seed(1)).round()
+    torch.manual_seed(0)
+    q = PosteriorFamily(3)
+    networks = ConvEncoder(q.n_outputs, shape, 4), ConvDecoder(3, shape, 4, squash=False)
+    model = VariationalAutoencoder(*networks, q, shape, BernoulliLikelihood(logits=True))
+    model.encoder.register_forward_hook(lambda module, *_: seen.append(module.training))
+    source = ArraySource(x)
+    fit(model, source, Variational(batch_size=8), passes=1)
+    assert seen == [True] * 5
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    assert [int(m.num_batches_tracked) for m in norms] == [5] * len(norms)
+    assert not model.training
+
+
 def test_a_fit_that_fails_leaves_the_model_as_it_was():
     model, source = autoencoder(), ArraySource(rows())
     fit(model, source, Variational(), passes=1)

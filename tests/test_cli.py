@@ -12,6 +12,7 @@ from PIL import Image
 import mogul
 from command_line import run_command
 from mogul.cli import main
+from mogul.cli.fit_mixture import overfitted
 from mogul.distributions import families
 
 
@@ -304,3 +305,30 @@ def test_truncated_em_on_the_command_line(run, tmp_path, start):
         code, _, error = run(*line, "-o", tmp_path / "none", *options)
         assert code == 2
         assert told in " ".join(error.split())
+
+
+def test_a_fit_that_overfits_says_after_which_pass():
+    history = [{"validation": v} for v in (-5.0, -3.0, -2.0, -4.0, -9.0)]
+    assert "after pass 3 (-2.00 nats)" in (overfitted(history) or "")
+    assert "--passes 3" in (overfitted(history) or "")
+    assert overfitted(history[:3]) is None
+    assert overfitted([{"validation": None}]) is None
+
+
+def test_rows_with_gaps_have_scores_but_no_percentile(run, tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    np.savetxt(tmp_path / "whole.csv", x, delimiter=",", header="a,b,c", comments="")
+    x[3, 1] = np.nan
+    np.savetxt(tmp_path / "gaps.csv", x, delimiter=",", header="a,b,c", comments="")
+    model, scores = tmp_path / "m.mogul", tmp_path / "scores.csv"
+    whole, gaps = tmp_path / "whole.csv", tmp_path / "gaps.csv"
+    assert run("fit", whole, "-o", model, "--model", "full", "--components", 1)[0] == 0
+    assert run("score", model, gaps, "-o", scores)[0] == 0
+    lines = scores.read_text().splitlines()
+    assert lines[4].startswith("3,-")
+    assert lines[4].endswith(",")
+    assert all(not line.endswith(",") for line in lines[1:4] + lines[5:])
+    assert run("inpaint", model, gaps, "-o", tmp_path / "filled.npy")[0] == 0  # gaps, by default
+    filled = np.load(tmp_path / "filled.npy")
+    assert np.isfinite(filled).all()
+    np.testing.assert_allclose(filled[0], x[0], rtol=1e-6)

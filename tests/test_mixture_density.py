@@ -409,3 +409,21 @@ def test_a_model_is_calibrated_on_its_own_samples():
 def test_errors_say_what_to_do(act, text):
     with pytest.raises(InputError, match=text):
         act()
+
+
+def test_dropout_acts_in_steps_and_not_in_scores():
+    seen = []
+
+    class Watched(torch.nn.Module):
+        def forward(self, h):
+            seen.append(self.training)
+            return h
+
+    backbone = torch.nn.Sequential(torch.nn.Linear(1, 4), Watched(), torch.nn.Linear(4, 4))
+    model = MixtureDensityNetwork(backbone, 2, 1)
+    source = open_source(np.random.default_rng(0).normal(size=(100, 2)))
+    fit(model, source, Supervised(batch_size=30), passes=1)
+    assert True in seen
+    assert seen.count(True) <= 4  # a step each; what is held out is scored without
+    assert False in seen
+    assert not model.training

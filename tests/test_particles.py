@@ -382,3 +382,15 @@ def test_errors_say_what_to_do() -> None:
         fit(mixture, ArraySource(linear_rows(20)), pga(), passes=1)
     assert set(PARTICLE_ALGORITHMS) >= {"pga", "pqn", "pmga", "soul", "short-run", "abp"}
     assert short_run(moves=3).chain is not None
+
+
+def test_normalisation_learns_from_the_batches_of_the_parameters_alone():
+    torch.manual_seed(0)
+    decoder = ConvDecoder(3, (32, 32), 4)
+    model = LatentVariableModel(decoder, 3, (32, 32), BernoulliLikelihood())
+    x = torch.rand(24, 1024, generator=torch.Generator().manual_seed(1)).round()
+    fit(model, ArraySource(x), pga(n_particles=2, batch_size=8), passes=2)
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert [int(m.num_batches_tracked) for m in norms] == [6] * len(norms)
+    assert not model.training

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,17 +82,7 @@ class EM:
         group = group_of(source)
         check_enough_rows(int(group.total(len(source))[0]), model.n_components)
         model.check_started()
-        if getattr(source, "complete", False):
-            return _State(gaps=False)
-        missing, seen = _looked_through(source, model)
-        group.add([missing, seen])
-        if not bool(seen.all()):
-            column = int((seen == 0).nonzero()[0])
-            raise InputError(
-                f"Column {column} is NaN in every row, so nothing can be learned of it; remove "
-                "the column."
-            )
-        return _State(gaps=bool(missing))
+        return _State(gaps=looked_through(source, model))
 
     def memory(self, state: _State) -> dict[str, Tensor]:
         """Return what a fit that goes on from a file needs beside the model."""
@@ -192,8 +183,14 @@ class EM:
         return workers, events
 
 
-def _looked_through(source: Source, model: HasMoments) -> tuple[Tensor, Tensor]:
-    """Return how many batches have gaps, and in how many each column (D,) has a value."""
+def looked_through(source: Source, model: Any) -> bool:
+    """Return whether values are missing in the rows of any process.
+
+    Raises:
+        InputError: if a column has no value at all.
+    """
+    if getattr(source, "complete", False):
+        return False
     missing = torch.zeros((), dtype=torch.float64)
     seen = torch.zeros(source.n_features, dtype=torch.float64)
     for batch in source.batches(default_batch_size(source.n_features), model.dtype, model.device):
@@ -201,7 +198,14 @@ def _looked_through(source: Source, model: HasMoments) -> tuple[Tensor, Tensor]:
         some = bool(hidden.any())
         missing += some
         seen += (~hidden.all(0)).cpu() if some else 1.0
-    return missing, seen
+    group_of(source).add([missing, seen])
+    if not bool(seen.all()):
+        column = int((seen == 0).nonzero()[0])
+        raise InputError(
+            f"Column {column} is NaN in every row, so nothing can be learned of it; remove the "
+            "column."
+        )
+    return bool(missing)
 
 
 def check_enough_rows(n_rows: int, n_components: int) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.base import Pass
+from mogul.algorithms.em import looked_through
 from mogul.algorithms.initialise import row_weights, total_weight
 from mogul.algorithms.minibatches import minibatches, n_steps, pool, random_order
 from mogul.algorithms.watch import Watch, check_memory
@@ -19,6 +20,8 @@ from mogul.protocols import HasGradient, Source
 
 _APART = 7_368_787  # between the seeds of processes
 OPTIMISERS = ("adam", "sgd")
+_EPS = 1e-8  # of Adam's denominator
+_UNLIKE = 1e8  # ratio of deviations of columns beyond which one size of step serves none
 
 
 @dataclass
@@ -82,7 +85,14 @@ class Gradient:
         self.seed = seed
 
     def init(self, model: HasGradient, source: Source, passes: int) -> _State:
-        """Build the optimiser, and a schedule that ends at zero after all passes."""
+        """Build the optimiser, and a schedule that ends at zero after all passes.
+
+        Raises:
+            InputError: if a column has no value at all, or the units of the data are such that one
+                size of step cannot serve all columns, or the type cannot hold their gradients.
+        """
+        looked_through(source, model)
+        _check_units(model)
         scale = model.data_scale
         power = 1 if self.optimiser == "adam" else 2  # how a step must grow with the unit
         rates = {
@@ -90,12 +100,14 @@ class Gradient:
             "shapes": self.learning_rate,
             "locations": self.learning_rate * scale**power,
         }
-        groups = [
-            {"params": parameters, "lr": rates[name]}
+        groups: list[dict[str, Any]] = [
+            {"params": parameters, "lr": rates[name], "name": name}
             for name, parameters in model.parameter_groups().items()
             if parameters
         ]
         if self.optimiser == "adam":
+            for part in groups:  # in units of the data, as the rate
+                part["eps"] = _EPS / (scale if part["name"] == "locations" else 1.0)
             optimiser: torch.optim.Optimizer = torch.optim.Adam(groups)
         else:
             optimiser = torch.optim.SGD(groups, momentum=0.9)
@@ -176,6 +188,26 @@ class Gradient:
 def _moving(optimiser: torch.optim.Optimizer) -> list[Tensor]:
     """Return what an optimiser moves."""
     return [p for part in optimiser.param_groups for p in part["params"]]
+
+
+def _check_units(model: Any) -> None:
+    """Refuse data in which steps or gradients would lose all meaning.
+
+    Raises:
+        InputError: if deviations of columns are too unlike, or too large or small for the type.
+    """
+    variance = getattr(model, "feature_variance", None)
+    if variance is None:
+        return
+    low, high = (float(v) ** 0.5 for v in (variance.min(), variance.max()))
+    # A gradient by a variance is in units of its square.
+    limit = torch.finfo(variance.dtype).max ** 0.25
+    if high > _UNLIKE * low or not 1 / limit < low * model.variance_floor**0.5 or high > limit:
+        raise InputError(
+            f"The columns have standard deviations from {low:.3g} to {high:.3g}, for which "
+            f"gradients in {variance.dtype} have no common step; rescale the columns, use float64, "
+            "or fit by EM()."
+        )
 
 
 def _check_finite(loss: Tensor) -> None:

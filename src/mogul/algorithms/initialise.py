@@ -158,12 +158,21 @@ def total_weight(source: Source) -> float:
 
 
 def _start(model: Any, x: Tensor, method: str, seed: int, group: Group) -> None:
-    """Cluster rows (n, D), which all processes have, and start the model from the clusters."""
+    """Cluster rows (n, D), which all processes have, and start the model from the clusters.
+
+    Raises:
+        InputError: if their differences are beyond the type.
+    """
     if bool(x.isnan().any()):
         x = torch.where(x.isnan(), x.nanmean(0).nan_to_num(0.0), x)
     centred = x - x.mean(0)
     size = float(centred.abs().max())
-    centred /= size if 0 < size < math.inf else 1.0  # so that squares stay in range
+    if not math.isfinite(size):
+        raise InputError(
+            f"The rows to start from are not finite, or lie so far apart that their differences "
+            f"are beyond {x.dtype}; rescale the data, or use float64."
+        )
+    centred /= size or 1.0  # so that squares stay in range
     k = model.n_components
     if method == "k-means":
         labels = kmeans(centred, k, seed, group=group).labels

@@ -20,6 +20,7 @@ _BATCH_VALUES = 2**21
 _CACHED_VALUES = 2**19  # of distances, 2 MB in float32
 _MANY = 256  # clusters, above which rows are added one by one faster than by a product
 _MOST_LOST = 1e-3  # of the inertia, to rounding of the rows' squares
+_EXACT = "donot_use_mm_for_euclid_dist"  # of `torch.cdist`: differences, not products
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Steps(Protocol):
 
     centres: Tensor
     labels: Tensor
+    exact: bool  # whether to take distances from differences, which is slower
 
     def assign(self) -> float:
         """Give every row a centre, and return the inertia."""
@@ -100,10 +102,13 @@ def lloyd(
     norms = torch.linalg.vector_norm(x, dim=-1).square_()
     steps = begin(x, norms)
     inertia = steps.assign()
-    lost = torch.finfo(x.dtype).eps * float(norms.max()) * len(x)
-    if x.dtype != torch.float64 and lost > _MOST_LOST * inertia:
+    lost = torch.finfo(x.dtype).eps * float(norms.max()) * len(x) > _MOST_LOST * inertia
+    if x.dtype != torch.float64 and lost:
         found = lloyd(begin, x.double(), iterations, tolerance)
         return replace(found, centres=found.centres.to(x.dtype))
+    if lost:
+        steps.exact = True
+        inertia = steps.assign()
     moved = 0
     while moved < iterations:
         moved += 1
@@ -118,6 +123,7 @@ class _Dense:
     """Steps that compare every row of this process with every centre."""
 
     labels: Tensor
+    exact = False
 
     def __init__(self, x: Tensor, norms: Tensor, centres: Tensor, group: Group) -> None:
         self.centres, self._norms, self._group = centres, norms, group
@@ -125,7 +131,7 @@ class _Dense:
 
     def assign(self) -> float:
         self.labels, self._distance, inertia = _assign(
-            self._batches, self._norms, self.centres, self._group
+            self._batches, self._norms, self.centres, self._group, self.exact
         )
         return inertia
 
@@ -161,8 +167,14 @@ def kmeans_plusplus(x: Tensor, n_clusters: int, seed: int) -> Tensor:
 
 def nearest_centre(x: Tensor, centres: Tensor) -> Tensor:
     """Return the nearest centre of every row (n, D), as (n,)."""
-    batches = list(x.split(_batch_rows(x.shape[1])))
-    return _assign(batches, x.square().sum(-1), centres, Group())[0]
+    batches, norms = list(x.split(_batch_rows(x.shape[1]))), x.square().sum(-1)
+    labels, best, _ = _assign(batches, norms, centres, Group())
+    rounding = torch.finfo(x.dtype).eps * (norms + centres.square().sum(-1).max())
+    lost = (rounding > _MOST_LOST * best).nonzero().squeeze(-1)
+    for rows in lost.split(_batch_rows(max(x.shape[1], len(centres)))):
+        distance = torch.cdist(x[rows].double(), centres.double(), compute_mode=_EXACT)
+        labels[rows] = distance.argmin(-1)
+    return labels
 
 
 def _batch_rows(n_features: int) -> int:
@@ -177,9 +189,12 @@ def _distance(x: Tensor, norms: Tensor, centres: Tensor) -> Tensor:
 
 
 def _assign(
-    batches: list[Tensor], norms: Tensor, centres: Tensor, group: Group
+    batches: list[Tensor], norms: Tensor, centres: Tensor, group: Group, exact: bool = False
 ) -> tuple[Tensor, Tensor, float]:
-    """Return each own row's nearest centre, the squared distance to it, and the sum over all."""
+    """Return each own row's nearest centre, the squared distance to it, and the sum over all.
+
+    Distances are products less squares, or with `exact` those of differences.
+    """
     half = 0.5 * centres.square().sum(-1, keepdim=True)
     # All memory is fetched before: small results between large ones would keep these from being
     # given back.
@@ -193,6 +208,9 @@ def _assign(
 
         def work(item: tuple[Tensor, Tensor, Tensor]) -> None:
             for x, label, top in zip(*(t.split(rows) for t in item), strict=True):
+                if exact:
+                    torch.min(torch.cdist(x, centres, compute_mode=_EXACT), -1, out=(top, label))
+                    continue
                 score = scores[: len(centres) * len(x)].view(len(centres), len(x))
                 torch.addmm(half, centres, x.mT, beta=-1.0, out=score)
                 torch.max(score, 0, out=(top, label))
@@ -200,7 +218,7 @@ def _assign(
         return work
 
     spread(places, [worker() for _ in range(min(n_workers(norms.device), len(batches)))])
-    distance = norms.sub(best, alpha=2.0).clamp_min_(0.0)
+    distance = best.square() if exact else norms.sub(best, alpha=2.0).clamp_min_(0.0)
     return labels, distance, group.total(float(distance.sum(dtype=torch.float64)))[0]
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.base import Pass
+from mogul.algorithms.initialise import row_weights
 from mogul.algorithms.minibatches import Minibatch, minibatches, pool, pool_statistics, random_order
 from mogul.algorithms.particle_moves import LatentMove, State, SteinCoin
 from mogul.algorithms.particle_parameters import ByGradient, ParameterUpdate
@@ -354,6 +355,11 @@ def check_latent_model(model: Any, source: Source) -> None:
         )
     if len(source) < 2:
         raise InputError(f"The data have {len(source)} row(s); a decoder takes at least 2.")
+    if row_weights(source) is not None:
+        raise InputError(
+            "The rows have weights, which fits of decoders and autoencoders do not take; leave the "
+            "weights out, or repeat rows."
+        )
     if source.n_features != model.n_features:
         raise InputError(
             f"The data have {source.n_features} features and the model {model.n_features}; build "

@@ -77,7 +77,7 @@ def weights_of(source: Source) -> Tensor | None:
     """Return the weights of all rows, (n,), or None if there are none; streams bring their own."""
     if not getattr(source, "repeatable", True):
         return None
-    if next(iter(source.batches(1))).weight is None:
+    if next(iter(source.batches(1, torch.float64))).weight is None:
         return None
     parts = (batch.weight for batch in source.batches(dtype=torch.float64))
     return torch.cat([part.cpu() for part in parts if part is not None])

@@ -58,13 +58,19 @@ def truncated_kmeans(
 
 
 class _Near:
-    """Steps that compare a row with the centres nearest its own."""
+    """Steps that compare a row with the centres nearest its own; with all if `exact`."""
+
+    exact = False
 
     def __init__(self, x: Tensor, norms: Tensor, centres: Tensor, neighbours: int) -> None:
         self.centres, self.labels = centres, nearest_centre(x, centres)
         self._x, self._norms, self._neighbours = x, norms, neighbours
 
     def assign(self) -> float:
+        if self.exact:
+            self.labels = nearest_centre(self._x, self.centres)
+            self._distance = (self._x - self.centres[self.labels]).square().sum(-1)
+            return float(self._distance.sum(dtype=torch.float64))
         lists = first_neighbours(self.centres, self._neighbours)
         self.labels, self._distance = _step(self._x, self._norms, self.labels, lists, self.centres)
         return float(self._distance.sum(dtype=torch.float64))

@@ -6,7 +6,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mogul.errors import InputError
 
@@ -42,6 +42,10 @@ def decode_upload(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
                 plain = _on_black(turned).convert("L" if len(shape) == 2 else "RGB")
     except InputError:
         raise
+    except UnidentifiedImageError as error:
+        raise InputError(
+            "The file is not an image that can be read; give a PNG or JPEG file, or save it as one."
+        ) from error
     except Exception as error:  # decoders of damaged files raise errors of many kinds
         raise InputError(
             f"The file is no image that can be read ({type(error).__name__}: {error}); give a PNG "

@@ -108,7 +108,10 @@ def fit(
         ),
     ] = None,
     variance_floor: Annotated[
-        float, typer.Option(help="Least variance, as a fraction of the mean feature variance.")
+        float,
+        typer.Option(
+            help="Least variance of a feature, as a fraction of its variance in the data."
+        ),
     ] = 1e-6,
     crop: options.Crop = None,
     size: options.Resize = None,

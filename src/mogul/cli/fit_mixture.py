@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mogul.data import DataSource
     from mogul.models import Checkpoint, GaussianMixture
 
+_FALL = 0.01  # of the held-out log-likelihood, from its best pass to the last, that is told of
+
 
 @dataclass(frozen=True)
 class MixtureSettings:
@@ -126,7 +128,21 @@ def fit_mixture(
     figures, facts = facts_of(mixture, whole, fitted.history, figures, settings.hide)
     checkpoint.finish(mixture, source, facts)
     if group.first:
-        show(f"{output}", figures | {"advice": fitted.reason.advice}, json)
+        advice = overfitted(fitted.history) or fitted.reason.advice
+        show(f"{output}", figures | {"advice": advice}, json)
+
+
+def overfitted(history: list[dict[str, Any]]) -> str | None:
+    """Return what to do where held-out rows were likelier at an earlier pass, or None."""
+    held_out = [row["validation"] for row in history if row["validation"] is not None]
+    if not held_out or held_out[-1] > max(held_out) - _FALL * max(1.0, abs(max(held_out))):
+        return None
+    best = held_out.index(max(held_out)) + 1
+    return (
+        f"Held-out rows were likelier after pass {best} ({max(held_out):,.2f} nats) than at the "
+        f"end ({held_out[-1]:,.2f}): the model overfits. Fit with --passes {best}, a larger "
+        "--variance-floor, fewer components or factors, or another family."
+    )
 
 
 def _goes_on(

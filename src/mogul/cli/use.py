@@ -130,7 +130,11 @@ def score(
     else:
         _refuse(samples is not None, f"{model} is a mixture, scored exactly; leave --samples out.")
         values = log_likelihoods(opened.mixture, source).numpy()
-        ranks = {"training_percentile": percentile_of(values, opened.quantiles)}
+        whole = np.concatenate([~b.x.isnan().any(-1).cpu().numpy() for b in source.batches()])
+        # The density of a part of a row cannot be compared with those of whole rows.
+        ranks = {
+            "training_percentile": np.where(whole, percentile_of(values, opened.quantiles), np.nan)
+        }
         bits = bits_per_dim(source, float(values.mean()))
     if output is not None and output.suffix == ".npy":
         write_arrays(output, log_likelihood=values)
@@ -254,13 +258,14 @@ def inpaint(
         ),
     ],
     mask: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What to hide: left, right, top, bottom, centre, rectangle:TOP,LEFT,HEIGHT,WIDTH, "
+            help="What to hide; default right of images, nan of tables: left, right, top, bottom, "
+            "centre, rectangle:TOP,LEFT,HEIGHT,WIDTH, "
             "random:FRACTION, nan (what is NaN in DATA), or a .npy mask, True where observed.",
             autocompletion=offered(*completion.MASKS),
         ),
-    ] = "right",
+    ] = None,
     n: options.Rows = None,
     samples: Annotated[int, typer.Option(help="Conditional samples per row.")] = 3,
     noise: Annotated[bool, typer.Option(help="Include noise in the samples.")] = False,
@@ -278,6 +283,7 @@ def inpaint(
     check_output(output, (".png", ".npy", ".npz"), model, data)
     opened = open_density(model, device)
     x = opened.rows(opened.open(data), _limit(n, output))
+    mask = mask or ("right" if opened.is_image else "nan")
     given = parse_mask(mask, len(x), opened.feature_shape, seed).to(x.device)
     observed = ~x.isnan() & given
     _refuse(samples < 0, f"{samples} samples were asked for; give zero or more.")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import torch
 
 from mogul.errors import InputError
@@ -12,6 +15,7 @@ _SHARE = 0.25  # of the free memory of a GPU that the buffers of one batch may t
 # The first is what GPUs raise; CPUs raise the second with words of their own, see `halved`.
 MEMORY_ERRORS = (torch.cuda.OutOfMemoryError, RuntimeError)
 _OF_CPUS = ("can't allocate memory", "not enough memory")
+_TOO_LARGE = ("size calculation overflowed", "invalid size", "overflow")  # for any machine
 
 
 def halved(size: int, error: BaseException) -> int:
@@ -32,6 +36,26 @@ def halved(size: int, error: BaseException) -> int:
             "another device."
         ) from error
     return size // 2
+
+
+@contextmanager
+def room_for(what: str) -> Generator[None]:
+    """Turn a failure to allocate into a message that names what there is no room for.
+
+    Raises:
+        InputError: if memory runs out within.
+    """
+    try:
+        yield
+    except MEMORY_ERRORS as error:
+        told = str(error).lower()
+        of_gpu = isinstance(error, torch.cuda.OutOfMemoryError)
+        if not of_gpu and not any(words in told for words in (*_OF_CPUS, *_TOO_LARGE)):
+            raise
+        raise InputError(
+            f"There is no memory for {what}; choose fewer components or features, or a covariance "
+            "with fewer parameters."
+        ) from error
 
 
 def rows_that_fit(device: torch.device, bytes_per_row: int) -> int:

@@ -21,7 +21,7 @@ from mogul.data.known import IDX, KNOWN, idx_file, of_digits
 from mogul.data.members import holds_members, list_members
 from mogul.data.objects import Items, open_object
 from mogul.data.pixels import PixelScale
-from mogul.data.sources import ArraySource, DataSource
+from mogul.data.sources import ArraySource, DataSource, check_array
 from mogul.data.streams import ColumnarSource
 from mogul.errors import InputError
 
@@ -145,6 +145,8 @@ def open_streaming(
         if binarise is not None:
             raise InputError("binarise applies to arrays and files; write the rows to a file.")
         return open_object(data, Items(columns, crop, size, colour), scale, limit, rows)
+    if not isinstance(array, Encoded):
+        check_array(array, name)
     array = array[:limit]
     if isinstance(array, Encoded):
         if array.nbytes > in_memory:

@@ -125,6 +125,11 @@ def open_object(
         data = _in_order(data)
         begin = partial(_batches, data, items.row if data.batch_sampler is None else items.rows)
         return IteratedSource(begin, scale, name, rows, limit)
+    if hasattr(data, "toarray"):
+        raise InputError(
+            f"A {name} came, a sparse matrix; rows are dense here: give data.toarray(), or some of "
+            "its columns."
+        )
     several = isinstance(data, list | tuple) and bool(data) and np.ndim(data[0]) > 1
     if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not several:
         n = len(data) if limit is None else min(len(data), limit)

@@ -275,15 +275,8 @@ class ArraySource(DataSource):
             InputError: as the class says.
         """
         check_array(array, name)
-        self._array = array
-        self._weight = None if weight is None else torch.as_tensor(weight)
-        if self._weight is not None and self._weight.shape != (len(array),):
-            raise InputError(
-                f"Weights of shape {tuple(self._weight.shape)} came for {len(array)} rows; give "
-                "one weight per row."
-            )
-        if self._weight is not None:
-            _check_weight(self._weight)
+        self._array = array.detach() if isinstance(array, Tensor) else array
+        self._weight = None if weight is None else _weights(weight, len(array))
         self.scale = scale
         self.name = name
         self.options = options or {}
@@ -352,13 +345,27 @@ def _native(array: np.ndarray) -> np.ndarray:
     return np.array(array, dtype=np.float64 if array.dtype.itemsize > 8 else native)
 
 
-def _check_weight(weight: Tensor) -> None:
+def _weights(given: np.ndarray | Tensor, n_rows: int) -> Tensor:
+    """Return the weights of rows (n,).
+
+    Raises:
+        InputError: if they are no numbers, not one for each row, negative, not finite or all zero.
+    """
+    array = given.detach() if isinstance(given, Tensor) else np.asarray(given)
+    if array.shape != (n_rows,):
+        raise InputError(
+            f"Weights of shape {tuple(array.shape)} came for {n_rows} rows; give one weight per "
+            "row."
+        )
+    _check_numbers(array, "weights")
+    weight = array if isinstance(array, Tensor) else torch.from_numpy(_native(array))
     low, total = float(weight.double().min()), float(weight.double().sum())
     if not (low >= 0 and 0 < total < math.inf):
         raise InputError(
             f"Weights from {low:g} with a sum of {total:g} came; they must be finite, zero or "
             "more, and not all zero."
         )
+    return weight
 
 
 def check_array(array: np.ndarray | Tensor, name: str) -> None:
@@ -375,6 +382,23 @@ def check_array(array: np.ndarray | Tensor, name: str) -> None:
         )
     if math.prod(shape) == 0:
         raise InputError(f"{name}: an array of shape {shape} is empty; give at least one row.")
+    _check_numbers(array, name)
+
+
+def _check_numbers(array: np.ndarray | Tensor, name: str) -> None:
+    """Refuse what does not hold real numbers, one for every place.
+
+    Raises:
+        InputError: if it does not.
+    """
+    dense = not isinstance(array, Tensor) or (
+        array.layout is torch.strided and not array.is_quantized and not array.is_meta
+    )
+    if not dense:
+        raise InputError(
+            f"{name}: a tensor came that is sparse, quantised or without values; give a dense one, "
+            "such as tensor.to_dense() or tensor.dequantize()."
+        )
     complex_ = array.is_complex() if isinstance(array, Tensor) else array.dtype.kind == "c"
     if complex_ or (isinstance(array, np.ndarray) and array.dtype.kind not in "buif"):
         raise InputError(

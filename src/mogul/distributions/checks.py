@@ -18,6 +18,8 @@ def check_width(x: Tensor, n_features: int) -> None:
     """
     if not isinstance(x, Tensor):
         raise InputError(f"A {type(x).__name__} came; give a tensor: torch.as_tensor(rows).")
+    if x.is_complex():
+        raise InputError(f"Rows of {x.dtype} came; give real numbers, such as x.real.")
     if x.dim() == 0 or x.shape[-1] != n_features:
         raise InputError(
             f"Rows of {n_features} features are expected in the last dimension; got shape "

@@ -13,6 +13,7 @@ from torch import Tensor
 from mogul.compute.backend import make_generator
 from mogul.distributions.checks import has_gaps
 from mogul.distributions.kernel import active
+from mogul.distributions.linear_algebra import cholesky
 from mogul.distributions.low_rank import DiagonalPlusLowRank
 from mogul.distributions.masked import MaskedMoments
 from mogul.distributions.moments import Moments
@@ -124,16 +125,18 @@ class _LowRankCompletion(Completion):
         flat = scaled.movedim(0, 1).reshape(d, k * h)
         pull = (centres.unsqueeze(-1) * scaled).movedim(0, 1).reshape(d, k * h)
         b = (x @ flat - o @ pull).reshape(n, k, h, 1).double()
-        self._R = torch.linalg.cholesky(M)
+        self._R = cholesky(M)
         white = torch.linalg.solve_triangular(self._R, b, upper=False)
         z = torch.linalg.solve_triangular(self._R.mT, white, upper=True)
         self._z = z.squeeze(-1).to(self.x.dtype)
-        quad = cov._quadratic(x, centres, o)
-        quad = quad - white.squeeze(-1).square().sum(-1).to(x.dtype)
+        squares = cov._quadratic(x, centres, o)
+        quad = squares - white.squeeze(-1).square().sum(-1).to(x.dtype)
         log_det = o @ psi.log().mT
         log_det = log_det + 2 * self._R.diagonal(dim1=-2, dim2=-1).log().sum(-1).to(x.dtype)
         nats = -0.5 * (quad + log_det + o.sum(-1, keepdim=True) * math.log(2 * math.pi))
-        return nats.to(self.x.dtype)
+        size = o @ (centres.square() / psi).mT
+        terms, dtype = squares + 2 * size, self.x.dtype
+        return cov.rescored(x, centres, nats, terms, self.observed, dtype).to(dtype)
 
     @cached_property
     def _extended(self) -> Tensor:

@@ -30,8 +30,11 @@ from mogul.distributions.natural import (
     working_type,
 )
 from mogul.distributions.shared_kernel import SharedFullKernel
+from mogul.errors import InputError
 
 _MOST_FEATURES = 24  # up to which products with all x_i x_j beat whitening
+_JITTER = 1e-13  # of a variance: what float64 can tell of it beside collinear ones
+_WIDEST = 1e12  # variance in units of the floor beyond which eigenvalues near it have no digits
 
 
 class Full(Covariance):
@@ -336,7 +339,11 @@ def _eye_and_below(like: Tensor) -> tuple[Tensor, Tensor]:
 def floored_cholesky(covariance: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
     """Return Cholesky factors (C, D, D) of covariances no smaller than a floor (D,), and where met.
 
-    Eigenvalues are raised in units in which the floor is one for every feature.
+    Eigenvalues are raised in units in which the floor is one for every feature. Where variances
+    are so unlike that float64 cannot tell small eigenvalues, the floor is added instead.
+
+    Raises:
+        InputError: if a covariance is not finite.
     """
     floor = floor.to(covariance)
     L, info = torch.linalg.cholesky_ex(covariance)
@@ -350,8 +357,18 @@ def floored_cholesky(covariance: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]
         low[low.clone()] = less | (info[low] > 0)
     if low.any():
         unit = floor.sqrt().unsqueeze(-1) * floor.sqrt()
-        values, vectors = torch.linalg.eigh(covariance[low] / unit)
-        raised = (vectors * values.clamp_min(1.0).unsqueeze(-2)) @ vectors.mT * unit
+        scaled = covariance[low] / unit
+        if not bool(scaled.isfinite().all()):
+            raise InputError(
+                "A covariance is not finite: the data, or their weights, spread over more than "
+                f"{covariance.dtype} can hold in squares; rescale them."
+            )
+        if float(scaled.diagonal(dim1=-2, dim2=-1).max()) > _WIDEST:
+            own = scaled.diagonal(dim1=-2, dim2=-1)
+            raised = (scaled + torch.diag_embed(1.0 + _JITTER * own)) * unit
+        else:
+            values, vectors = torch.linalg.eigh(scaled)
+            raised = (vectors * values.clamp_min(1.0).unsqueeze(-2)) @ vectors.mT * unit
         L = L.clone()
         L[low] = torch.linalg.cholesky(0.5 * (raised + raised.mT))
     return L, low

@@ -34,6 +34,14 @@ def in_blocks(
     return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
 
 
+def cholesky(matrix: Tensor) -> Tensor:
+    """Return lower factors (..., D, D), NaN of a matrix that has none: the density then tells."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if bool(failed.any()):
+        factor = torch.where((failed > 0)[..., None, None], torch.nan, factor)
+    return factor
+
+
 def inverted(tril: Tensor) -> tuple[Tensor, Tensor]:
     """Return L⁻¹ (C, D, D), worked out in float64, and the largest variance inflation (C,)."""
     wide = tril.double()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mogul.distributions.linear_algebra import in_blocks, inverted
+from mogul.distributions.linear_algebra import cholesky, in_blocks, inverted
 from mogul.distributions.natural import tolerance
 from mogul.distributions.tiles import Workspace
 
@@ -199,7 +199,7 @@ def _prepared(dtype: torch.dtype, psi: Tensor, W: Tensor) -> tuple[Tensor, ...]:
     scaled = W * precision.unsqueeze(1)
     inner = W @ scaled.mT
     eye = torch.eye(W.shape[1], dtype=W.dtype, device=W.device)
-    R = torch.linalg.cholesky(eye + inner)
+    R = cholesky(eye + inner)
     infer = torch.linalg.solve_triangular(R, eye.expand_as(R), upper=False)
     log_det = log_det + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     signal = inner.diagonal(dim1=-2, dim2=-1).sum(-1)

@@ -33,6 +33,7 @@ from mogul.distributions.shared_kernel import SharedLowRankKernel
 from mogul.distributions.woodbury import WoodburyCovariance
 
 _BLOCK_VALUES = 2**20  # of float64, 8 MB: loadings that an M-step works on at a time
+_FAR = 1e7  # μ²/ψ above which sums of squares about the origin cost digits in float64
 
 
 class DiagonalPlusLowRank(WoodburyCovariance):
@@ -190,6 +191,8 @@ class DiagonalPlusLowRank(WoodburyCovariance):
     def _statistics(self, x: Tensor, resp: Tensor, centres: Tensor) -> Moments:
         shared = self.n_covariances == 1
         count = resp.sum(0, dtype=torch.float64)
+        if x.dtype == torch.float64 and bool((centres.square() / self.noise > _FAR).any()):
+            return self._statistics_each(x, resp, centres)
         c, sums = centres.double(), (resp.mT @ x).double()
         squares = (resp.mT @ x.square()).double()
         delicate = self._delicate(centres)
@@ -212,6 +215,20 @@ class DiagonalPlusLowRank(WoodburyCovariance):
         return Moments(
             count, first, second, joint.movedim(1, 0) - c.unsqueeze(-1) * summed.unsqueeze(-2)
         )
+
+    def _statistics_each(self, x: Tensor, resp: Tensor, centres: Tensor) -> Moments:
+        """Sum deviations from one centre after another, which cannot cancel."""
+        k_total, d = centres.shape
+        V = self.whitener()[0].expand(k_total, d, -1)
+        first, second = (torch.zeros_like(centres) for _ in range(2))
+        projected = torch.zeros_like(V)
+        for k in range(k_total):
+            y, r = x - centres[k], resp[:, k, None]
+            first[k], second[k] = (r * y).sum(0), (r * y.square()).sum(0)
+            projected[k] = y.mT @ (r * (y @ V[k]))
+        if self.n_covariances == 1:
+            second, projected = (t.sum(0, keepdim=True) for t in (second, projected))
+        return Moments(resp.sum(0), first, second, projected if self.low_rank else None)
 
     def moments_of(self, count: Tensor, first: Tensor, scatter: Tensor) -> Moments:
         """The diagonal, and the product with V."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _MOST_PAIRS = 0.25  # fraction of all pairs from which on products over all rows are faster
 _FAR = 5e-3  # nats that rounding of a centre may cost a row
+_FAR_SQUARE = 1e7  # μ²/ψ in float64
 _CACHED = 2**16  # values of sums that are worked on at a time
 _STEEP = 100.0  # tr(WᵀΨ⁻¹W)/D from which float32 would lose the residual
 
@@ -60,6 +61,8 @@ class LowRankKernel(Kernel):
         self._units = torch.ones_like(mean) if self._isotropic else psi.rsqrt()
         self._residual = _Residual(covariance, mean, V, R, self._units, centres.dtype)
         self._pairs: tuple[Pairs, Tensor] | None = None
+        # Sums of squares about the origin would lose digits of the second moments.
+        self._far = centres.dtype == torch.float64 and bool((mean * scaled > _FAR_SQUARE).any())
 
     def _moment_values(self) -> int:
         k, d = self.centres.shape
@@ -77,8 +80,7 @@ class LowRankKernel(Kernel):
         joint = self._buffer("joint", (k, n))
         torch.sub(squares, explained, out=joint).mul_(-0.5).add_(self._const.to(x.dtype))
         self._pairs = None
-        if x.dtype != torch.float64:
-            self._refine(x, joint, squares)
+        self._refine(x, joint, squares)
         return joint
 
     def _square(self, x: Tensor) -> Tensor:
@@ -93,6 +95,8 @@ class LowRankKernel(Kernel):
         eps = torch.finfo(x.dtype).eps
         risk = squares.add_(2 * self._size.to(x.dtype)).mul_(eps)
         allowed = tolerance(x.dtype, x.shape[-1])
+        if not bool((risk > allowed).any()):
+            return
         likely = (joint - risk).amax(0)
         matters = joint + risk >= likely + math.log(eps)
         if not bool(((risk > allowed) & matters).any()):
@@ -132,7 +136,7 @@ class LowRankKernel(Kernel):
         self._add("count", total)
         if self._pairs is None:
             component, row = active(resp).nonzero(as_tuple=True)
-            if len(row) > _MOST_PAIRS * resp.numel():
+            if len(row) > _MOST_PAIRS * resp.numel() and not self._far:
                 self._accumulate_all(x, resp if weight is None else resp * weight)
                 return
             found = (self._gather(x, *chosen) for chosen in _in_parts(x, component, row))

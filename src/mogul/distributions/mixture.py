@@ -162,9 +162,19 @@ class Mixture(Distribution):
         if gaps:
             log_prob = self.complete(value.reshape(-1, self.n_features)).log_prob
             return log_prob.reshape(*value.shape[:-1], self.n_components)
-        x = (value - self.origin).to(self.dtype)
-        log_prob = self.covariance.log_prob(x.reshape(-1, self.n_features), self.centres)
-        return log_prob.reshape(*x.shape[:-1], self.n_components) + self.log_weights
+        x = (value - self.origin).to(self.dtype).reshape(-1, self.n_features)
+        log_prob = self.covariance.log_prob(x, self.centres)
+        lost = log_prob.isnan().any(-1).nonzero().squeeze(-1)
+        if len(lost):  # beyond the range of the type
+            far = self._far(value.reshape(-1, self.n_features)[lost])
+            log_prob = log_prob.index_copy(0, lost, far.to(log_prob))
+        return log_prob.reshape(*value.shape[:-1], self.n_components) + self.log_weights
+
+    def _far(self, rows: Tensor) -> Tensor:
+        """Return log N (n, K) of a few rows (n, D), in float64, as sums that cannot cancel."""
+        x = rows.double() - self.origin.double()
+        wide = self.covariance.map(torch.Tensor.double)
+        return wide.log_prob_each(x.unsqueeze(-2) - self.centres.double())
 
     def _each_log_prob(self, value: Tensor, gaps: bool) -> Tensor:
         """Score each row (..., D) under the mixture of the batch that it belongs to, (..., K)."""
@@ -193,10 +203,30 @@ class Mixture(Distribution):
             InputError: if the rows have the wrong number of features, or a value is infinite.
         """
         if self._needs_graph(value):
-            return self.component_log_prob(value).softmax(-1)
-        rows = value.detach().reshape(-1, self.n_features)
-        found = in_batches(self.kernel(), rows, Kernel.responsibilities)
-        return found.reshape(*value.shape[:-1], self.n_components)
+            found = self.component_log_prob(value).softmax(-1)
+        else:
+            rows = value.detach().reshape(-1, self.n_features)
+            found = in_batches(self.kernel(), rows, Kernel.responsibilities)
+            found = found.reshape(*value.shape[:-1], self.n_components)
+        lost = found.isnan().any(-1, keepdim=True)
+        if bool(lost.any()):
+            found = torch.where(lost, self._nearest(value).to(found), found)
+        return found
+
+    def _nearest(self, value: Tensor) -> Tensor:
+        """Return the component that is nearest to rows so far away that only distances count.
+
+        As responsibilities (..., K), one for the component with the least Mahalanobis distance.
+        """
+        seen = ~value.isnan()
+        x = torch.where(seen, value.double() - self.origin.double(), 0.0)
+        size = x.abs().amax(-1, keepdim=True).clamp_min(1.0)
+        deviation = (x / size).unsqueeze(-2) - self.centres.double() / size.unsqueeze(-1)
+        wide = self.covariance.map(torch.Tensor.double)
+        score = wide.log_prob_each(deviation, seen)
+        score = score - wide.log_prob_each(torch.zeros_like(deviation), seen)
+        best = (score == score.amax(-1, keepdim=True)).double()
+        return best / best.sum(-1, keepdim=True)
 
     def _needs_graph(self, value: Tensor) -> bool:
         """Whether rows must be scored by the form that has gradients, batch shapes and gaps."""

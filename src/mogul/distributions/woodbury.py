@@ -21,13 +21,15 @@ import torch
 from torch import Tensor
 
 from mogul.distributions.covariance import Covariance
-from mogul.distributions.linear_algebra import expanded_quadratic
+from mogul.distributions.linear_algebra import cholesky, expanded_quadratic
 from mogul.distributions.local_forms import LowRankForm
 
 _FLOAT32_RATIO = 100.0  # μ²/ψ above which the expanded square costs over 1e-5 nats in float32
 _FLOAT32_SIGNAL = 100.0  # tr(WᵀΨ⁻¹W)/D above which Woodbury costs about 1e-4 nats per feature
 _FLOAT32_FAR = 1e6  # μ²/ψ above which the products with V cost about as much
 _FLOAT32_ERROR = 1e-5  # nats per feature at risk; sums of one sign may lose nine times that
+_FLOAT64_ERROR = 1e-8  # nats per feature at risk in float64
+_RESCORED = 2**20  # values of residuals that are worked on at a time
 
 
 class WoodburyCovariance(Covariance):
@@ -91,7 +93,7 @@ class WoodburyCovariance(Covariance):
         W, psi = self._loadings.double(), self.noise.double().unsqueeze(-1)
         scaled = W / psi
         eye = torch.eye(self.rank, dtype=W.dtype, device=W.device)
-        R = torch.linalg.cholesky(eye + W.mT @ scaled)
+        R = cholesky(eye + W.mT @ scaled)
         V = torch.linalg.solve_triangular(R, scaled.mT, upper=False).mT
         return V, R
 
@@ -198,21 +200,70 @@ class WoodburyCovariance(Covariance):
         return (-0.5 * (quad + n_seen * math.log(2 * math.pi))).to(dtype)
 
     def _rescored(self, x: Tensor, centres: Tensor, scored: Tensor, risk: Tensor) -> Tensor:
-        """Score rows again in float64 where the error at risk (n, K) could be seen in their sum.
+        """Score rows again where the error at risk (n, K) could be seen in their sum.
 
-        The residual of a row far out along the factors is a small difference of large squares.
+        The residual of a row far out along the factors is a small difference of large squares, and
+        so is that of a row near a centre far from the origin. In float32 such rows are scored
+        again in float64; in float64, from their residuals.
         """
-        if x.dtype == torch.float64 or x.dim() != 2:
+        if x.dim() != 2 or centres.dim() != 2:
             return scored
+        wide = x.dtype == torch.float64
         with torch.no_grad():
             could_be = scored + risk
             matters = ~(could_be < scored.amax(-1, keepdim=True) - 30)
-            rows = ((risk > _FLOAT32_ERROR * self.n_features) & matters) | scored.isnan()
+            least = (_FLOAT64_ERROR if wide else _FLOAT32_ERROR) * self.n_features
+            rows = ((risk > least) & matters) | scored.isnan()
             again = rows.any(-1).nonzero().squeeze(-1)
         if len(again) == 0:
             return scored
-        exact, _ = self.map(torch.Tensor.double)._log_prob(x[again].double(), centres.double())
+        if wide:
+            exact = self._from_residuals(x[again], centres)
+        else:
+            exact = self.map(torch.Tensor.double).log_prob(x[again].double(), centres.double())
         return scored.index_copy(0, again, exact.to(scored.dtype))
+
+    def rescored(
+        self,
+        x: Tensor,
+        centres: Tensor,
+        scored: Tensor,
+        terms: Tensor,
+        seen: Tensor,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """Return scores (n, K) of the seen (n, D) part of rows, in float64 where digits were lost.
+
+        Args:
+            x: rows (n, D), zero where not seen.
+            centres: (K, D).
+            scored: what differences of terms gave, (n, K).
+            terms: the size of these, (n, K).
+            seen: which features are scored, (n, D) boolean.
+            dtype: the type whose digits the scores must have.
+        """
+        with torch.no_grad():
+            lost = scored.isnan().any(-1)
+            if x.dtype == torch.float64:  # in float32, `_quadratic` and `steep` see to it
+                error = _FLOAT64_ERROR if dtype == torch.float64 else _FLOAT32_ERROR
+                risk = torch.finfo(x.dtype).eps * terms
+                lost = lost | (risk > error * self.n_features).any(-1)
+        again = lost.nonzero().squeeze(-1)
+        if len(again) == 0:
+            return scored
+        wide = self.map(torch.Tensor.double)
+        exact = wide._from_residuals(x[again].double(), centres.double(), seen[again])
+        return scored.index_copy(0, again, exact.to(scored.dtype))
+
+    def _from_residuals(self, x: Tensor, centres: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Score rows (n, D) from their residuals, some at a time, (n, K)."""
+        factors = 1 if seen is None else 1 + self.rank  # loadings of what each row shows
+        size = max(1, _RESCORED // (centres.numel() * factors))
+        seens = [None] * len(x) if seen is None else seen.split(size)
+        parts = zip(x.split(size), seens, strict=False)
+        return torch.cat([
+            self.log_prob_each(rows.unsqueeze(-2) - centres, some) for rows, some in parts
+        ])
 
     def _log_prob(self, x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
         """Return log-densities (..., n, K), and how far rounding may have moved them."""
@@ -223,7 +274,10 @@ class WoodburyCovariance(Covariance):
         log_det = self.noise_variances.double().log().sum(-1)
         log_det = log_det + 2 * R.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         const = (log_det + self.n_features * math.log(2 * math.pi)).to(x.dtype)
-        error = torch.finfo(x.dtype).eps * squares.detach()
+        error = squares.detach()
+        if x.dtype == torch.float64:  # in float32, `_quadratic` sees to far centres
+            error = error + 2 * (centres.square() / self.noise).sum(-1).unsqueeze(-2).detach()
+        error = torch.finfo(x.dtype).eps * error
         return -0.5 * (quad + const.unsqueeze(-2)), error
 
     def local_form(self, centres: Tensor) -> LowRankForm:

@@ -118,6 +118,10 @@ class BayesianGaussianMixture(GaussianMixture):
             full = torch.cov(rows.mT).reshape(self.n_features, self.n_features)
             diagonal = rows.var(0)
             isotropic = diagonal.mean().expand(1)
+            if self.family is Full:  # collinear columns would have a prior without a density
+                tril, low = floored_cholesky(full[None], self.floor)
+                full = tril[0] @ tril[0].mT if bool(low) else full
+            diagonal = torch.maximum(diagonal, self.floor.double())
             named = {"full": full, "diagonal": diagonal, "isotropic": isotropic}
             self.prior_covariance = named[self.family.name]
         resp = torch.nn.functional.one_hot(labels.to(x.device), self.n_components).to(self.centres)
@@ -144,7 +148,7 @@ class BayesianGaussianMixture(GaussianMixture):
     def joint(self, x: Tensor) -> Tensor:
         """Return E[log π_k] + E[log N(x; k)] under the posterior, (n, K), in nats."""
         mixture = self()
-        density = mixture.covariance.log_prob(x.to(self.dtype) - self.origin, mixture.centres)
+        density = mixture.component_log_prob(x) - mixture.log_weights
         return density + self.offsets.to(density)
 
     @torch.no_grad()

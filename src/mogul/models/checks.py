@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+from typing import Any
+
 import torch
 
 from mogul.distributions import Covariance
@@ -16,8 +19,8 @@ def check_scale(variance: float, dtype: torch.dtype) -> None:
     """
     if variance == 0:
         raise InputError(
-            "All rows are equal, so the data have no scale; give rows that differ, or drop the "
-            "constant columns."
+            f"All rows are equal, or differ by no more than rounding in {dtype}, so the data have "
+            "no scale; give rows that differ, or subtract what all have in common."
         )
     # Squares, their ratio to the floor, and sums over features must stay in range.
     limit = torch.finfo(dtype).max ** 0.8
@@ -28,17 +31,18 @@ def check_scale(variance: float, dtype: torch.dtype) -> None:
         )
 
 
-def check_counts(n_components: int, n_features: int) -> None:
-    """Refuse numbers that are not whole and positive.
+def check_counts(n_components: Any, n_features: Any) -> tuple[int, int]:
+    """Return two numbers as Python's own, if they are whole and positive.
 
     Raises:
         InputError: if one is not.
     """
     for what, n in (("components", n_components), ("features", n_features)):
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
             raise InputError(
                 f"The number of {what} is {n!r}; it must be a whole number of at least 1."
             )
+    return int(n_components), int(n_features)
 
 
 def check_rank(cls: type[Covariance], rank: int | None, n_features: int) -> int:
@@ -61,9 +65,9 @@ def check_rank(cls: type[Covariance], rank: int | None, n_features: int) -> int:
         )
     if rank is None:
         rank = min(6, n_features - 1)
-    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank < n_features:
+    if isinstance(rank, bool) or not isinstance(rank, Integral) or not 1 <= rank < n_features:
         raise InputError(
             f"Rank {rank!r} came for {n_features} features; the number of factors must be a whole "
             f"number from 1 to {n_features - 1} (the features less one)."
         )
-    return rank
+    return int(rank)

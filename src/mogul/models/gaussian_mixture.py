@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mogul.compute.backend import make_generator
+from mogul.compute.memory import room_for
 from mogul.distributions import (
     Change,
     CompletingKernel,
@@ -86,7 +87,7 @@ class GaussianMixture(HubModel, nn.Module):
         """
         super().__init__()
         self.family: type[Covariance] = family(covariance)
-        check_counts(n_components, n_features)
+        n_components, n_features = check_counts(n_components, n_features)
         if sharing not in SHARINGS:
             raise InputError(f"Unknown sharing '{sharing}'; choose one of: {', '.join(SHARINGS)}.")
         self.sharing = sharing
@@ -102,12 +103,17 @@ class GaussianMixture(HubModel, nn.Module):
         self.prior = prior
         kind: dict[str, Any] = {"dtype": dtype, "device": device}
         n_covariances = n_components if sharing == "own" else 1
-        self.logits = nn.Parameter(torch.zeros(n_components, **kind))
-        self.centres = nn.Parameter(torch.zeros(n_components, n_features, **kind))
-        self.raw = nn.ParameterDict({
-            name: nn.Parameter(torch.zeros(shape, **kind), requires_grad=sharing != "constant")
-            for name, shape in self.family.raw_shapes(n_covariances, n_features, self.rank).items()
-        })
+        shapes = self.family.raw_shapes(n_covariances, n_features, self.rank)
+        with room_for(
+            f"{n_components:,} components of {n_features:,} features, {self.family.name} "
+            f"({sharing})"
+        ):
+            self.logits = nn.Parameter(torch.zeros(n_components, **kind))
+            self.centres = nn.Parameter(torch.zeros(n_components, n_features, **kind))
+            self.raw = nn.ParameterDict({
+                name: nn.Parameter(torch.zeros(shape, **kind), requires_grad=sharing != "constant")
+                for name, shape in shapes.items()
+            })
         self.register_buffer("origin", torch.zeros(n_features, **kind))
         self.register_buffer("feature_variance", torch.ones(n_features, **kind))
         shape = (len(PARTS), n_components)
@@ -430,10 +436,10 @@ class GaussianMixture(HubModel, nn.Module):
                 within += group.square().sum(0)
                 between += len(group) * centres[k].double().square()
         variance = (within + between) / len(x)
-        check_scale(float(variance.mean()), self.dtype)
         # What rounding makes of a constant column is not a variance.
         rounding = 8 * torch.finfo(self.dtype).eps * self.origin.double().abs()
-        constant = (variance <= rounding.square()) & (variance > rounding.square()).any()
+        constant = variance <= rounding.square()
+        check_scale(float(variance.masked_fill(constant, 0.0).mean()), self.dtype)
         variance = torch.where(constant, variance[~constant].mean(), variance)
         self.feature_variance.copy_(variance)
         self.centres.copy_(centres)

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mogul.compute.memory import room_for
 from mogul.distributions import Covariance, Mixture, family
 from mogul.errors import InputError
-from mogul.models.checks import check_counts, check_rank
+from mogul.models.checks import check_counts, check_rank, check_scale
 from mogul.models.gaussian_mixture import GaussianMixture
 from mogul.models.hub import HubModel
 from mogul.models.networks import BACKBONES
@@ -74,7 +75,7 @@ class MixtureHead(nn.Module):
         """
         super().__init__()
         self.family: type[Covariance] = family(covariance)
-        check_counts(n_components, n_features)
+        n_components, n_features = check_counts(n_components, n_features)
         self.rank = check_rank(self.family, rank, n_features)
         if sharing not in SHARINGS:
             raise InputError(f"Unknown sharing '{sharing}'; choose one of: {', '.join(SHARINGS)}.")
@@ -87,7 +88,8 @@ class MixtureHead(nn.Module):
         self.sharing, self.variance_floor = sharing, variance_floor
         shapes = self.family.raw_shapes(self._n_covariances, n_features, self.rank)
         self._parts = {"logits": (n_components,), "centres": (n_components, n_features), **shapes}
-        self.linear = nn.Linear(n_inputs, sum(map(self._size, self._parts)))
+        with room_for(f"{n_components:,} components of {n_features:,} targets"):
+            self.linear = nn.Linear(n_inputs, sum(map(self._size, self._parts)))
         self.register_buffer("varies", torch.ones(n_features, dtype=torch.bool))
         self.register_buffer("shift", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
@@ -153,6 +155,8 @@ class MixtureHead(nn.Module):
         rounding = 8 * torch.finfo(self.scale.dtype).eps * mean.abs()
         _check_digits(variance.sqrt(), mean, self.scale.dtype)
         variance = torch.where(variance.sqrt() > rounding, variance, 0.0)
+        for spread in variance[variance > 0].tolist():
+            check_scale(spread, self.scale.dtype)
         if self.family.isotropic_noise:
             variance = variance.mean().expand_as(variance)
         self.shift.copy_(mean)

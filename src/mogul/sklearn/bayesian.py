@@ -203,4 +203,9 @@ class BayesianGaussianMixture(MixtureEstimator):
 
     def predict_proba(self, X: Any) -> Any:
         """Return the responsibilities of the components, (n_samples, n_components)."""
-        return like(X, self._joint(self._opened(X)[1]).softmax(-1))
+        mixture, x = self._opened(X)
+        found = self._joint(x).softmax(-1)
+        far = found.isnan().any(-1)
+        if bool(far.any()):  # where only distances count
+            found[far] = mixture.responsibilities(x[far])
+        return like(X, found)

@@ -116,6 +116,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         mean = x.mean(0)
         x = x - mean
         size = float(x.abs().max()) or 1.0  # so that squares stay in range
+        # Inertia is a sum of squares in Python's own numbers.
+        if bool(x.any()) and not 1e-150 < size < 1e150:
+            raise ValueError(
+                f"The rows lie up to {size:.3g} from their mean, and squares of such numbers are "
+                "out of range; rescale them"
+            )
         found = self._best(x / size)
         self.cluster_centers_ = like(X, found.centres * size + mean)
         self.labels_ = like(X, found.labels.to(torch.int32))
@@ -142,27 +148,33 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def predict(self, X: Any) -> Any:
         """Return the nearest centre of each row, (n_samples,)."""
-        x, centres = self._centred(X)
+        x, centres, _ = self._centred(X)
         return like(X, nearest_centre(x, centres).to(torch.int32))
 
     def transform(self, X: Any) -> Any:
         """Return distances to all centres, (n_samples, n_clusters)."""
-        x, centres = self._centred(X)
-        return like(X, torch.cdist(x, centres))
+        x, centres, size = self._centred(X)
+        far = torch.cdist(x, centres, compute_mode="donot_use_mm_for_euclid_dist")
+        return like(X, far * size)
 
     def score(self, X: Any, y: None = None) -> float:
         """Return minus the sum of squared distances of rows to the nearest centres."""
-        x, centres = self._centred(X)
+        x, centres, size = self._centred(X)
         nearest = nearest_centre(x, centres)
-        return -float((x - centres[nearest]).double().square().sum())
+        return -float((x - centres[nearest]).double().square().sum()) * size**2
 
-    def _centred(self, X: Any) -> tuple[Tensor, Tensor]:
-        """Return rows and centres about the mean of the centres, so that squares keep digits."""
+    def _centred(self, X: Any) -> tuple[Tensor, Tensor, float]:
+        """Return rows and centres about the mean of the centres in some unit, and the unit.
+
+        So squares keep digits, and stay in range.
+        """
         check_is_fitted(self, "cluster_centers_")
         x = checked_rows(self, X, reset=False)
         centres = torch.as_tensor(self.cluster_centers_).to(x)
         middle = centres.mean(0)
-        return x - middle, centres - middle
+        x, centres = x - middle, centres - middle
+        size = max(float(x.abs().max()), float(centres.abs().max())) or 1.0
+        return x / size, centres / size, size
 
 
 def _inertia(found: Clusters) -> float:

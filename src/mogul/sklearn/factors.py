@@ -56,7 +56,8 @@ class _FactorMixture(OnlineEstimator):
         return Model(self.n_components, n_features, self._family, rank, dtype=dtype, device=device)
 
     def _from_responsibilities(self, model: Model, x: Any, resp: Any) -> None:
-        """Leave the local principal components from which factors start."""
+        """Leave the local principal components from which factors start, on the floor at least."""
+        model.clamp()
 
     def _publish(self, mixture: Mixture) -> None:
         super()._publish(mixture)

@@ -2,7 +2,7 @@
 
 import { svg } from "./dom.js";
 
-const W = 640, H = 260, LEFT = 58, RIGHT = 12, TOP = 12, BOTTOM = 34;
+const W = 640, H = 260, LEFT = 66, RIGHT = 20, TOP = 18, BOTTOM = 40;
 
 export function ticks(low, high, about = 5) {
   if (!(high > low)) return [low];
@@ -36,24 +36,23 @@ export function frame(x, y, { xName = "", yName = "", alt = "", width = W, heigh
     root.append(svg("line", { class: "axis", x1: LEFT, x2: width - RIGHT, y1: sy(v), y2: sy(v) }));
     root.append(svg("text", { x: LEFT - 6, y: sy(v) + 4, "text-anchor": "end" }, text));
   }
-  for (const [v, text] of labelled(...x, width / 90).filter(([v]) => !whole || Number.isInteger(v))) root.append(svg("text", { x: sx(v), y: height - BOTTOM + 16, "text-anchor": "middle" }, text));
+  for (const [v, text] of labelled(...x, width / 90).filter(([v]) => !whole || Number.isInteger(v))) root.append(svg("text", { x: sx(v), y: height - BOTTOM + 17, "text-anchor": "middle" }, text));
   root.append(svg("text", { x: (LEFT + width - RIGHT) / 2, y: height - 3, "text-anchor": "middle" }, xName));
   if (yName) root.append(svg("text", { x: LEFT, y: TOP - 1 }, yName));
   return { root, sx, sy, inner: { left: LEFT, right: width - RIGHT, top: TOP, bottom: height - BOTTOM } };
 }
 
-// Lines of {name, x, y}; names stand in the lower right corner, which lines that rise leave free.
+// Lines of {x, y}, in the order of the colours --c0, --c1, …
 export function lines(series, options = {}) {
   const all = (key) => series.flatMap((s) => s[key]).filter(Number.isFinite);
   const range = (v) => [Math.min(...v), Math.max(...v)];
-  const { root, sx, sy, inner } = frame(range(all("x")), range(all("y")), options);
+  const { root, sx, sy } = frame(range(all("x")), range(all("y")), options);
   series.forEach((s, i) => {
     const points = s.x.map((v, j) => [v, s.y[j]]).filter(([, v]) => Number.isFinite(v));
     const path = points.map(([a, b], j) => `${j ? "L" : "M"}${sx(a).toFixed(1)},${sy(b).toFixed(1)}`).join("");
     const colour = `var(--c${i % 8})`;
     root.append(svg("path", { class: "line", d: path, style: `stroke:${colour}` }));
     if (points.length === 1) root.append(svg("circle", { cx: sx(points[0][0]), cy: sy(points[0][1]), r: 3, style: `fill:${colour}` }));
-    if (series.length > 1) root.append(svg("text", { x: W - RIGHT - 4, y: inner.bottom - 8 - 20 * (series.length - 1 - i), "text-anchor": "end", style: `fill:${colour}` }, s.name));
   });
   return root;
 }

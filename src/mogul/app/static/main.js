@@ -27,7 +27,7 @@ async function start() {
 }
 
 async function show() {
-  const asked = location.hash.slice(1);
+  const [asked, argument] = location.hash.slice(1).split("/"); // such as #drawing/332
   const name = model.views.includes(asked) ? asked : model.views[0], mine = ++turn;
   for (const tab of tabs.children) {
     if (tab.getAttribute("href") === `#${name}`) {
@@ -41,7 +41,7 @@ async function show() {
   main.replaceChildren(place);
   await filled(place, async () => {
     const view = await import(`./views/${name}.js`);
-    const made = await view.render(model, { restart: start });
+    const made = await view.render(model, { restart: start, argument });
     if (mine === turn) leave = made.leave ?? null;
     return made.content ?? made;
   });

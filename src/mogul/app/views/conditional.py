@@ -44,11 +44,11 @@ def router(session: Session) -> APIRouter:
         fixed = _fixed(columns, asked)
         values = finite_values(columns, fixed, asked.values, mixture)
         index = torch.tensor(fixed)
-        given = conditional(mixture, index, values)
+        given = conditional(mixture, index, values) if fixed else mixture
         free = [i for i in range(mixture.n_features) if i not in set(fixed)]
         places = torch.tensor([free.index(t) for t in asked.targets])
         return {
-            "log_prob": float(mixture.marginal(index).log_prob(values)),
+            "log_prob": float(mixture.marginal(index).log_prob(values)) if fixed else 0.0,
             "free": free,
             **summary(given),
             "responsibilities": top(given.weights),
@@ -64,14 +64,12 @@ def router(session: Session) -> APIRouter:
 
 
 def _fixed(columns: Columns, asked: Asked) -> list[int]:
-    """Return the columns that are fixed.
+    """Return the columns that are fixed, if any are.
 
     Raises:
-        InputError: if there are none, or all, or one of the targets is among them.
+        InputError: if all are, or one of the targets is among them.
     """
     fixed, targets = columns.checked(asked.columns), columns.checked(asked.targets)
-    if not fixed:
-        raise InputError("No column is fixed; fix at least one, and see what it says of others.")
     if len(fixed) == len(columns.names):
         raise InputError("Every column is fixed; leave at least one free to look at.")
     both = [t for t in targets if t in fixed]

@@ -51,18 +51,21 @@ def router(session: Session) -> APIRouter:
         if isinstance(opened, Opened):
             done = inpaint(opened.mixture, x, observed, asked.samples, asked.noise, asked.seed)
             scores = {"observed": float(done.log_likelihood), "what": "log p(observed part)"}
+            spread = "uncertainty"
         else:
             with session.lock:
                 done = inpaint_latent(
                     session.decoder.model, x, observed, asked.samples, _STEPS, asked.seed
                 )
             scores = {"observed": float(done.log_joint), "what": "log p(observed part, z)"}
+            spread = "spread of what is decoded"  # without the noise of single pixels
         mean = opened.to_pixels(done.mean)
         deviation = done.deviation.cpu().numpy().reshape(mean.shape)
         return {
             "mean": packed(mean),
             "deviation": packed(stretch(deviation)),
             "largest_deviation": float(deviation.max()),
+            "deviation_of": spread,
             "samples": packed(opened.to_pixels(done.samples.reshape(-1, opened.n_features))),
             **scores,
         }

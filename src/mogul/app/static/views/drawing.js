@@ -7,7 +7,7 @@ import { brush, MASKS } from "../mask.js";
 
 const SAMPLES = 4, FIRST = 24;
 
-export async function render(model) {
+export async function render(model, page) {
   const [height, width] = model.shape;
   const observed = new Uint8Array(height * width);
   MASKS.right(observed, [height, width]);
@@ -32,7 +32,7 @@ export async function render(model) {
       draw(deviation, unpack(found.deviation).values, model.shape);
       const samples = unpack(found.samples).values;
       others.forEach((other, i) => draw(other, samples, model.shape, i));
-      uncertain.textContent = `uncertainty, white is ${number(found.largest_deviation, 3)}`;
+      uncertain.textContent = `${found.deviation_of}, white is ${number(found.largest_deviation, 3)}`;
       parts.observed = [found.what, `${number(found.observed)} nats`];
       parts.time = ["answered in", `${number(performance.now() - since, 0)} ms`];
       problem.replaceChildren();
@@ -89,7 +89,7 @@ export async function render(model) {
           el("button", { type: "button", onclick: () => { seed += 1; fill(); } }, "Others"),
           el("label", {}, el("input", { type: "checkbox", onchange: (event) => { noise = event.target.checked; fill(); } }), " with noise")),
         scores, problem)),
-    ...chooser(model, use, upload));
+    ...chooser(model, use, upload, Math.floor(+page.argument) || 0));
   dropped(content, upload);
   return content;
 }
@@ -108,7 +108,7 @@ function controls(tool, observed, size, changed) {
     el("div", { class: "row small", role: "group", "aria-label": "Ready-made masks" }, ...ready));
 }
 
-function chooser(model, use, upload) {
+function chooser(model, use, upload, first) {
   const place = el("div"), known = model.sets.shown;
   let start = 0;
   const file = el("input", { type: "file", accept: "image/png,image/jpeg", class: "visually-hidden", onchange: () => file.files.length && upload(file.files[0]) });
@@ -124,17 +124,17 @@ function chooser(model, use, upload) {
     made.firstElementChild.click();
     return made;
   }
-  const go = (to) => { start = Math.max(0, Math.min(known.rows - 1, to)); filled(place, page); };
+  const go = (to) => { start = Math.max(0, Math.min(known.rows - 1, to)); row.value = start; filled(place, page); };
   const row = el("input", { type: "number", min: 0, max: known ? known.rows - 1 : 0, value: 0, "aria-label": "First row to show", onchange: (event) => go(Math.floor(+event.target.value || 0)) });
-  if (known) go(0);
+  if (known) go(first);
   else place.append(el("p", { class: "hint" }, `No data to choose from: ${model.missing.shown ?? ""} Upload an image.`));
   return [
     el("h3", {}, known ? `Images of ${known.name}` : "Images"),
     el("div", { class: "row" },
       el("label", { class: "button" }, "Upload an image", file),
       ...(known ? [
-        el("button", { type: "button", onclick: () => { go(start - FIRST); row.value = start; } }, "Earlier"),
-        el("button", { type: "button", onclick: () => { go(start + FIRST); row.value = start; } }, "Later"),
+        el("button", { type: "button", onclick: () => go(start - FIRST) }, "Earlier"),
+        el("button", { type: "button", onclick: () => go(start + FIRST) }, "Later"),
         el("label", {}, "from row ", row)] : []),
       el("span", { class: "hint" }, "or drop a PNG or JPEG here")),
     place,

@@ -21,7 +21,10 @@ export async function render(model) {
     chart.mark(threshold);
     count.textContent = `${n.toLocaleString("en")} of ${found.n.toLocaleString("en")} rows lie below ${number(threshold, 1)} nats, as ${percent(share)} of the training rows do.`;
     clearTimeout(timer);
-    timer = setTimeout(() => filled(place, () => more(found, Math.min(n, MOST, found.rows.length))), 120);
+    const shown = Math.min(n, MOST, found.rows.length);
+    timer = setTimeout(() => filled(place, async () => [
+      await more(found, shown), shown < n ? el("p", { class: "hint" }, `… and ${(n - shown).toLocaleString("en")} more.`) : null,
+    ]), 120);
   }
 
   const threshold = slider("threshold", { min: -3, max: -0.3, step: 0.05, value: -2, show: (v) => percent(10 ** v) }, change);
@@ -45,7 +48,8 @@ function quantile(values, share) {
 async function pictures(found, n) {
   if (!n) return el("p", { class: "hint" }, "None.");
   const rows = found.rows.slice(0, n), images = await get(`rows/shown?${rows.map((i) => `index=${i}`).join("&")}`);
-  return wall(unpack(images.pixels), (i) => ({ text: number(found.log_likelihoods[i], 0), alt: `Row ${rows[i]}, ${number(found.log_likelihoods[i], 1)} nats` }));
+  const label = (i) => ({ text: number(found.log_likelihoods[i], 0), alt: `Row ${rows[i]}, ${number(found.log_likelihoods[i], 1)} nats; draw on it` });
+  return wall(unpack(images.pixels), label, (i) => { location.hash = `drawing/${rows[i]}`; });
 }
 
 async function table(found, n) {

@@ -54,7 +54,8 @@ function drawn(rows) {
   const levels = LEVELS.filter(has), main = levels.length ? levels : ["objective"].filter(has);
   const others = Object.keys(rows[rows.length - 1]).filter((key) => !APART.has(key) && has(key));
   const chart = (series, caption) => el("figure", { class: "card" },
-    lines(series, { xName: "pass", whole: true, alt: `${caption}, by pass` }), el("figcaption", {}, caption));
+    lines(series, { xName: "pass", whole: true, alt: `${caption}, by pass` }), el("figcaption", {}, caption,
+      ...(series.length > 1 ? series.map((s, i) => el("span", { style: `color:var(--c${i % 8})` }, ` — ${s.name}`)) : [])));
   return [
     chart(main.map(of), "Nats per row"),
     ...(has("seconds") ? [chart([of("seconds")], "Seconds per pass")] : []),
