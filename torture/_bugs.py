@@ -80,8 +80,8 @@ BUGS = [
     Bug(
         "responsibilities are normalised along rows",
         "distributions/mixture.py",
-        "return self.component_log_prob(value).softmax(-1)",
-        "return self.component_log_prob(value).softmax(0)",
+        "found = self.component_log_prob(value).softmax(-1)",
+        "found = self.component_log_prob(value).softmax(0)",
         ("torch_contract",),
     ),
     Bug(
@@ -108,8 +108,8 @@ BUGS = [
     Bug(
         "the mask of gaps is inverted",
         "distributions/mixture.py",
-        "seen = ~value.isnan()\n",
-        "seen = value.isnan()\n",
+        "            seen = ~value.isnan()\n",
+        "            seen = value.isnan()\n",
         ("batched_mixtures", "mixture_density"),
     ),
     Bug(

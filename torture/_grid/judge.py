@@ -179,7 +179,7 @@ def blur(mixture: Any, row: torch.Tensor, eps: float) -> float:
 
     Means are held as origin + centre: no nearer than this do parameters tell where they are.
     """
-    size = row.nan_to_num(0.0).abs().double() + 2 * mixture.origin.double().abs()
+    size = row.double().nan_to_num(0.0).abs() + 2 * mixture.origin.double().abs()
     return float(eps * (size.square() / mixture.variances.double()).sum(-1).sqrt().max())
 
 

@@ -148,8 +148,8 @@ def decode_image(
     Raises:
         InputError: if it cannot be decoded.
     """
-    content = read()
     try:
+        content = read()
         # Others are not asked: that of PostScript starts another program.
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
         if image.width * image.height > _MOST_PIXELS:  # before any is decoded

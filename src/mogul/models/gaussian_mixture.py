@@ -437,9 +437,11 @@ class GaussianMixture(HubModel, nn.Module):
                 between += len(group) * centres[k].double().square()
         variance = (within + between) / len(x)
         # What rounding makes of a constant column is not a variance.
-        rounding = 8 * torch.finfo(self.dtype).eps * self.origin.double().abs()
-        constant = variance <= rounding.square()
-        check_scale(float(variance.masked_fill(constant, 0.0).mean()), self.dtype)
+        step = torch.finfo(self.dtype).eps * self.origin.double().abs()
+        equal = variance <= (2 * step).square()  # all columns of a few steps are still data
+        check_scale(float(variance.masked_fill(equal, 0.0).mean()), self.dtype)
+        rounding = 8 * step
+        constant = (variance <= rounding.square()) & (variance > rounding.square()).any()
         variance = torch.where(constant, variance[~constant].mean(), variance)
         self.feature_variance.copy_(variance)
         self.centres.copy_(centres)
