@@ -409,6 +409,7 @@ def test_a_process_that_came_to_its_end_is_not_missed(monkeypatch):
     with Heartbeat(beats, 0, 2):
         while beats.counts.get("0", 0) < 20:
             pass
+        monkeypatch.undo()  # so that the end waits for the thread as long as in earnest
     assert beats.counts["0 ended"] == 1
 
 
