@@ -75,6 +75,7 @@ def threads(request):
     torch.set_num_threads(before)
 
 
+@pytest.mark.filterwarnings("error")  # such as that of a schedule that is ahead of its optimiser
 @pytest.mark.parametrize(("kind", "after"), [(signal.SIGTERM, 330), (signal.SIGINT, 1210)])
 @pytest.mark.parametrize("case", ["full", "diagonal", "ppca", "gaps", "gradient", "online"])
 def test_a_fit_that_a_signal_stops_goes_on_to_the_same_bits(tmp_path, threads, case, after, kind):
