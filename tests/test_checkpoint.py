@@ -274,6 +274,10 @@ def test_a_finished_fit_whose_parameters_were_averaged_goes_on_with_those_before
     fit(cut, source, OnlineEM(50), passes=2, checkpoint=kept)
     kept.finish(cut, source, {"history": [{"objective": 0.0}] * 2})
     assert_equal(state(load_model(path)[0]), state(cut))
+    again, kept = GaussianMixture(3, 5, "full"), Checkpoint(path, resume=True)
+    fit(again, source, OnlineEM(50), passes=2, checkpoint=kept)  # made before
+    kept.finish(again, source, {"history": [{"objective": 0.0}] * 2})
+    assert_equal(state(again), state(cut))
     anew = GaussianMixture(3, 5, "full")
     fit(anew, source, OnlineEM(50), passes=4, checkpoint=Checkpoint(path, resume=True))
     assert_equal(state(anew), state(whole))
@@ -360,6 +364,8 @@ def test_the_command_stops_at_a_signal_and_says_how_to_go_on(tmp_path, monkeypat
     code, _, err = run_command(monkeypatch, capsys, "score", str(path), str(tmp_path / "x.npy"))
     assert code == 2
     assert "has not ended" in err
+    shown = json.loads(run_command(monkeypatch, capsys, "show", str(path), "--json")[1])
+    assert (shown["stopped"], shown["passes"]) == ("before its end", 2)
 
 
 def test_files_of_models_without_digests_are_read(tmp_path):

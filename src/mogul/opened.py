@@ -56,6 +56,15 @@ class _OpenedFile:
         return len(shape) == 2 or (len(shape) == 3 and shape[-1] == 3)
 
     @property
+    def reached(self) -> dict[str, Any]:
+        """Figures of the fit, by name; where it has not come to its end, how far it came."""
+        if "figures" in self.extra:
+            return self.extra["figures"]
+        history = self.extra["history"]
+        made = {"passes": len(history), "objective": history[-1]["objective"]}
+        return {"stopped": "before its end"} | made
+
+    @property
     def quantiles(self) -> list[float]:
         """The quantiles of training log-likelihoods, which the end of a fit works out.
 

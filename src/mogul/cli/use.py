@@ -344,9 +344,8 @@ def show_model(
             from mogul.report import density_picture
 
             write_picture(output, density_picture(opened.model, opened.train(), opened.extra))
-        kept = {key: opened.extra[key] for key in ("inputs", "targets", "settings", "figures")}
-        settings, reached = kept.pop("settings"), kept.pop("figures")
-        figures = kept | settings | reached
+        kept = {key: opened.extra[key] for key in ("inputs", "targets")}
+        figures = kept | opened.extra["settings"] | opened.reached
         figures |= {"command": opened.extra["command"], "history": opened.extra["history"]}
         show(str(model), figures, json)
         return
@@ -362,11 +361,8 @@ def show_model(
             write_picture(output, prior_picture(opened.model, opened.to_pixels, n))
         parts = {key: opened.config[key] for key in ("decoder", "likelihood")}
         about = parts | {"algorithm": opened.extra["algorithm"], **opened.extra["settings"]}
-        history = opened.extra["history"]
-        made = {"passes": len(history), "objective": history[-1]["objective"]}
-        reached = opened.extra.get("figures", {"stopped": "before its end"} | made)
-        figures = {**about, **reached, "command": opened.extra["command"]}
-        show(str(model), figures | {"history": history}, json)
+        figures = {**about, **opened.reached, "command": opened.extra["command"]}
+        show(str(model), figures | {"history": opened.extra["history"]}, json)
         return
     found = characteristic(opened.mixture, n)
     if output is not None:
@@ -384,7 +380,7 @@ def show_model(
         rows("Components by weight", ["component", "weight", "mean noise", *lengths], table)
     figures = {
         **opened.config,
-        **opened.extra["figures"],
+        **opened.reached,
         "data": opened.extra["options"]["data"],
         "command": opened.extra["command"],
         "weights": opened.mixture.weights.tolist(),
