@@ -91,7 +91,7 @@ def fit_network(
     checkpoint.facts = {
         "options": source.options, "feature_shape": list(source.feature_shape), "levels": None,
         "inputs": inputs, "targets": targets, "settings": asdict(settings),
-        "command": commands(before and before["command"]),
+        "command": commands(None if before is None else before["command"]),
     }  # fmt: skip
     if not json:
         err.print(

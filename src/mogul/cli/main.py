@@ -17,6 +17,7 @@ from mogul.cli import (
     doctor,
     explore,
     fit,
+    outliers,
     predict,
     select,
     use,
@@ -50,7 +51,7 @@ app.command()(console.guarded(select.select))
 app.command()(console.guarded(predict.predict))
 app.command()(console.guarded(use.sample))
 app.command()(console.guarded(use.score))
-app.command()(console.guarded(use.outliers))
+app.command()(console.guarded(outliers.outliers))
 app.command()(console.guarded(use.reconstruct))
 app.command()(console.guarded(use.inpaint))
 app.command()(console.guarded(denoise.denoise))

@@ -1,8 +1,7 @@
-"""Commands that use a fitted model: sample, score, outliers, reconstruct, inpaint, show."""
+"""Commands that use a fitted model: sample, score, reconstruct, inpaint, show."""
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,10 +10,18 @@ import typer
 
 from mogul.cli import completion, options
 from mogul.cli.completion import offered
-from mogul.cli.console import check_output, rows, show, write_arrays, write_picture, write_table
+from mogul.cli.console import (
+    check_output,
+    rows,
+    show,
+    write_arrays,
+    write_grid,
+    write_picture,
+    write_table,
+)
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 
 _DRAWS = 16  # samples that the mean of a decoder's in-painting is taken over, at least
@@ -74,7 +81,7 @@ def sample(
         )
         x = opened.mixture.sample((n,), noise=noise is not False, seed=seed)
     if output.suffix == ".png":
-        _write_grid(output, opened.to_pixels(x))
+        write_grid(output, opened.to_pixels(x))
     else:
         write_arrays(output, x=x.cpu().numpy().reshape(n, *opened.feature_shape))
     figures = {"n": n, "output": str(output), "seconds": time.perf_counter() - since}
@@ -105,7 +112,7 @@ def score(
 
     from mogul.algorithms import log_likelihoods
     from mogul.evaluation import bits_per_dim, importance_log_likelihood
-    from mogul.opened import OpenedAutoencoder, OpenedNetwork, open_scored
+    from mogul.opened import DRAWS, OpenedAutoencoder, OpenedNetwork, open_scored
     from mogul.tasks import percentile_of
 
     since = time.perf_counter()
@@ -116,7 +123,7 @@ def score(
     doubt: dict[str, float] = {}
     ranks: dict[str, Any] = {}
     if isinstance(opened, OpenedAutoencoder):
-        most = samples or 500
+        most = samples or DRAWS
         found = importance_log_likelihood(opened.model, source, (most,), seed)
         values = found.log_likelihood[most].numpy()
         bits = found.bits_per_dim(most)
@@ -159,59 +166,6 @@ def score(
         "seconds": time.perf_counter() - since,
     }
     show(f"Scores of {data}", figures, json)
-
-
-def outliers(
-    model: options.Model,
-    data: options.Data,
-    fraction: Annotated[
-        float, typer.Option(help="Share of training rows below the threshold.")
-    ] = 0.01,
-    n: options.Count = 20,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="A .png picture or .csv table of the first n rows."),
-    ] = None,
-    device: options.Device = "auto",
-    json: options.Json = False,
-) -> None:
-    """Rank the rows of DATA from the least likely up, and mark outliers."""
-    from mogul.opened import open_model
-    from mogul.tasks import find_outliers, percentile_of
-
-    since = time.perf_counter()
-    if output is not None:
-        check_output(output, (".png", ".csv"), model, data)
-    opened = open_model(model, device)
-    source = opened.open(data)
-    found = find_outliers(opened.mixture, source, opened.quantiles, fraction)
-    first = found.order[:n]
-    values = found.log_likelihood[first]
-    percentile = percentile_of(values, opened.quantiles)
-    table = [
-        [int(i), float(v), None, "has gaps"]
-        if found.incomplete[i]
-        else [int(i), float(v), float(p), "yes" if v < found.threshold else "no"]
-        for i, v, p in zip(first, values, percentile, strict=True)
-    ]
-    columns = ["row", "log_likelihood", "training_percentile", "outlier"]
-    if output is not None and output.suffix == ".png":
-        _write_grid(output, opened.to_pixels(source.take(first)))
-    elif output is not None:
-        write_table(output, columns, table)
-    if not json:
-        rows(f"Least likely rows of {data}", [c.replace("_", " ") for c in columns], table)
-    figures = {
-        "threshold": found.threshold,
-        "n_outliers": found.n_below,
-        "n_with_gaps": int(found.incomplete.sum()),
-        "n": len(found.order),
-        "rows": first.tolist(),
-        "log_likelihoods": values.tolist(),
-        "output": None if output is None else str(output),
-        "seconds": time.perf_counter() - since,
-    }
-    show("Outliers", figures, json)
 
 
 def reconstruct(
@@ -404,10 +358,3 @@ def _refuse(wrong: bool, message: str) -> None:
 def _limit(n: int | None, output: Path) -> int | None:
     """Return how many rows to treat: those asked for, else as many as a picture shows, else all."""
     return 16 if n is None and output.suffix == ".png" else n
-
-
-def _write_grid(path: Path, images: np.ndarray) -> None:
-    """Write images (n, h, w[, 3]) as one picture, about as wide as high."""
-    from mogul.report import tile
-
-    write_picture(path, tile(images, columns=math.ceil(len(images) ** 0.5)))
