@@ -150,6 +150,20 @@ class Opened(_OpenedFile):
         """Return log p(x) of every row, (n,), in nats."""
         return log_likelihoods(self.mixture, source)
 
+    def factors(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return posterior means (n, H) of the factors of each row's most responsible component.
+
+        Returns:
+            these, the component (n,), and its responsibility (n,).
+        """
+        mixture, parts = self.mixture, []
+        for rows in x.split(_ENCODED):
+            every = mixture.factors(rows)
+            responsibility, k = mixture.responsibilities(rows).max(-1)
+            parts.append((every[torch.arange(len(rows), device=x.device), k], k, responsibility))
+        factors, component, responsibility = (torch.cat(t) for t in zip(*parts, strict=True))
+        return factors, component, responsibility
+
     def rows(self, source: DataSource, n: int | None = None) -> Tensor:
         """Return the first n rows of a source as the mixture wants them."""
         return _first(source, n, self.mixture)
