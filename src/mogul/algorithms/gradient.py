@@ -90,8 +90,9 @@ class Gradient:
         """Build the optimiser, and a schedule that ends at zero after all passes.
 
         Raises:
-            InputError: if a column has no value at all, or the units of the data are such that one
-                size of step cannot serve all columns, or the type cannot hold their gradients.
+            InputError: if the model was never started, a column has no value at all, or the units
+                of the data are such that one size of step cannot serve all columns, or the type
+                cannot hold their gradients.
         """
         return self._begun(model, source, passes, 0)
 
@@ -101,6 +102,7 @@ class Gradient:
         Raises:
             InputError: as `init` says.
         """
+        model.check_started()
         looked_through(source, model)
         _check_units(model)
         scale = model.data_scale
