@@ -17,7 +17,7 @@ export async function render(model, page) {
   const deviation = el("canvas", { role: "img", "aria-label": "Uncertainty: the conditional standard deviation" });
   const others = Array.from({ length: SAMPLES }, (_, i) => el("canvas", { role: "img", "aria-label": `Alternative ${i + 1}` }));
   const scores = el("div", { "aria-live": "polite" }), problem = el("div");
-  const uncertain = el("figcaption", {}, "uncertainty");
+  const uncertain = el("figcaption", {}, "uncertainty"), treated = el("p", { class: "hint", role: "status" });
   let image = null, pixels = null, seed = 0, noise = false;
 
   const paint = () => pixels && draw(canvas, shaded(pixels, observed, model.shape, tool.cursor()), [height, width, 3]);
@@ -47,8 +47,9 @@ export async function render(model, page) {
     scores.replaceChildren(facts([parts.whole, parts.percentile, parts.component, parts.observed, parts.time].filter(Boolean)));
   }
 
-  async function use(next, bytes) {
+  async function use(next, bytes, done = []) {
     [image, pixels] = [next, bytes];
+    treated.textContent = done.length ? `The uploaded image was ${listed(done)}.` : "";
     delete parts.whole; delete parts.percentile; delete parts.component;
     paint();
     fill();
@@ -68,7 +69,7 @@ export async function render(model, page) {
     problem.replaceChildren();
     try {
       const found = await send("upload", file);
-      await use({ pixels: found.pixels }, unpack(found.pixels).values);
+      await use({ pixels: found.pixels }, unpack(found.pixels).values, found.done);
     } catch (error) {
       problem.replaceChildren(told(error));
     }
@@ -78,7 +79,7 @@ export async function render(model, page) {
     el("h2", {}, "Draw what is hidden"),
     el("p", { class: "soft" }, "Draw on the image: the pixels under the brush are hidden from the model, which fills them in from the rest."),
     el("div", { class: "drawing" },
-      el("div", { class: "card" }, canvas, controls(tool, observed, [height, width], () => { paint(); fill(); })),
+      el("div", { class: "card" }, canvas, treated, controls(tool, observed, [height, width], () => { paint(); fill(); })),
       el("div", { class: "card" },
         el("div", { class: "pair" },
           el("figure", {}, mean, el("figcaption", {}, "filled in")),
@@ -93,6 +94,8 @@ export async function render(model, page) {
   dropped(content, upload);
   return content;
 }
+
+const listed = (parts) => [parts.slice(0, -1).join(", "), parts[parts.length - 1]].filter(Boolean).join(" and ");
 
 function controls(tool, observed, size, changed) {
   const modes = ["Hide", "Reveal"].map((name, i) => el("button", {
