@@ -11,6 +11,7 @@ from scipy.integrate import trapezoid
 from sklearn.datasets import load_diabetes, load_iris
 
 from explored import array, client_of, fitted, opened_session
+from mogul import InputError
 from mogul.distributions import modes
 from mogul.opened import open_model, open_network
 from mogul.tasks import percentile_of
@@ -460,3 +461,22 @@ def test_models_of_other_kinds_refuse(page, predictor):
     assert "no targets" in refused(
         page.post("/api/predicted", json={"inputs": [0.0], "targets": [0]})
     )
+
+
+def test_data_without_the_columns_of_a_network_are_refused_before_anything_is_served(
+    network_file, folder
+):
+    def why(data):
+        with pytest.raises(InputError) as refusal:
+            opened_session(network_file, str(data))
+        return str(refusal.value)
+
+    np.save(folder / "narrow.npy", np.zeros((5, 3)))
+    few = write(folder / "few.csv", np.zeros((4, 2)), ["s5", "bmi"])
+    for data, came in (
+        (few, "has no column"),
+        (folder / "narrow.npy", "go by number, here 0 to 2"),
+        ("digits", "has rows of shape (8, 8)"),
+    ):
+        assert came in why(data)
+        assert "from bmi, s5, bp: give a table with all of these columns" in why(data)
