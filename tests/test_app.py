@@ -1,6 +1,7 @@
 """The explorer's server: who may ask, and that its answers are the library's own."""
 
 import io
+import subprocess
 import sys
 import threading
 
@@ -121,6 +122,12 @@ def test_tokens_differ(session):
         addresses.add(served.address.split("token=")[1])
     assert len(addresses) == 3
     assert min(map(len, addresses)) >= 32
+
+
+def test_it_starts_without_what_only_reports_and_figures_need():
+    code = "import sys, mogul.app, mogul.opened; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert {"matplotlib", "sklearn", "scipy"}.isdisjoint(loaded.decode().split())
 
 
 def test_nothing_is_written_to_disk(session, client):

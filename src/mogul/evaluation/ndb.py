@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from sklearn.cluster import KMeans
 
 from mogul.errors import InputError
 
@@ -64,6 +63,8 @@ class BinModel:
             InputError: if rows are not 2-D or finite, bins are fewer than two or more than the
                 rows, or the significance is not between 0 and 1.
         """
+        from sklearn.cluster import KMeans  # slow to import, and seldom needed
+
         _check(train, None)
         if not 2 <= n_bins <= len(train):
             raise InputError(

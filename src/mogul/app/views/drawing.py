@@ -13,9 +13,9 @@ from torch import Tensor
 from mogul.app.arrays import Packed, packed
 from mogul.app.session import Session
 from mogul.app.views.pictures import Image
+from mogul.data.pixels import stretch
 from mogul.errors import InputError
 from mogul.opened import Opened, OpenedDecoder
-from mogul.report.pictures import stretch
 from mogul.tasks import inpaint, inpaint_latent, percentile_of
 
 NAME = "drawing"
