@@ -307,6 +307,29 @@ def test_with_nothing_fixed_the_density_is_the_marginal(page, mixture):
     np.testing.assert_allclose(found["curve"]["density"], expected.numpy(), rtol=1e-4, atol=1e-9)
 
 
+def test_what_is_fixed_is_compared_with_the_training_rows(page, mixture, rows, folder):
+    def compared(columns, values):
+        asked = {"columns": columns, "values": values, "targets": [3]}
+        return answered(page.post("/api/conditional", json=asked))
+
+    index = torch.tensor([1, 2])
+    x = torch.from_numpy(rows).float()[:, index]
+    scores = mixture.marginal(index).log_prob(x[~x.isnan().any(-1)])
+    for values in ([3.1, 4.5], [4.6, 6.9], [30.0, -20.0]):
+        found = compared([1, 2], values)
+        own = float(mixture.marginal(index).log_prob(torch.tensor(values)))
+        assert found["compared"]["of"] == 149  # one row has a gap there
+        assert found["compared"]["below"] == int((scores < own).sum())
+        assert found["compared"]["least"] == pytest.approx(float(scores.min()), rel=1e-5)
+    assert found["compared"]["below"] == 0
+    assert compared([], [])["compared"] is None
+    gone = write(folder / "gone.csv", rows, NAMES)
+    lonely = mixture_file(folder / "gone.mogul", gone)
+    (folder / "gone.csv").unlink()
+    asked = {"columns": [0], "values": [5.0], "targets": [3]}
+    assert answered(client(lonely).post("/api/conditional", json=asked))["compared"] is None
+
+
 def test_conditionals_refuse_what_cannot_be(page):
     def why(**given):
         asked = {"columns": [0], "values": [5.0], "targets": [3]} | given

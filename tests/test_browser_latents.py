@@ -1,12 +1,13 @@
 """The explorer over decoders and autoencoders, in a real browser."""
 
+import base64
 import re
 
 import numpy as np
 import pytest
 
 from browser import explorer, page_of, pixels_of, wait_for_change, wait_until_still
-from explored import fitted
+from explored import array, fitted
 
 MAP, DECODED = "canvas.map", '[aria-label="The decoded latents"]'
 TOLD = "t => document.querySelectorAll('.facts dd')[1].innerText === t"
@@ -133,6 +134,25 @@ def test_the_keyboard_is_enough(browser, vae):
         page.keyboard.press("ArrowDown")  # the plane through the mean
         assert page.locator("select").input_value() == "mean"
         wait_for_change(page, DECODED, before)
+
+
+def test_ellipses_are_on_the_map_or_told_to_be_beyond_it(browser, vae):
+    def stretched(by):
+        def answer(route):
+            found = route.fetch().json()
+            outlines = array(found["outlines"]).copy()
+            outlines[0] *= by
+            data = base64.b64encode(outlines.tobytes()).decode()
+            route.fulfill(json=found | {"outlines": found["outlines"] | {"data": data}})
+
+        return answer
+
+    with page_of(browser, vae) as page:
+        ready(page)
+        assert "ellipses" not in page.locator(".legend ~ .hint").first.inner_text()
+        page.route("**/api/latents", stretched(300))
+        page.reload()
+        page.get_by_text("Beyond the edge of the map: parts of 1 of 6 ellipses").wait_for()
 
 
 def test_a_component_is_drawn_from(browser, vae):

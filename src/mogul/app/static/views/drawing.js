@@ -1,7 +1,8 @@
 // A mask drawn on an image, and what the model fills in while it is drawn.
 
 import { get, newest, pack, post, send, unpack } from "../api.js";
-import { el, facts, filled, number, slider, told } from "../dom.js";
+import { el, facts, filled, slider, told } from "../dom.js";
+import { fixed, milliseconds, nats, percent, readable } from "../numbers.js";
 import { draw, wall } from "../pixels.js";
 import { brush, MASKS } from "../mask.js";
 
@@ -32,9 +33,9 @@ export async function render(model, page) {
       draw(deviation, unpack(found.deviation).values, model.shape);
       const samples = unpack(found.samples).values;
       others.forEach((other, i) => draw(other, samples, model.shape, i));
-      uncertain.textContent = `${found.deviation_of}, white is ${number(found.largest_deviation, 3)}`;
-      parts.observed = [found.what, `${number(found.observed)} nats`];
-      parts.time = ["answered in", `${number(performance.now() - since, 0)} ms`];
+      uncertain.textContent = `${found.deviation_of}, white is ${readable(found.largest_deviation)}`;
+      parts.observed = [found.what, nats(found.observed)];
+      parts.time = ["answered in", milliseconds(performance.now() - since)];
       problem.replaceChildren();
     } catch (error) {
       problem.replaceChildren(told(error));
@@ -56,9 +57,9 @@ export async function render(model, page) {
     if (!model.scored) return;
     try {
       const found = await post("score", image);
-      parts.whole = ["log p(whole image)", `${number(found.log_likelihood)} nats`];
-      if (found.percentile != null) parts.percentile = ["percentile", `${number(found.percentile, 1)} % of the training images are less likely`];
-      parts.component = ["component", found.components.flatMap((k, i) => (found.responsibilities[i] < 5e-4 ? [] : [`${k} (${number(100 * found.responsibilities[i], 1)} %)`])).join(", ")];
+      parts.whole = ["log p(whole image)", nats(found.log_likelihood)];
+      if (found.percentile != null) parts.percentile = ["percentile", `${percent(found.percentile / 100)} of the training images are less likely`];
+      parts.component = ["component", found.components.flatMap((k, i) => (found.responsibilities[i] < 5e-4 ? [] : [`${k} (${percent(found.responsibilities[i])})`])).join(", ")];
       tell();
     } catch (error) {
       problem.replaceChildren(told(error));
@@ -103,7 +104,7 @@ function controls(tool, observed, size, changed) {
       tool.reveal = Boolean(i);
       modes.forEach((m, j) => m.setAttribute("aria-pressed", String(i === j)));
     } }, name));
-  const reach = slider("brush", { min: 0.5, max: Math.max(3, size[0] / 5), step: 0.5, value: tool.radius, show: (v) => `${number(v, 1)} px` }, (v) => { tool.radius = v; });
+  const reach = slider("brush", { min: 0.5, max: Math.max(3, size[0] / 5), step: 0.5, value: tool.radius, show: (v) => `${fixed(v, 1)} px` }, (v) => { tool.radius = v; });
   const ready = Object.keys(MASKS).map((name) => el("button", { type: "button", onclick: () => { MASKS[name](observed, size); changed(); } }, name));
   return el("div", {},
     el("div", { class: "row", role: "group", "aria-label": "Brush" }, ...modes),
