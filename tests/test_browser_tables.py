@@ -110,15 +110,14 @@ def test_values_far_from_the_data_are_told_in_words(browser, address):
 def test_what_a_box_says_is_what_is_used(browser, address):
     with page_of(browser, address + "#conditional") as page:
         path_of(page)
-        with page.expect_request("**/api/conditional") as asked:
+        with page.expect_request(lambda asked: '"columns":[0,3]' in (asked.post_data or "")) as asked:
             page.get_by_label("fix petal width").check()
         said = page.get_by_label("petal width, exact value").input_value()
         assert asked.value.post_data_json["values"][-1] == float(said)
         field = page.get_by_label("petal length, exact value")
         field.fill("1.23456789012345")
-        with page.expect_request("**/api/conditional") as asked:
+        with page.expect_request(lambda asked: "1.23456789012345" in (asked.post_data or "")):
             field.press("Enter")
-        assert 1.23456789012345 in asked.value.post_data_json["values"]
         page.get_by_label("sepal length", exact=True).press("ArrowRight")  # which asks again
         assert field.input_value() == "1.23456789012345"
         assert field.evaluate("f => f.scrollWidth <= f.clientWidth")
