@@ -7,6 +7,7 @@ import { draw, wall } from "../pixels.js";
 import { brush, MASKS } from "../mask.js";
 
 const SAMPLES = 4, FIRST = 24;
+const REST = 250; // milliseconds without a stroke
 
 export async function render(model, page) {
   const [height, width] = model.shape;
@@ -20,28 +21,43 @@ export async function render(model, page) {
   const scores = el("div", { "aria-live": "polite" }), problem = el("div");
   const uncertain = el("figcaption", {}, "uncertainty"), treated = el("p", { class: "hint", role: "status" });
   let image = null, pixels = null, seed = 0, noise = false;
+  let turn = 0, rested = -1, start = null, timer = null; // of searches: which is the newest, the last whole one, its latents
 
   const paint = () => pixels && draw(canvas, shaded(pixels, observed, model.shape, tool.cursor()), [height, width, 3]);
   const tool = brush(canvas, observed, [height, width], () => { paint(); fill(); });
 
-  const fill = newest(async () => {
+  // Decoders search for latents: along a stroke from those of the answer before, in few steps; when
+  // the pointer rests, thoroughly. Of mixtures every answer is exact.
+  const fill = () => {
+    turn += 1;
+    clearTimeout(timer);
+    if (model.searched) timer = setTimeout(() => { timer = null; settle(); }, REST);
+    live(!model.searched);
+  };
+  const answered = async (settled) => {
     if (!image) return;
-    const since = performance.now();
+    const since = performance.now(), mine = turn, [own, mask] = [image, pack(observed, [height, width])];
     try {
-      const found = await post("inpaint", { image, mask: pack(observed, [height, width]), samples: SAMPLES, seed, noise });
+      const found = await post("inpaint", { image: own, mask, samples: SAMPLES, seed, noise, settled, start: settled ? null : start });
+      const late = settled ? mine !== turn : rested === turn; // another is asked for, or a better one known
+      if (own !== image || (model.searched && late)) return;
+      if (settled) rested = mine;
+      start = found.latents ?? null;
       draw(mean, unpack(found.mean).values, model.shape);
       draw(deviation, unpack(found.deviation).values, model.shape);
       const samples = unpack(found.samples).values;
       others.forEach((other, i) => draw(other, samples, model.shape, i));
       uncertain.textContent = `${found.deviation_of}, white is ${readable(found.largest_deviation)}`;
       parts.observed = [found.what, nats(found.observed)];
-      parts.time = ["answered in", milliseconds(performance.now() - since)];
+      const search = model.searched ? (settled ? ", by a whole search" : ", by a short search; a whole one follows when the pointer rests") : "";
+      parts.time = ["answered in", `${milliseconds(performance.now() - since)}${search}`];
       problem.replaceChildren();
     } catch (error) {
       problem.replaceChildren(told(error));
     }
     tell();
-  });
+  };
+  const live = newest(answered), settle = newest(async () => { if (timer == null) await answered(true); });
 
   const parts = {};
   function tell() {
@@ -49,7 +65,7 @@ export async function render(model, page) {
   }
 
   async function use(next, bytes, done = []) {
-    [image, pixels] = [next, bytes];
+    [image, pixels, start] = [next, bytes, null];
     treated.textContent = done.length ? `The uploaded image was ${listed(done)}.` : "";
     delete parts.whole; delete parts.percentile; delete parts.component;
     paint();
@@ -93,7 +109,7 @@ export async function render(model, page) {
         scores, problem)),
     ...chooser(model, use, upload, Math.floor(+page.argument) || 0));
   dropped(content, upload);
-  return content;
+  return { content, leave: () => clearTimeout(timer) };
 }
 
 const listed = (parts) => [parts.slice(0, -1).join(", "), parts[parts.length - 1]].filter(Boolean).join(" and ");
