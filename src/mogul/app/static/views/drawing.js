@@ -31,7 +31,6 @@ export async function render(model, page) {
   const fill = () => {
     turn += 1;
     clearTimeout(timer);
-    if (model.searched) timer = setTimeout(() => { timer = null; settle(); }, REST);
     live(!model.searched);
   };
   const answered = async (settled) => {
@@ -57,7 +56,12 @@ export async function render(model, page) {
     }
     tell();
   };
-  const live = newest(answered), settle = newest(async () => { if (timer == null) await answered(true); });
+  const live = newest(async (settled) => {
+    await answered(settled);
+    clearTimeout(timer);
+    if (!settled) timer = setTimeout(() => { timer = null; settle(); }, REST);
+  });
+  const settle = newest(async () => { if (timer == null) await answered(true); });
 
   const parts = {};
   function tell() {
