@@ -17,6 +17,7 @@ from mogul.data import (
     PixelScale,
     counterpart,
     holds_columns,
+    is_csv,
     open_labels,
     open_source,
 )
@@ -54,6 +55,14 @@ class _OpenedFile:
         """Whether rows are pictures."""
         shape = self.feature_shape
         return len(shape) == 2 or (len(shape) == 3 and shape[-1] == 3)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of a table, or "column 0" and so on where they have none."""
+        known = self.extra["options"].get("columns") or []
+        if len(known) != self.n_features:
+            known = map(str, range(self.n_features))
+        return [f"column {name}" if name.isdecimal() else name for name in known]
 
     @property
     def quantiles(self) -> list[float]:
@@ -318,7 +327,7 @@ def open_any(path: Path, device: str = "auto") -> Opened | OpenedDecoder | Opene
 
 def _applicable(data: str, options: dict[str, Any]) -> dict[str, Any]:
     """Drop picture options for arrays, which they do not apply to."""
-    is_table = data.endswith((".csv", ".csv.gz")) or holds_columns(Path(data))
+    is_table = is_csv(data) or holds_columns(Path(data))
     is_array = is_table or Path(data).suffix in (".npy", ".npz", ".gz") or "ubyte" in data
     drop = ("crop", "size", "colour") if is_table else ("colour",) if is_array else ()
     numbered = all(column.isdecimal() for column in options.get("columns", []))

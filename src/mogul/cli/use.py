@@ -15,8 +15,12 @@ from mogul.cli.console import check_output, rows, show, write_arrays, write_pict
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
+
+    from mogul.opened import Opened, OpenedDecoder
 
 
+_EXPONENT = 1e6  # from which numpy would write float32 with one
 _DRAWS = 16  # samples that the mean of a decoder's in-painting is taken over, at least
 
 
@@ -57,8 +61,9 @@ def sample(
     from mogul.tasks import SUMMARIES, summarise
 
     since = time.perf_counter()
-    check_output(output, (".png", ".npy"), model)
+    check_output(output, (".png", ".csv", ".npy"), model)
     opened = open_density(model, device)
+    _check_kind(output, opened)
     if isinstance(opened, OpenedDecoder):
         kind = latents or ("prior" if opened.model.particles is None else "mixture")
         _refuse(kind not in SUMMARIES, f"Unknown latents '{kind}'; see `mogul sample --help`.")
@@ -76,7 +81,7 @@ def sample(
     if output.suffix == ".png":
         _write_grid(output, opened.to_pixels(x))
     else:
-        write_arrays(output, x=x.cpu().numpy().reshape(n, *opened.feature_shape))
+        _write_rows(output, x, opened)
     figures = {"n": n, "output": str(output), "seconds": time.perf_counter() - since}
     show("Samples", figures, json)
 
@@ -228,15 +233,16 @@ def reconstruct(
     from mogul.tasks import reconstruct as rebuild
 
     since = time.perf_counter()
-    check_output(output, (".png", ".npy"), model, data)
+    check_output(output, (".png", ".csv", ".npy"), model, data)
     opened = open_density(model, device)
+    _check_kind(output, opened)
     x = opened.rows(opened.open(data), _limit(n, output))
     neural = isinstance(opened, OpenedDecoder)
     rebuilt = opened.rebuild(x) if neural else rebuild(opened.mixture, x)
     if output.suffix == ".png":
         write_picture(output, stack_rows([opened.to_pixels(x), opened.to_pixels(rebuilt)]))
     else:
-        write_arrays(output, x=rebuilt.cpu().numpy().reshape(-1, *opened.feature_shape))
+        _write_rows(output, rebuilt, opened)
     figures = {
         "reconstruction_mse": float((rebuilt - x).square().nanmean()),
         "n": len(x),
@@ -254,7 +260,8 @@ def inpaint(
         typer.Option(
             "-o",
             "--output",
-            help="A .png picture, a .npy array of the filled rows, or an .npz file of all results.",
+            help="A .png picture, a .csv table or .npy array of the filled rows, or an .npz file of "
+            "all results.",
         ),
     ],
     mask: Annotated[
@@ -274,15 +281,20 @@ def inpaint(
     json: options.Json = False,
 ) -> None:
     """Fill hidden parts of the rows of DATA: by the exact conditional, or a decoder's posterior."""
+    import numpy as np
+    import torch
+
     from mogul.data import parse_mask
     from mogul.opened import OpenedDecoder, open_density
     from mogul.tasks import inpaint as fill
     from mogul.tasks import inpaint_latent
 
     since = time.perf_counter()
-    check_output(output, (".png", ".npy", ".npz"), model, data)
+    check_output(output, (".png", ".csv", ".npy", ".npz"), model, data)
     opened = open_density(model, device)
-    x = opened.rows(opened.open(data), _limit(n, output))
+    _check_kind(output, opened)
+    source = opened.open(data)
+    x = opened.rows(source, _limit(n, output))
     mask = mask or ("right" if opened.is_image else "nan")
     given = parse_mask(mask, len(x), opened.feature_shape, seed).to(x.device)
     observed = ~x.isnan() & given
@@ -297,6 +309,9 @@ def inpaint(
         from mogul.report import inpainting_picture
 
         write_picture(output, inpainting_picture(x, observed, done, opened.to_pixels, samples))
+    elif output.suffix == ".csv":
+        given = source.take(range(len(x)), torch.float64)  # what was observed keeps all its digits
+        _write_cells(output, np.where(observed.cpu(), _cells(given), _cells(done.mean)), opened)
     else:
         shape = (-1, *opened.feature_shape)
         write_arrays(
@@ -408,6 +423,38 @@ def _refuse(wrong: bool, message: str) -> None:
 def _limit(n: int | None, output: Path) -> int | None:
     """Return how many rows to treat: those asked for, else as many as a picture shows, else all."""
     return 16 if n is None and output.suffix == ".png" else n
+
+
+def _check_kind(output: Path, opened: Opened | OpenedDecoder) -> None:
+    """Refuse a table of rows that are no table's, before any work is done."""
+    _refuse(
+        output.suffix == ".csv" and len(opened.feature_shape) > 1,
+        f"{output} would be a table, and {opened.path} models images of shape "
+        f"{opened.feature_shape}; write a .png or .npy file.",
+    )
+
+
+def _write_rows(path: Path, x: Tensor, opened: Opened | OpenedDecoder) -> None:
+    """Write rows (n, D): as a table with the names of the columns, or as an array."""
+    if path.suffix == ".csv":
+        _write_cells(path, _cells(x), opened)
+    else:
+        write_arrays(path, x=x.cpu().numpy().reshape(-1, *opened.feature_shape))
+
+
+def _write_cells(path: Path, cells: np.ndarray, opened: Opened | OpenedDecoder) -> None:
+    write_table(path, opened.columns, cells.tolist())
+
+
+def _cells(x: Tensor) -> np.ndarray:
+    """Return numbers as text, each with as many digits as its type needs; NaN as empty cells."""
+    import numpy as np
+
+    values = x.cpu().numpy()
+    text = values.astype(str).astype(object)
+    plain = np.char.endswith(text.astype(str), ".0") | (abs(values) >= _EXPONENT)
+    text[plain] = [np.format_float_positional(value, trim="-") for value in values[plain]]
+    return np.where(np.isnan(values), "", text)
 
 
 def _write_grid(path: Path, images: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """Where batches come from."""
 
+from mogul.data.csv_files import is_csv
 from mogul.data.datasets import (
     column_names,
     counterpart,
@@ -33,6 +34,7 @@ __all__ = [
     "hide_random",
     "hide_rectangle",
     "holds_columns",
+    "is_csv",
     "open_labels",
     "open_source",
     "open_streaming",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mogul.data.columnar import is_columnar
-from mogul.data.csv_files import count_lines, csv_blocks, csv_header, read_csv
+from mogul.data.csv_files import count_lines, csv_blocks, csv_header, is_csv, read_csv
 from mogul.data.files import read_idx, read_npy, read_npz
 from mogul.data.images import Encoded, Size, reshaped
 from mogul.data.indexed import IndexedSource
@@ -131,6 +131,8 @@ def open_streaming(
             path = Path(name)
             return _columnar(path, columns, picture_options, binarise, dequantise, limit, seed)
         options = {"data": _lasting(name), "dequantise": dequantise, "limit": limit, "seed": seed}
+        if is_csv(name) and Path(name).exists():
+            columns = csv_header(Path(name)) if columns is None else columns
         if columns is not None:
             options["columns"] = list(columns)
         options |= {k: v for k, v in picture_options.items() if v is not None}
@@ -141,6 +143,7 @@ def open_streaming(
         name, array = "array", data
     elif hasattr(data, "columns") and hasattr(data, "to_numpy"):
         name, array = "data frame", _of_frame(data, columns)
+        columns = [str(name) for name in (data.columns if columns is None else columns)]
     else:
         if binarise is not None:
             raise InputError("binarise applies to arrays and files; write the rows to a file.")
@@ -156,7 +159,9 @@ def open_streaming(
         options["binarise"] = binarise
         return _binary(array, levels, binarise, seed, name, options)
     found = PixelScale(levels, dequantise, seed) if _holds_pixels(array) else None
-    return ArraySource(array, scale=found, name=name, options=options)
+    source = ArraySource(array, scale=found, name=name, options=options)
+    source.columns = None if columns is None else list(columns)
+    return source
 
 
 def _encoded(
@@ -222,11 +227,6 @@ def _binary(
     return ArraySource(scale.binarised(array), name=name, options=options)
 
 
-def is_csv(name: str) -> bool:
-    """Tell by its name whether a file is a CSV file."""
-    return name.lower().endswith((".csv", ".csv.gz"))
-
-
 def _of_frame(frame: Any, columns: Sequence[str] | None) -> np.ndarray:
     """Return the columns of a data frame of pandas or polars as numbers (n, D).
 
@@ -276,7 +276,11 @@ def _columnar(
         )
     options = {"data": str(path.resolve()), "dequantise": dequantise, "limit": limit, "seed": seed}
     options |= {} if columns is None else {"columns": list(columns)}
-    return ColumnarSource(path, columns, None, dequantise, seed, limit, options)
+    source = ColumnarSource(path, columns, None, dequantise, seed, limit, options)
+    named = source.columns or []
+    if source.scale is None and len(named) == source.n_features:
+        options["columns"] = named  # so that other files are read by name
+    return source
 
 
 def open_labels(data: str | Path, limit: int | None = None) -> Tensor:
@@ -295,7 +299,7 @@ def open_labels(data: str | Path, limit: int | None = None) -> Tensor:
         labels = of_digits("target", split or "train")
     elif base in IDX:
         labels = read_idx(idx_file(IDX[base], split or "train", "labels"))
-    elif Path(data).exists() and not str(data).lower().endswith((".csv", ".csv.gz")):
+    elif Path(data).exists() and not is_csv(str(data)):
         labels = _array_reader(Path(data))(Path(data))
     else:
         raise InputError(
@@ -356,7 +360,7 @@ def column_names(data: str) -> list[str]:
         InputError: if there is no such table.
     """
     path = Path(data)
-    if path.name.lower().endswith((".csv", ".csv.gz")) and path.exists():
+    if is_csv(path.name) and path.exists():
         return csv_header(path)
     if holds_columns(path):
         return list(ColumnarSource(path).columns or ())
@@ -391,9 +395,9 @@ def _array_reader(path: Path) -> Callable[[Path], np.ndarray]:
     if any(mark in name for mark in ("idx", "ubyte")):
         return read_idx
     raise InputError(
-        f"{path} is of an unknown kind; data may be .npy, .npz, .csv, .parquet, .arrow, .tar "
+        f"{path} is of an unknown kind; data may be .npy, .npz, .csv, .tsv, .parquet, .arrow, .tar "
         "or idx files (named *idx* or "
-        "*ubyte*; CSV and idx also .gz), folders of images, or zip files of images."
+        "*ubyte*; CSV, TSV and idx also .gz), folders of images, or zip files of images."
     )
 
 

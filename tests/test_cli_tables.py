@@ -1,0 +1,207 @@
+"""Tables on the command line: names of columns in and out, text, separators."""
+
+import csv
+import json
+import shlex
+
+import numpy as np
+import pytest
+
+import mogul
+from command_line import run_command
+from mogul.cli.options import listed
+from mogul.data import open_streaming
+from mogul.errors import InputError
+
+NAMES = ["bill (mm, mean)", "mass", "depth"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A function that runs a command line in this process."""
+    return lambda *arguments: run_command(monkeypatch, capsys, *arguments)
+
+
+def figures(result):
+    """Return what a command printed with --json."""
+    code, out, err = result
+    assert code == 0, err
+    return json.loads(out)
+
+
+def write(path, names, rows, delimiter=","):
+    """Write a table; return its path."""
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows([names, *rows])
+    return path
+
+
+def read(path):
+    """Return the names and the cells of a CSV file."""
+    with path.open(newline="") as file:
+        names, *rows = csv.reader(file)
+    return names, rows
+
+
+def rows_of(n=120, seed=0):
+    """Rows of three columns of unlike units, in three groups."""
+    random = np.random.default_rng(seed)
+    group = np.arange(n) % 3
+    spread = random.normal(size=(n, 3)) * [1.0, 30.0, 0.02]
+    return (np.stack([40 + 3 * group, 1000 + 300 * group, 0.1 * group], 1) + spread).round(4)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A CSV file of such rows."""
+    return write(tmp_path / "rows.csv", NAMES, rows_of().tolist())
+
+
+@pytest.fixture
+def model(run, table, tmp_path):
+    """A model of them."""
+    path = tmp_path / "m.mogul"
+    figures(run("fit", table, "-o", path, "--components", 3, "--rank", 1, "--json"))
+    return path
+
+
+def test_rows_are_written_with_the_names_of_the_columns(run, model, table, tmp_path):
+    out, array = tmp_path / "out.csv", tmp_path / "out.npy"
+    for line in (["sample", model, "-n", 7], ["reconstruct", model, table, "-n", 7]):
+        for path in (out, array):
+            assert figures(run(*line, "-o", path, "--json"))["n"] == 7
+        names, rows = read(out)
+        assert names == NAMES
+        np.testing.assert_array_equal(np.array(rows, np.float32), np.load(array))
+
+
+def test_other_tables_are_read_by_the_names_of_the_columns(run, model, table, tmp_path):
+    turned = write(
+        tmp_path / "turned.csv", [*NAMES[::-1], "n"], np.c_[rows_of()[:, ::-1], np.arange(120)]
+    )
+    first, second = (figures(run("score", model, data, "--json")) for data in (table, turned))
+    assert first["log_likelihood"] == second["log_likelihood"]
+    code, _, err = run("score", model, write(tmp_path / "b.csv", ["mass", "b", "c"], rows_of()))
+    assert code == 2
+    assert 'has no column "bill (mm, mean)", depth; its columns are mass, b, c' in err
+
+
+def test_imputed_tables_keep_what_was_observed_to_the_last_digit(run, model, tmp_path):
+    rows = [[f"{v:.9g}" for v in row] for row in rows_of(9, seed=1)]
+    rows[0][0], rows[3][1], rows[5][2] = "41.123456789", "1234567.875", "7"
+    rows[1][1] = rows[2][2] = ""
+    gaps, out = write(tmp_path / "gaps.csv", NAMES, rows), tmp_path / "out.csv"
+    figures(run("inpaint", model, gaps, "-o", out, "--json"))
+    figures(run("inpaint", model, gaps, "-o", tmp_path / "out.npy", "--json"))
+    names, found = read(out)
+    filled = np.load(tmp_path / "out.npy")
+    assert names == NAMES
+    for i, j in np.ndindex(9, 3):
+        if rows[i][j]:
+            assert float(found[i][j]) == float(rows[i][j])
+        else:
+            assert np.float32(found[i][j]) == filled[i, j]
+    assert found[5][2] == "7"
+    assert found[3][1] == "1234567.875"
+
+
+def test_tables_of_columns_without_names_can_be_read_again(run, tmp_path):
+    np.save(tmp_path / "x.npy", np.c_[rows_of(), 2e6 + 1e5 * rows_of()[:, 0]])
+    path, out = tmp_path / "m.mogul", tmp_path / "out.csv"
+    for columns, names in (([], "0123"), (["--columns", "2,0"], "20")):
+        options = [*columns, "--model", "full", "--components", 2, "--json"]
+        figures(run("fit", tmp_path / "x.npy", "-o", path, *options))
+        figures(run("sample", path, "-n", 5, "-o", out, "--json"))
+        assert read(out)[0] == [f"column {i}" for i in names]
+        assert "e" not in "".join(sum(read(out)[1], []))
+        assert len(mogul.open_source(out)) == 5
+
+
+def test_images_are_no_tables(run, tmp_path):
+    path = tmp_path / "m.mogul"
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(30, 4, 4)))
+    figures(run("fit", tmp_path / "x.npy", "-o", path, "--components", 1, "--rank", 1, "--json"))
+    code, _, err = run("sample", path, "-o", tmp_path / "out.csv")
+    assert code == 2
+    assert "images of shape (4, 4); write a .png or .npy file" in " ".join(err.split())
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_text_columns_are_named_with_the_option_that_leaves_them_out(run, tmp_path):
+    rows = [[*row, "ABC"[i % 3], i, "" if i % 7 else "x"] for i, row in enumerate(rows_of())]
+    path = write(tmp_path / "t.csv", [*NAMES, "kind", "n", "note"], rows)
+    line = ["fit", path, "-o", tmp_path / "m.mogul", "--components", 1, "--model", "full"]
+    code, _, err = run(*line)
+    assert code == 2
+    assert "column kind: 'A' is not a number" in err
+    assert "Columns that hold text: kind, note." in err
+    option = err[err.index("--columns") :].split(" (columns=")[0]
+    assert figures(run(*line, *shlex.split(option), "--json"))["n"] == 120
+    _, extra = mogul.load_model(tmp_path / "m.mogul")
+    assert extra["options"]["columns"] == [*NAMES, "n"]
+    with pytest.raises(InputError, match=r"hold text: kind, note\. No other holds numbers"):
+        mogul.open_source(path, columns=["kind", "note"])
+    with pytest.raises(InputError, match="hold text: kind, note"):
+        list(open_streaming(path).batches())
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a,b", ["a", "b"]),
+        (" a , b ", ["a", "b"]),
+        ('"a,b",c', ["a,b", "c"]),
+        ('c, "a,b"', ["c", "a,b"]),
+        ('"say ""x""",size 5"', ['say "x"', 'size 5"']),
+        ("", [""]),
+    ],
+)
+def test_names_are_split_as_in_a_csv_file(text, names):
+    assert listed(text) == names
+
+
+def test_quotes_that_do_not_end_are_told():
+    with pytest.raises(InputError, match="hold a comma in double quotes"):
+        listed('a,"b')
+
+
+def test_names_with_spaces_around_them_can_be_chosen(tmp_path):
+    path = write(tmp_path / "t.csv", ["a", " b "], [[1, 2], [3, 4]])
+    assert mogul.open_source(path, columns=["b"]).take([0, 1]).flatten().tolist() == [2, 4]
+
+
+@pytest.mark.parametrize("with_arrow", [True, False])
+@pytest.mark.parametrize("quoted", [True, False])
+def test_tabs_separate_cells_of_tsv_files(tmp_path, monkeypatch, with_arrow, quoted):
+    if not with_arrow:
+        monkeypatch.setattr("mogul.data.csv_files._by_arrow", lambda table, block: None)
+    names = ["a, first", "b"]
+    path = write(tmp_path / "t.tsv", names, [[1, 2.5], ["NA", 4], [5, 6]], "\t")
+    if quoted:
+        path.write_text(path.read_text().replace("2.5", '"2.5"'))
+    for source in (mogul.open_source(path), open_streaming(path)):
+        assert len(source) == 3
+        assert source.columns == names
+        np.testing.assert_array_equal(source.head(3), [[1, 2.5], [np.nan, 4], [5, 6]])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.csv", "a;b\n1,5;2\n", "separated by semicolons.* Save it with commas"),
+        ("t.csv", "1;2\n3;4\n", "separated by semicolons"),
+        ("t.csv", "a, x\tb\n1\t2\n", "separated by tabs.* Call it .tsv"),
+        ("t.tsv", "a,b\n1,2\n", "separated by commas.* Call it .csv"),
+        ("t.tsv", "a;b\n1;2\n", "separated by semicolons"),
+    ],
+)
+def test_other_separators_are_refused_with_the_remedy(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message):
+        mogul.open_source(tmp_path / name)
+
+
+def test_a_column_alone_and_names_with_semicolons_are_read(tmp_path):
+    for text, shape in (("a\n1\n2\n", (1,)), ("x (a; b),c\n1,2\n3,4\n", (2,))):
+        (tmp_path / "t.csv").write_text(text)
+        assert mogul.open_source(tmp_path / "t.csv").feature_shape == shape
