@@ -99,7 +99,8 @@ class _OpenedFile:
         Raises:
             InputError: if the data cannot be read, or have another number of features.
         """
-        options = {k: v for k, v in self.extra["options"].items() if k not in ("data", "limit")}
+        of_training = ("data", "limit", "test_share", "split")
+        options = {k: v for k, v in self.extra["options"].items() if k not in of_training}
         if options.get("binarise"):
             options["binarise"] = "static"  # so that scores are the same every time
         source = open_source(data, **_applicable(data, options))
@@ -119,14 +120,20 @@ class _OpenedFile:
     def test(self, data: str | None) -> DataSource:
         """Open held-out data; by default the test split that belongs to the training data.
 
+        That is the share of the rows that the fit left out, or that of a known data set.
+
         Raises:
             InputError: if there is no such split and no data are given.
         """
-        data = data or counterpart(self.extra["options"]["data"])
+        options = self.extra["options"]
+        if data is None and "test_share" in options:
+            static = {"binarise": "static"} if options.get("binarise") else {}
+            return open_source(**options | static | {"split": "test"})
+        data = data or counterpart(options["data"])
         if data is None:
             raise InputError(
                 f"The training data of {self.path} have no test split; give held-out data after "
-                "the model."
+                "the model, or hold a share of the rows out of the fit: `mogul fit --test 0.1`."
             )
         return self.open(data)
 

@@ -102,7 +102,8 @@ def fit(
     test: Annotated[
         str | None,
         typer.Option(
-            help="Held-out data to score at every pass; default: the test split of a data set.",
+            help="Held-out data to score at every pass, or a share of the rows of DATA to hold out "
+            "for this, such as 0.1; default: the test split of a data set.",
             show_default=False,
             autocompletion=offered(*completion.SPLITS),
         ),

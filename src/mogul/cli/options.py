@@ -16,9 +16,9 @@ known_data = offered(*completion.DATA_SETS, *completion.SPLITS)
 Data = Annotated[
     str,
     typer.Argument(
-        help="A .npy, .npz, .csv, .tsv, .parquet, .arrow or idx file; a .zip or .tar of images, or tars "
-        "as 'x-{000..012}.tar'; a folder of images, Parquet files or tars; or a data set: digits, "
-        "mnist, fashion-mnist, celeba, each with :train or :test.",
+        help="A .npy, .npz, .csv, .tsv, .parquet, .arrow or idx file; a .zip or .tar of images, "
+        "or tars as 'x-{000..012}.tar'; a folder of images, Parquet files or tars; or a data set: "
+        "digits, mnist, fashion-mnist, celeba, each with :train or :test.",
         show_default=False,
         autocompletion=known_data,
     ),
@@ -265,6 +265,28 @@ def listed(text: str | None) -> list[str] | None:
             "hold a comma in double quotes, the whole in single ones: --columns 'a,\"b,c\"'."
         ) from error
     return [name.strip() for name in found or [""]]
+
+
+def share_of(test: str | None) -> float | None:
+    """Return the share of the rows that --test holds out, or None where it names data.
+
+    Raises:
+        InputError: for a number that is no share.
+    """
+    if test is None or Path(test).exists():
+        return None
+    try:
+        share = float(test)
+    except ValueError:
+        return None
+    from mogul.errors import InputError
+
+    if not 0 < share < 1:
+        raise InputError(
+            f"--test {test} is no share of the rows; give a number between 0 and 1, or held-out "
+            "data."
+        )
+    return share
 
 
 def image_size(text: str | None) -> tuple[int, int] | None:

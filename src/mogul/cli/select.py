@@ -22,7 +22,11 @@ def select(
     sharing: Annotated[str, typer.Option(help="own, shared, or both with a comma.")] = "own,shared",
     criterion: Annotated[str, typer.Option(help="bic, aic, icl, or validation.")] = "bic",
     test: Annotated[
-        str | None, typer.Option(help="Held-out data, for the criterion validation.")
+        str | None,
+        typer.Option(
+            help="Held-out data, for the criterion validation, or a share of the rows of DATA to "
+            "hold out for it, such as 0.1."
+        ),
     ] = None,
     n_init: Annotated[int, typer.Option(help="Starts per candidate.")] = 3,
     passes: Annotated[int, typer.Option(help="Most passes per candidate.")] = 200,
@@ -48,7 +52,15 @@ def select(
     if plot is not None:
         check_output(plot, (".svg",))
     chosen = options.listed(columns)
-    source = mogul.open_source(data, columns=chosen)
+    share = options.share_of(test)
+    reading: dict[str, Any] = {"columns": chosen, "seed": seed}
+    reading |= {} if share is None else {"test_share": share}
+    source = mogul.open_source(data, **reading)
+    held_out = None
+    if share is not None:
+        held_out = mogul.open_source(data, split="test", **reading)
+    elif test is not None:
+        held_out = mogul.open_source(test, **reading)
     found = choose(
         source,
         families.split(","),
@@ -56,7 +68,7 @@ def select(
         _numbers(ranks),
         sharing.split(","),
         criterion,
-        None if test is None else mogul.open_source(test, columns=chosen),
+        held_out,
         passes=passes,
         n_init=n_init,
         seed=seed,

@@ -260,8 +260,8 @@ def inpaint(
         typer.Option(
             "-o",
             "--output",
-            help="A .png picture, a .csv table or .npy array of the filled rows, or an .npz file of "
-            "all results.",
+            help="A .png picture, a .csv table or .npy array of the filled rows, or an .npz file "
+            "of all results.",
         ),
     ],
     mask: Annotated[

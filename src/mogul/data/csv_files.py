@@ -388,7 +388,11 @@ def _number(cell: str, table: _Table, row: int, column: str) -> float:
 
 
 def _text_remedy(table: _Table, at_fault: str) -> str:
-    """Say which of the columns that are wanted hold text, and how to take the others."""
+    """Say which of the columns that are wanted hold text, and how to take the others.
+
+    Raises:
+        InputError: if the file cannot be read as a table.
+    """
     names = [table.header[j] for j in table.at]
     with _opened(table.path) as file:
         reader = csv.reader(_lines(table.path, file), delimiter=table.separator)

@@ -22,10 +22,10 @@ from mogul.data.members import holds_members, list_members
 from mogul.data.objects import Items, open_object
 from mogul.data.pixels import PixelScale
 from mogul.data.sources import ArraySource, DataSource, check_array
+from mogul.data.split import SPLITS, split_rows
 from mogul.data.streams import ColumnarSource
 from mogul.errors import InputError
 
-SPLITS = ("train", "test")
 _IN_MEMORY = 2**30  # bytes of images that are decoded once and held
 
 
@@ -41,6 +41,8 @@ def open_source(
     limit: int | None = None,
     seed: int = 0,
     rows: int | None = None,
+    test_share: float | None = None,
+    split: str = "train",
 ) -> DataSource:
     """Open data as a source of batches.
 
@@ -69,6 +71,9 @@ def open_source(
         limit: take the first rows only.
         seed: seed of the noise.
         rows: how many rows an iterable has that does not tell.
+        test_share: share of the rows, drawn at random under the seed, that are left to tests; of
+            arrays, CSV files and images. The rows of a split are held in memory.
+        split: with `test_share`, "train" for the other rows, or "test" for these.
 
     Returns:
         the source; its `options` open the same data again.
@@ -80,6 +85,7 @@ def open_source(
     return open_streaming(
         data, _IN_MEMORY, crop=crop, size=size, colour=colour, columns=columns,
         dequantise=dequantise, binarise=binarise, limit=limit, seed=seed, rows=rows,
+        test_share=test_share, split=split,
     )  # fmt: skip
 
 
@@ -96,6 +102,8 @@ def open_streaming(
     limit: int | None = None,
     seed: int = 0,
     rows: int | None = None,
+    test_share: float | None = None,
+    split: str = "train",
 ) -> DataSource:
     """Open data as `open_source` does, but hold nothing of files that is larger than `in_memory`.
 
@@ -112,6 +120,8 @@ def open_streaming(
         limit: see there.
         seed: see there.
         rows: see there.
+        test_share: see there.
+        split: see there.
 
     Raises:
         InputError: as `open_source` does.
@@ -129,6 +139,7 @@ def open_streaming(
         name = str(data)
         if holds_columns(Path(name)):
             path = Path(name)
+            _refuse_to_split(name, test_share)
             return _columnar(path, columns, picture_options, binarise, dequantise, limit, seed)
         options = {"data": _lasting(name), "dequantise": dequantise, "limit": limit, "seed": seed}
         if is_csv(name) and Path(name).exists():
@@ -136,7 +147,9 @@ def open_streaming(
         if columns is not None:
             options["columns"] = list(columns)
         options |= {k: v for k, v in picture_options.items() if v is not None}
-        if in_memory == 0 and is_csv(name) and Path(name).exists():
+        if test_share is not None:
+            options |= {"test_share": test_share, "split": split}
+        if in_memory == 0 and test_share is None and is_csv(name) and Path(name).exists():
             return _csv(Path(name), columns, picture_options, limit, options)
         array, levels = _read(name, picture_options, columns)
     elif isinstance(data, np.ndarray | Tensor):
@@ -147,13 +160,20 @@ def open_streaming(
     else:
         if binarise is not None:
             raise InputError("binarise applies to arrays and files; write the rows to a file.")
+        _refuse_to_split(type(data).__name__, test_share)
         return open_object(data, Items(columns, crop, size, colour), scale, limit, rows)
     if not isinstance(array, Encoded):
         check_array(array, name)
     array = array[:limit]
+    numbers = None
+    if test_share is not None:
+        numbers = split_rows(len(array), test_share, split, seed, name)
+        array = array[numbers]
     if isinstance(array, Encoded):
         if array.nbytes > in_memory:
-            return _encoded(array, name, binarise, PixelScale(256, dequantise, seed), options)
+            streamed = _encoded(array, name, binarise, PixelScale(256, dequantise, seed), options)
+            streamed.numbers = numbers
+            return streamed
         array = array.decoded()
     if binarise is not None:
         options["binarise"] = binarise
@@ -161,7 +181,21 @@ def open_streaming(
     found = PixelScale(levels, dequantise, seed) if _holds_pixels(array) else None
     source = ArraySource(array, scale=found, name=name, options=options)
     source.columns = None if columns is None else list(columns)
+    source.numbers = numbers
     return source
+
+
+def _refuse_to_split(name: str, share: float | None) -> None:
+    """Refuse to split rows that are streamed.
+
+    Raises:
+        InputError: if a share of them is for tests.
+    """
+    if share is not None:
+        raise InputError(
+            f"{name}: rows that are streamed are not split; put those for tests in a file of their "
+            "own, or give an array, a CSV file or images."
+        )
 
 
 def _encoded(
