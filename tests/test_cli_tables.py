@@ -219,9 +219,10 @@ def test_a_share_of_the_rows_is_held_out(run, table, tmp_path):
     test = mogul.open_source(**extra["options"] | {"split": "test"})
     for source in (train, test):  # the rows of the file that they say they are
         np.testing.assert_array_equal(
-            source.take(range(len(source)), torch.float64), rows[source.numbers]
+            source.take(range(len(source)), torch.float64), rows[np.asarray(source.numbers)]
         )
-    assert sorted([*train.numbers, *test.numbers]) == list(range(120))
+    numbers = [np.asarray(source.numbers) for source in (train, test)]
+    assert sorted(np.concatenate(numbers)) == list(range(120))
     mean = mogul.algorithms.mean_log_likelihood
     np.testing.assert_allclose(found["log_likelihood"], mean(model(), train), rtol=1e-9)
     np.testing.assert_allclose(found["test_log_likelihood"], mean(model(), test), rtol=1e-9)
@@ -229,10 +230,9 @@ def test_a_share_of_the_rows_is_held_out(run, table, tmp_path):
     np.testing.assert_allclose(judged["log_likelihood"], found["test_log_likelihood"], rtol=1e-9)
     assert judged["n"] == 24
     assert figures(run("score", path, table, "--json"))["n"] == 120
-    first, _ = (figures(run(*line, "--seed", 4)), mogul.load_model(path))
+    assert figures(run(*line, "--seed", 4))["n"] == 96
     other = mogul.open_source(**mogul.load_model(path)[1]["options"])
-    assert first["n"] == 96
-    assert other.numbers.tolist() != train.numbers.tolist()
+    assert np.asarray(other.numbers).tolist() != numbers[0].tolist()
     code, _, err = run(*line[:-2], 0.3, "--resume")
     assert code == 2
     assert "read otherwise" in " ".join(err.split())
@@ -291,4 +291,25 @@ def test_images_of_a_folder_are_split(tmp_path):
     assert [len(part) for part in parts] == [6, 2]
     values = [(256 * part.take(range(len(part)))[:, 0] - 0.5).tolist() for part in parts]
     for part, found in zip(parts, values, strict=True):
-        np.testing.assert_allclose(found, part.numbers, atol=1e-4)
+        np.testing.assert_allclose(found, np.asarray(part.numbers), atol=1e-4)
+
+
+def test_a_report_says_whether_rows_were_held_out(run, model, table, tmp_path):
+    page = tmp_path / "r.html"
+    for arguments in ([model], [model, table]):
+        found = figures(run("report", *arguments, "-o", page, "--json"))
+        assert (found["held_out"], found["ndb_held_out"], found["ndb_bins"]) == (False, None, 12)
+        assert "none were held out" in page.read_text()
+    other = write(tmp_path / "other.csv", NAMES, rows_of(60, seed=5))
+    assert figures(run("report", model, other, "-o", page, "--json"))["held_out"]
+    text = page.read_text()
+    assert "60 held-out rows" in text
+    assert all(name in text for name in NAMES)
+    assert "pixel" not in text
+    code, out, err = run("report", model, "-o", page)
+    assert code == 0
+    assert "report is of training rows" in " ".join(err.split())
+    assert "12 bins, because there are 120 training rows" in " ".join(err.split())
+    code, out, _ = run("evaluate", model, table)
+    assert code == 0
+    assert "on its training data" in " ".join(out.split())

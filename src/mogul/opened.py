@@ -137,6 +137,19 @@ class _OpenedFile:
             )
         return self.open(data)
 
+    def held_out(self, source: DataSource) -> bool:
+        """Tell whether rows were kept out of the fit, as far as the name of their data tells."""
+        of_training = self.extra["options"].get("data")
+        same = source.options.get("data") == of_training
+        return not same or source.options.get("split") == "test"
+
+    def judged(self, data: str | None) -> DataSource:
+        """Open rows to judge the model by: as `test` does, or else the training rows themselves."""
+        options = self.extra["options"]
+        if data is None and "test_share" not in options and counterpart(options["data"]) is None:
+            return self.train()
+        return self.test(data)
+
 
 @dataclass(frozen=True)
 class Opened(_OpenedFile):
