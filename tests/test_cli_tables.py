@@ -11,6 +11,7 @@ from PIL import Image
 
 import mogul
 from command_line import run_command
+from mogul.cli import completion
 from mogul.cli.options import listed
 from mogul.data import open_streaming
 from mogul.errors import InputError
@@ -313,3 +314,36 @@ def test_a_report_says_whether_rows_were_held_out(run, model, table, tmp_path):
     code, out, _ = run("evaluate", model, table)
     assert code == 0
     assert "on its training data" in " ".join(out.split())
+
+
+def test_an_unknown_model_is_told_with_all_that_there_are(run, table, tmp_path):
+    code, _, err = run("fit", table, "-o", tmp_path / "m.mogul", "--model", "foo")
+    assert code == 2
+    assert all(f" {name}" in err or f"({name}" in err for name in completion.MODELS)
+
+
+@pytest.mark.parametrize("criterion", ["bic", "validation"])
+def test_the_table_of_select_fits_in_80_columns(run, table, criterion):
+    line = ["--components", "1,2", "--families", "factor-analysis", "--ranks", 2, "--n-init", 1]
+    code, out, _ = run("select", table, *line, "--jobs", 1, "--criterion", criterion, "--test", 0.2)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "│ factor-analysis × 2, shared" in out  # in one line
+    assert ("validation ┃" in out) == (criterion == "validation")
+
+
+def test_noise_of_tables_is_measured_by_the_deviations_of_columns(run, tmp_path):
+    out = []
+    for scale in (1.0, 1e6):  # the units of a column
+        path, model = tmp_path / "t.csv", tmp_path / "m.mogul"
+        write(path, NAMES, (rows_of() * [scale, 1, 1]).tolist())
+        line = ["fit", path, "-o", model, "--model", "mfa", "--rank", 1, "--components", 1]
+        figures(run(*line, "--dtype", "float64", "--seed", 1, "--json"))
+        code, shown, _ = run("show", model)
+        assert code == 0
+        assert "noise and factors relative to the deviations" in " ".join(shown.split())
+        out.append([float(cell) for cell in shown.split("│ 0 ")[1].split("│")[1:4]])
+    weight, noise, factor = out[0]
+    np.testing.assert_allclose(out[1], out[0], rtol=1e-3)
+    assert weight == 1
+    np.testing.assert_allclose(noise**2 + factor**2, 1.0, atol=0.02)  # of a component alone

@@ -85,17 +85,28 @@ def select(
     if json:
         figures["candidates"] = table
     else:
+        criteria = ["aic", "bic", "validation" if criterion == "validation" else "icl"]
         shown = [
-            [_name(row), row["components"], row["n_parameters"]]
-            + [f"{row[name]:,.1f}" for name in ("aic", "bic", "icl")]
-            + ["!" if row["trouble"] else ""]
+            [_name(row) + (" !" if row["trouble"] else ""), row["components"], row["n_parameters"]]
+            + [_brief(name, row[name]) for name in criteria]
             for row in table[:20]
         ]
-        headings = ["model", "components", "parameters", "AIC", "BIC", "ICL", ""]
-        rows(f"The best of {len(table)} candidates", headings, shown)
+        headings = [
+            "model",
+            "K",
+            "parameters",
+            *(n.upper() if len(n) == 3 else n for n in criteria),
+        ]
+        rows(f"The best of {len(table)} candidates, of K components", headings, shown)
         if any(row["trouble"] for row in table[:20]):
             out.print("! ended on the floor of variances, so its criteria mean little")
     show(f"Best by {criterion}", figures, json)
+
+
+def _brief(name: str, value: float) -> str:
+    """Return a criterion, without decimals where it is large; validation is in nats per row."""
+    decimals = 3 if name == "validation" else 1
+    return f"{value:,.{0 if abs(value) >= 1e4 else decimals}f}"
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mogul.opened import Opened, OpenedDecoder
+    from mogul.tasks import ComponentPictures
 
 
 _EXPONENT = 1e6  # from which numpy would write float32 with one
@@ -389,14 +390,7 @@ def show_model(
 
         write_picture(output, components_picture(found, opened.to_pixels)[0])
     if not json:
-        table = [
-            [int(k), float(w), float(noise.mean()), *direction.norm(dim=-1)[:3].tolist()]
-            for k, w, noise, direction in zip(
-                found.index, found.weight, found.noise, found.directions, strict=True
-            )
-        ]
-        lengths = [f"factor {i + 1}" for i in range(min(3, found.directions.shape[1]))]
-        rows("Components by weight", ["component", "weight", "mean noise", *lengths], table)
+        _show_components(found, opened)
     figures = {
         **opened.config,
         **opened.extra["figures"],
@@ -406,6 +400,30 @@ def show_model(
         "history": opened.extra["history"],
     }
     show(str(model), figures, json)
+
+
+def _show_components(found: ComponentPictures, opened: Opened) -> None:
+    """Print weights, noise and the length of factors.
+
+    Columns of a table have units of their own, so that theirs are measured by their deviations.
+    """
+    noise, directions = found.noise, found.directions[:, :3]
+    names = ["mean noise", *(f"factor {i + 1}" for i in range(directions.shape[1]))]
+    title = "Components by weight"
+    if len(opened.feature_shape) == 1:
+        spread = opened.mixture.variance.sqrt()
+        noise, directions = noise / spread, directions / spread
+        figures = [noise.square().mean(-1, keepdim=True), directions.square().mean(-1)]
+        sizes = [f.sqrt() for f in figures]
+        names[0] = "noise"
+        title += "; noise and factors relative to the deviations of the columns"
+    else:
+        sizes = [noise.mean(-1, keepdim=True), directions.norm(dim=-1)]
+    table = [
+        [int(k), float(w), *own.tolist(), *lengths.tolist()]
+        for k, w, own, lengths in zip(found.index, found.weight, *sizes, strict=True)
+    ]
+    rows(title, ["component", "weight", *names], table)
 
 
 def _refuse(wrong: bool, message: str) -> None:
