@@ -328,7 +328,8 @@ def test_the_table_of_select_fits_in_80_columns(run, table, criterion):
     code, out, _ = run("select", table, *line, "--jobs", 1, "--criterion", criterion, "--test", 0.2)
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
-    assert "│ factor-analysis × 2, shared" in out  # in one line
+    assert out.count("│ factor-analysis × 2") == 3  # each in one line
+    assert "│ factor-analysis × 2, shared" in out
     assert ("validation ┃" in out) == (criterion == "validation")
 
 
@@ -347,3 +348,29 @@ def test_noise_of_tables_is_measured_by_the_deviations_of_columns(run, tmp_path)
     np.testing.assert_allclose(out[1], out[0], rtol=1e-3)
     assert weight == 1
     np.testing.assert_allclose(noise**2 + factor**2, 1.0, atol=0.02)  # of a component alone
+
+
+@pytest.mark.parametrize("kind", ["full", "vae", "mdn"])
+def test_scores_of_weighted_rows_have_a_weighted_mean(run, tmp_path, kind):
+    rows, weights = rows_of(), np.arange(120) % 5
+    table = write(tmp_path / "w.csv", [*NAMES, "w"], np.c_[rows, weights])
+    plain = write(tmp_path / "plain.csv", NAMES, rows)
+    store, model, out = (tmp_path / name for name in ("w.parquet", "m.mogul", "s.npy"))
+    told = figures(run("convert", table, "-o", store, "--weight", "w", "--json"))
+    assert told["feature_shape"] == "3"
+    options = {"full": ["--components", 2], "vae": ["--latents", 1, "--passes", 2],
+               "mdn": ["--target", "mass", "--passes", 2]}[kind]  # fmt: skip
+    figures(run("fit", plain, "-o", model, "--model", kind, *options, "--json"))
+    found = figures(run("score", model, store, "-o", out, "--json"))
+    scores = np.load(out).astype(float)
+    mean = np.average(scores, weights=weights)
+    np.testing.assert_allclose(found["log_likelihood"], mean, rtol=1e-6)
+    assert abs(mean - scores.mean()) > 1e-4
+    assert found["total_weight"] == weights.sum()
+    found = figures(run("score", model, plain, "-o", out, "--json"))
+    np.testing.assert_allclose(found["log_likelihood"], np.load(out).mean(), rtol=1e-6)
+    assert "total_weight" not in found
+    if kind == "vae":
+        scores = np.load(out).astype(float)
+        error = scores.std(ddof=1) / len(scores) ** 0.5
+        np.testing.assert_allclose(found["standard_error"], error, rtol=1e-6)

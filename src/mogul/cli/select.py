@@ -106,7 +106,7 @@ def select(
 def _brief(name: str, value: float) -> str:
     """Return a criterion, without decimals where it is large; validation is in nats per row."""
     decimals = 3 if name == "validation" else 1
-    return f"{value:,.{0 if abs(value) >= 1e4 else decimals}f}"
+    return f"{value:,.{0 if abs(value) >= 1e3 else decimals}f}"
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from mogul.data import DataSource
     from mogul.opened import Opened, OpenedDecoder
     from mogul.tasks import ComponentPictures
 
@@ -106,7 +107,10 @@ def score(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Score every row of DATA: log-likelihood in nats; of mixtures, its percentile in training."""
+    """Score every row of DATA: log-likelihood in nats; of mixtures, its percentile in training.
+
+    The mean is weighted where rows have weights, as in Parquet by `mogul convert --weight`.
+    """
     import numpy as np
 
     from mogul.algorithms import log_likelihoods
@@ -119,15 +123,19 @@ def score(
         check_output(output, (".csv", ".npy"), model, data)
     opened = open_scored(model, device)
     source = opened.open(data)
+    weights = _weights(source)
+    _refuse(weights is not None and not weights.any(), f"All rows of {data} have a weight of zero.")
     doubt: dict[str, float] = {}
     ranks: dict[str, Any] = {}
     if isinstance(opened, OpenedAutoencoder):
         most = samples or 500
         found = importance_log_likelihood(opened.model, source, (most,), seed)
         values = found.log_likelihood[most].numpy()
-        bits = found.bits_per_dim(most)
+        mean, error = _mean(values, weights)
+        bits = found.bits_per_dim(most)  # of the mean without weights, to which it is proportional
+        bits = None if bits is None else bits * mean / found.mean(most)
         doubt = {
-            "standard_error": found.error(most),
+            "standard_error": error,
             "effective_samples": float(found.effective.median()),
         }
     elif isinstance(opened, OpenedNetwork):
@@ -141,7 +149,7 @@ def score(
         ranks = {
             "training_percentile": np.where(whole, percentile_of(values, opened.quantiles), np.nan)
         }
-        bits = bits_per_dim(source, float(values.mean()))
+        bits = bits_per_dim(source, _mean(values, weights)[0])
     if output is not None and output.suffix == ".npy":
         write_arrays(output, log_likelihood=values)
     elif output is not None:
@@ -151,13 +159,16 @@ def score(
             for i, row in enumerate(zip(*columns.values(), strict=True))
         ]
         write_table(output, ["row", *columns], table)
-    known = values[~np.isnan(values)]  # rows without a target have no score
-    _refuse(not len(known), f"No row of {data} has a target, so there is nothing to score.")
-    mean = float(known.mean())
+    scored = ~np.isnan(values)  # rows without a target have no score
+    known = values[scored]
+    counted = None if weights is None else weights[scored]
+    nothing = not len(known) or (counted is not None and not counted.any())
+    _refuse(nothing, f"No row of {data} has a target and a weight; there is nothing to score.")
     figures = {
-        "log_likelihood": mean,
+        "log_likelihood": _mean(known, counted)[0],
         "bits_per_dim": bits,
         **doubt,
+        **({} if counted is None else {"total_weight": float(counted.sum())}),
         "lowest": float(known.min()),
         "highest": float(known.max()),
         "n": len(known),
@@ -441,6 +452,30 @@ def _refuse(wrong: bool, message: str) -> None:
 def _limit(n: int | None, output: Path) -> int | None:
     """Return how many rows to treat: those asked for, else as many as a picture shows, else all."""
     return 16 if n is None and output.suffix == ".png" else n
+
+
+def _weights(source: DataSource) -> np.ndarray | None:
+    """Return the weights of the rows (n,), or None where they have none."""
+    import numpy as np
+
+    found = []
+    for batch in source.batches():
+        if batch.weight is None:
+            return None
+        found.append(batch.weight.double().cpu().numpy())
+    return np.concatenate(found)
+
+
+def _mean(values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
+    """Return the weighted mean of values (n,), and its standard error."""
+    import numpy as np
+
+    weights = np.ones(len(values)) if weights is None else weights
+    share = weights / weights.sum()
+    mean = float(share @ values)
+    n = int((share > 0).sum())
+    error = float(np.sqrt((share**2 @ (values - mean) ** 2) * n / (n - 1))) if n > 1 else math.inf
+    return mean, error
 
 
 def _check_kind(output: Path, opened: Opened | OpenedDecoder) -> None:
