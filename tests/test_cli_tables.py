@@ -13,7 +13,7 @@ import mogul
 from command_line import run_command
 from mogul.cli import completion
 from mogul.cli.options import listed
-from mogul.data import open_streaming
+from mogul.data import ArraySource, open_streaming, wild_columns
 from mogul.errors import InputError
 
 NAMES = ["bill (mm, mean)", "mass", "depth"]
@@ -374,3 +374,40 @@ def test_scores_of_weighted_rows_have_a_weighted_mean(run, tmp_path, kind):
         scores = np.load(out).astype(float)
         error = scores.std(ddof=1) / len(scores) ** 0.5
         np.testing.assert_allclose(found["standard_error"], error, rtol=1e-6)
+
+
+def test_wild_cells_are_told_by_column_and_row(run, table, tmp_path):
+    rows = [list(map(str, row)) for row in rows_of()]
+    rows[41][1], rows[7][1] = "1e9", ""
+    wild, model = write(tmp_path / "wild.csv", NAMES, rows), tmp_path / "m.mogul"
+    line = ["-o", model, "--components", 2, "--model", "full"]
+    code, _, err = run("fit", wild, *line)
+    assert code == 0
+    assert "warning: column mass: 1e+09 in row 41 (counted from 0) is far off" in err
+    (told,) = figures(run("fit", wild, *line, "--json"))["warnings"]
+    floor = mogul.load_model(model)[0].floor[1] ** 0.5  # what the fit was held to
+    least = float(told.split("narrower than ")[1].split(". Mend")[0])
+    np.testing.assert_allclose(least, float(floor), rtol=0.01)  # gaps stand at the mean there
+    for share in (0.3, 0.7):  # the number of the row is that in the file
+        found = figures(run("fit", wild, *line, "--test", share, "--json")).get("warnings", [])
+        assert all("row 41" in text for text in found)
+    assert "warnings" not in figures(run("fit", table, *line, "--json"))
+    code, _, err = run("select", wild, "--components", 1, "--families", "full", "--jobs", 1)
+    assert code == 0
+    assert "column mass: 1e+09 in row 41" in err
+
+
+def test_ordinary_tables_have_no_wild_columns():
+    random = np.random.default_rng(0)
+    ordinary = np.stack([
+        random.normal(size=5000) * 1e6, random.standard_t(3, 5000), random.exponential(size=5000),
+        np.exp(random.normal(size=5000)), np.arange(5000) % 2 * 1e9, np.arange(5000) == 17,
+        np.full(5000, np.nan), np.full(5000, 3.0),
+    ], 1)  # fmt: skip
+    assert wild_columns(ArraySource(ordinary)) == []
+    assert wild_columns(mogul.open_source("digits")) == []
+    ordinary[4321, 1] = -1e7
+    (found,) = wild_columns(ArraySource(ordinary))
+    assert (found.name, found.row, found.value) == ("1", 4321, -1e7)
+    np.testing.assert_allclose(found.deviation, ordinary[:, 1].std(), rtol=1e-9)
+    np.testing.assert_allclose(found.quartiles, np.quantile(ordinary[:, 1], [0.25, 0.75]))

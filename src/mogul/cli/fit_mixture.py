@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mogul.cli.console import FitProgress, Followers, command_line, err, show
+from mogul.cli.console import FitProgress, Followers, command_line, err, escaped, show
 from mogul.cli.neural import tell_how_to_go_on
 from mogul.cli.options import share_of
 from mogul.errors import InputError
@@ -87,6 +87,7 @@ def fit_mixture(
     reading |= {} if share is None else {"test_share": share}
     whole = mogul.open_source(data, limit=limit, **reading)
     n = len(whole)
+    warnings = wild_cells(whole, settings.variance_floor, quiet) if group.first else []
     chosen = resolve_device(device)
     whole = whole.shard(group)
     if settings.hide is None:
@@ -139,8 +140,19 @@ def fit_mixture(
     figures, facts = facts_of(mixture, whole, fitted.history, figures, settings.hide)
     checkpoint.finish(mixture, source, facts)
     if group.first:
+        figures |= {"warnings": warnings} if warnings else {}
         advice = overfitted(fitted.history) or fitted.reason.advice
         show(f"{output}", figures | {"advice": advice}, json)
+
+
+def wild_cells(source: DataSource, variance_floor: float, quiet: bool) -> list[str]:
+    """Tell of values so far off that they widen the floor of variances; return what was told."""
+    from mogul.data import wild_columns
+
+    told = [column.told(variance_floor) for column in wild_columns(source)]
+    for text in () if quiet else told:
+        err.print(f"[yellow]warning:[/yellow] {escaped(text)}", soft_wrap=True)
+    return told
 
 
 def overfitted(history: list[dict[str, Any]]) -> str | None:

@@ -41,7 +41,7 @@ def select(
 ) -> None:
     """Fit families × components × factors to DATA, and rank them."""
     import mogul
-    from mogul.cli.fit_mixture import facts_of
+    from mogul.cli.fit_mixture import facts_of, wild_cells
     from mogul.compute.checkpoint import atomic_write
     from mogul.evaluation import select as choose
     from mogul.report import selection_lines
@@ -61,6 +61,7 @@ def select(
         held_out = mogul.open_source(data, split="test", **reading)
     elif test is not None:
         held_out = mogul.open_source(test, **reading)
+    warnings = wild_cells(source, mogul.GaussianMixture(1, 1).variance_floor, json)
     found = choose(
         source,
         families.split(","),
@@ -84,6 +85,7 @@ def select(
         mogul.save_model(output, found.model, facts_of(found.model, source, [], figures)[1])
     if json:
         figures["candidates"] = table
+        figures |= {"warnings": warnings} if warnings else {}
     else:
         criteria = ["aic", "bic", "validation" if criterion == "validation" else "icl"]
         shown = [

@@ -18,6 +18,7 @@ from mogul.data.resident import ResidentSource, resident
 from mogul.data.sources import ArraySource, DataSource
 from mogul.data.stores import write_store
 from mogul.data.streams import ColumnarSource
+from mogul.data.wild import WildColumn, wild_columns
 
 __all__ = [
     "ArraySource",
@@ -27,6 +28,7 @@ __all__ = [
     "IteratedSource",
     "PixelScale",
     "ResidentSource",
+    "WildColumn",
     "column_names",
     "counterpart",
     "from_levels",
@@ -43,5 +45,6 @@ __all__ = [
     "read_grey",
     "read_mask",
     "resident",
+    "wild_columns",
     "write_store",
 ]
