@@ -38,9 +38,9 @@ class WildColumn:
         least = variance_floor**0.5 * self.deviation
         return (
             f"column {self.name}: {self.value:,.6g} in row {self.row:,} (counted from 0) is far "
-            f"off: half of the column lies between {low:,.4g} and {high:,.4g}. Such values make "
-            f"its standard deviation {self.deviation:,.4g}, and the variance floor, a fraction "
-            f"of its square, keeps components from being narrower than {least:,.4g}. Mend the cell or "
+            f"off: half of the column lies between {low:,.4g} and {high:,.4g}. By such values its "
+            f"standard deviation is {self.deviation:,.4g}, and the variance floor, a fraction of "
+            f"its square, keeps components from being narrower than {least:,.4g}. Mend the cell or "
             "leave it empty; where such values are right, fit their logarithm, or lower the floor "
             "(--variance-floor)."
         )
