@@ -16,6 +16,7 @@ from mogul.cli.neural import (
     open_images,
     refuse_changes,
 )
+from mogul.cli.options import share_of
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,12 +103,16 @@ def fit_autoencoder(
         reading = {k: v for k, v in extra["options"].items() if k != "data"}
     settings = _chosen(settings, given)
     reading |= {"dequantise": False, "binarise": settings.binarise, "seed": settings.seed}
+    share = share_of(given.get("test"))
+    reading |= {} if share is None else {"test_share": share}
     source = open_images(data, settings.decoder, reading)
+    static = {"binarise": "static" if settings.binarise else None}
     held_out_name = given.get("test") or counterpart(data)
     held_out = None
-    if held_out_name:
-        static = "static" if settings.binarise else None
-        unlimited = reading | {"limit": None, "binarise": static}
+    if "test_share" in reading:
+        held_out = open_images(data, settings.decoder, reading | static | {"split": "test"})
+    elif held_out_name:
+        unlimited = reading | static | {"limit": None}
         held_out = open_images(held_out_name, settings.decoder, unlimited)
         if held_out.n_features != source.n_features:
             raise InputError(
@@ -276,16 +281,18 @@ def _standardise(source: DataSource, encoder: Any, decoder: Any, noise: Any) -> 
     """
     import torch
 
+    from mogul.compute.columns import column_deviations, column_means
+
     x = source.take(range(min(len(source), _MEASURED)), torch.float64)
     if bool(x.isnan().any()):
         raise InputError(
             "The data have gaps (NaN), which an encoder cannot read; leave the rows out, or fit a "
             "mixture, which takes them."
         )
-    spread = x.std(0, correction=0)
+    spread = column_deviations(x)
     spread = torch.where(spread > 0, spread, 1.0)
     for network in (encoder, decoder):
-        network.units.set(x.mean(0), spread)
+        network.units.set(column_means(x), spread)
     with torch.no_grad():
         noise.log_scale.add_(spread.log())
 
