@@ -113,6 +113,13 @@ def test_training_data_may_have_moved(run, fitted, kind, monkeypatch, capsys):
     assert "train.npy" in err
 
 
+@pytest.mark.parametrize("kind", ["autoencoder"])
+def test_rows_that_the_fit_held_out_are_no_training_rows(run, fitted, kind):
+    model, test = fitted
+    run(f"fit {test.with_name('train.npy')} -o {model} {KINDS[kind]} --test 0.5 --limit 200")
+    assert open_any(model, "cpu").usual_scores().shape == (100,)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_latents_are_written_row_by_row(run, fitted, kind):
     model, test = fitted

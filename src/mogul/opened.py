@@ -19,6 +19,7 @@ from mogul.data import (
     PixelScale,
     counterpart,
     holds_columns,
+    is_csv,
     open_labels,
     open_source,
 )
@@ -36,6 +37,7 @@ from mogul.tasks import decode_rows, encode
 DRAWS = 500  # per row of importance sampling, by which autoencoders are scored
 _ENCODED = 1280  # rows encoded at a time
 _USUAL = 1000  # training rows that others are compared with
+_NAMED = 12  # columns in one message
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,14 @@ class _OpenedFile:
         return {"stopped": "before its end"} | made
 
     @property
+    def columns(self) -> list[str]:
+        """Names of the columns of a table, or "column 0" and so on where they have none."""
+        known = self.extra["options"].get("columns") or []
+        if len(known) != self.n_features:
+            known = map(str, range(self.n_features))
+        return [f"column {name}" if name.isdecimal() else name for name in known]
+
+    @property
     def quantiles(self) -> list[float]:
         """The quantiles of training log-likelihoods, which the end of a fit works out.
 
@@ -106,7 +116,8 @@ class _OpenedFile:
         Raises:
             InputError: if the data cannot be read, or have another number of features.
         """
-        options = {k: v for k, v in self.extra["options"].items() if k not in ("data", "limit")}
+        of_training = ("data", "limit", "test_share", "split")
+        options = {k: v for k, v in self.extra["options"].items() if k not in of_training}
         if options.get("binarise"):
             options["binarise"] = "static"  # so that scores are the same every time
         source = open_source(data, **_applicable(data, options))
@@ -126,16 +137,35 @@ class _OpenedFile:
     def test(self, data: str | None) -> DataSource:
         """Open held-out data; by default the test split that belongs to the training data.
 
+        That is the share of the rows that the fit left out, or that of a known data set.
+
         Raises:
             InputError: if there is no such split and no data are given.
         """
-        data = data or counterpart(self.extra["options"]["data"])
+        options = self.extra["options"]
+        if data is None and "test_share" in options:
+            static = {"binarise": "static"} if options.get("binarise") else {}
+            return open_source(**options | static | {"split": "test"})
+        data = data or counterpart(options["data"])
         if data is None:
             raise InputError(
                 f"The training data of {self.path} have no test split; give held-out data after "
-                "the model."
+                "the model, or hold a share of the rows out of the fit: `mogul fit --test 0.1`."
             )
         return self.open(data)
+
+    def held_out(self, source: DataSource) -> bool:
+        """Tell whether rows were kept out of the fit, as far as the name of their data tells."""
+        of_training = self.extra["options"].get("data")
+        same = source.options.get("data") == of_training
+        return not same or source.options.get("split") == "test"
+
+    def judged(self, data: str | None) -> DataSource:
+        """Open rows to judge the model by: as `test` does, or else the training rows themselves."""
+        options = self.extra["options"]
+        if data is None and "test_share" not in options and counterpart(options["data"]) is None:
+            return self.train()
+        return self.test(data)
 
 
 @dataclass(frozen=True)
@@ -197,9 +227,10 @@ class OpenedDecoder(_OpenedFile):
         Args:
             data: where the training data are now; default: where the fit read them.
         """
-        train = self.open(data or self.extra["options"]["data"])
-        n = min(len(train), self.extra["settings"]["rows"])  # of those that the fit was given
-        index = torch.randperm(n, generator=make_generator(0))[:_USUAL].sort().values
+        options = self.extra["options"]
+        static = {"binarise": "static"} if options.get("binarise") else {}
+        train = open_source(**options | static | ({} if data is None else {"data": data}))
+        index = torch.randperm(len(train), generator=make_generator(0))[:_USUAL].sort().values
         return self.scores(ArraySource(train.take(index, self.model.dtype))).numpy()
 
     def latents(self, x: Tensor) -> Tensor:
@@ -259,7 +290,8 @@ class OpenedNetwork(_OpenedFile):
         Raises:
             InputError: if the data have no such columns.
         """
-        return open_source(data, columns=[*self.extra["inputs"], *self.extra["targets"]])
+        columns = [*self.extra["inputs"], *self.extra["targets"]]
+        return self._table(data, columns, "all of these columns")
 
     def open_inputs(self, data: str) -> DataSource:
         """Open the inputs of rows, which need not hold targets.
@@ -267,7 +299,23 @@ class OpenedNetwork(_OpenedFile):
         Raises:
             InputError: if the data have no such columns.
         """
-        return open_source(data, columns=self.extra["inputs"])
+        return self._table(data, self.extra["inputs"], "the columns that it predicts from")
+
+    def _table(self, data: str, columns: list[str], what: str) -> DataSource:
+        """Open some columns of a table.
+
+        Raises:
+            InputError: if the data are no table, or have no such columns.
+        """
+        inputs, targets = _few(self.extra["inputs"]), _few(self.extra["targets"])
+        allowed = f"{self.path} predicts {targets} from {inputs}: give a table with {what}."
+        try:
+            source = open_source(data, columns=columns)
+        except InputError as error:
+            raise InputError(f"{error} {allowed}") from error
+        if source.feature_shape != (len(columns),):
+            raise InputError(f"{data} has rows of shape {source.feature_shape}. {allowed}")
+        return source
 
     def scores(self, source: DataSource) -> Tensor:
         """Return log p(targets | inputs) of every row, (n,), in nats; NaN without a target."""
@@ -277,6 +325,12 @@ class OpenedNetwork(_OpenedFile):
             scored = self.model(x).log_prob(y)
             found.append(torch.where(y.isnan().all(-1), torch.nan, scored).cpu())
         return torch.cat(found)
+
+
+def _few(names: list[str]) -> str:
+    """Return names in a line that is not too long to read."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _first(source: DataSource, n: int | None, like: Mixture | LatentVariableModel) -> Tensor:
@@ -388,7 +442,7 @@ def open_any(path: Path, device: str = "auto") -> Opened | OpenedDecoder | Opene
 
 def _applicable(data: str, options: dict[str, Any]) -> dict[str, Any]:
     """Drop picture options for arrays, which they do not apply to."""
-    is_table = data.endswith((".csv", ".csv.gz")) or holds_columns(Path(data))
+    is_table = is_csv(data) or holds_columns(Path(data))
     is_array = is_table or Path(data).suffix in (".npy", ".npz", ".gz") or "ubyte" in data
     drop = ("crop", "size", "colour") if is_table else ("colour",) if is_array else ()
     numbered = all(column.isdecimal() for column in options.get("columns", []))

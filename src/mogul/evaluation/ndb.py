@@ -6,12 +6,20 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from sklearn.cluster import KMeans
 
 from mogul.errors import InputError
 
 _MANY_FEATURES = 1000
 _CHUNK = 4096
+_MOST_BINS, _ROWS_EACH = 100, 10
+
+
+def fitting_bins(n: int) -> int:
+    """Return how many bins suit n training rows: a hundred, or fewer so that each has ten rows.
+
+    With fewer rows the test in a bin, which takes shares for normal, would mean little.
+    """
+    return max(2, min(_MOST_BINS, n // _ROWS_EACH))
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,8 @@ class BinModel:
             InputError: if rows are not 2-D or finite, bins are fewer than two or more than the
                 rows, or the significance is not between 0 and 1.
         """
+        from sklearn.cluster import KMeans  # slow to import, and seldom needed
+
         _check(train, None)
         if not 2 <= n_bins <= len(train):
             raise InputError(
