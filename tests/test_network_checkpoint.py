@@ -211,7 +211,7 @@ def test_the_command_refuses_to_go_on_with_something_else(tmp_path, command):
         (f"-o {path} --passes 5 --resume --seed 1", "read otherwise"),
         (f"-o {path} --passes 5 --resume --columns y", "at least one of each"),
         (f"-o {path} --passes 5 --resume --limit 50", "read otherwise"),
-        (f"-o {other} --passes 50 --resume", "read otherwise"),
+        (f"-o {other} --passes 50 --resume", "another model"),
     ):
         code, _, err = fitting(line)
         assert code == 2, line
