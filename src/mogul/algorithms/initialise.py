@@ -16,7 +16,7 @@ from mogul.algorithms.kmeans import kmeans, kmeans_plusplus, nearest_centre
 from mogul.algorithms.rows import Rows
 from mogul.algorithms.scoring import mean_log_likelihood
 from mogul.algorithms.truncated_kmeans import truncated_kmeans
-from mogul.compute.backend import make_generator
+from mogul.compute.backend import in_full_precision, make_generator
 from mogul.compute.collective import Group, group_of
 from mogul.errors import InputError
 from mogul.protocols import HeadedSource, Source
@@ -29,6 +29,7 @@ _SHORT_PASSES = 5
 _MOST_PERMUTED = 2**22  # rows of which a permutation is held in memory
 
 
+@in_full_precision
 def initialise(
     model: Any,
     source: Source,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mogul.compute.backend import make_generator
+from mogul.compute.backend import in_full_precision, make_generator
 from mogul.distributions.checks import has_gaps
 from mogul.distributions.kernel import active
 from mogul.distributions.linear_algebra import cholesky
@@ -37,26 +37,35 @@ class Completion(ABC):
         self.log_prob = self._component_log_prob() + mixture.log_weights
 
     @property
+    def device(self) -> torch.device:
+        """Where the rows are."""
+        return self.x.device
+
+    @property
     def responsibilities(self) -> Tensor:
         """p(k | observed part), (n, K)."""
         return self.log_prob.softmax(-1)
 
     @property
+    @in_full_precision
     def mean(self) -> Tensor:
         """The rows with E[hidden | observed] filled in, (n, D), in the units of the data."""
         filled = torch.where(self.observed, self.x, self._mean())
         return self.mixture.origin + filled
 
     @property
+    @in_full_precision
     def reconstruction(self) -> Tensor:
         """Posterior mean of the noise-free part of all features, (n, D), in data units."""
         return self.mixture.origin + self._noise_free()
 
     @property
+    @in_full_precision
     def variance(self) -> Tensor:
         """Var[hidden | observed] of each feature, (n, D); zero where observed."""
         return torch.where(self.observed, 0.0, self._moments()[1].to(self.x.dtype))
 
+    @in_full_precision
     def sample(self, noise: bool = True, seed: int | None = None) -> Tensor:
         """Draw the hidden features given the observed ones, (n, D), observed ones kept."""
         generator = make_generator(seed, self.x.device)
@@ -64,6 +73,7 @@ class Completion(ABC):
         draw = torch.where(self.observed, self.x, self._draw(component, noise, generator))
         return self.mixture.origin + draw
 
+    @in_full_precision
     def statistics(self, weight: Tensor | None) -> Moments | MaskedMoments:
         """Return the expected moments of the rows, for an M-step.
 

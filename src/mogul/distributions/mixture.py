@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from mogul.compute.backend import make_generator
+from mogul.compute.backend import in_full_precision, make_generator
 from mogul.distributions.checks import check_width, feature_indices, has_gaps
 from mogul.distributions.completion import Completion, complete
 from mogul.distributions.covariance import Covariance
@@ -140,6 +140,7 @@ class Mixture(Distribution):
         centre = (w * self.centres).sum(-2, keepdim=True)
         return (w * (self.variances + (self.centres - centre).square())).sum(-2)
 
+    @in_full_precision
     def kernel(self) -> Kernel:
         """Return what scores many rows, and sums their moments, by a few large products.
 
@@ -148,6 +149,7 @@ class Mixture(Distribution):
         with torch.no_grad():
             return self.covariance.kernel(self.centres, self.log_weights, self.origin)
 
+    @in_full_precision
     def component_log_prob(self, value: Tensor) -> Tensor:
         """Return log π_k + log N(x; k) for rows (..., D), as (..., K), in nats.
 
@@ -242,6 +244,7 @@ class Mixture(Distribution):
             self._validate_sample(value)
         return has_gaps(value)
 
+    @in_full_precision
     def reconstruct(self, value: Tensor) -> Tensor:
         r"""Return the posterior mean of the noise-free part of rows (n, D), as (n, D).
 
@@ -260,6 +263,7 @@ class Mixture(Distribution):
         rebuilt = self.covariance.reconstruct(x, resp, self.centres)
         return self.origin + rebuilt.reshape(value.shape)
 
+    @in_full_precision
     def sample(  # type: ignore[override]
         self, sample_shape: Any = (), noise: bool = True, seed: int | None = None
     ) -> Tensor:
@@ -296,6 +300,7 @@ class Mixture(Distribution):
             pick = index[..., None, None].expand(*shape, 1, self.n_features)
             return self.origin + centres.gather(-2, pick).squeeze(-2) + draws
 
+    @in_full_precision
     def rsample(  # type: ignore[override]
         self, sample_shape: Any = (), seed: int | None = None
     ) -> Tensor:
@@ -388,6 +393,7 @@ class Mixture(Distribution):
             shift + scale * self.origin,
         )
 
+    @in_full_precision
     def with_noise(self, variance: float) -> Mixture:
         """Return the mixture of X + ε, where ε ~ N(0, variance · I) is independent of X."""
         return Mixture(self.logits, self.centres, self.covariance.with_noise(variance), self.origin)
@@ -406,6 +412,7 @@ class Mixture(Distribution):
             self.origin[features],
         )
 
+    @in_full_precision
     def condition(self, features: Tensor, values: Tensor) -> Mixture:
         """Return p(other features | features = values), exact, one mixture per row of values.
 
@@ -448,6 +455,7 @@ class Mixture(Distribution):
             logits, centres = logits[0], centres[0]
         return Mixture(logits, centres, covariance, self.origin[hidden])
 
+    @in_full_precision
     def complete(self, x: Tensor, observed: Tensor | None = None) -> Completion:
         """Infer hidden features of each row, whatever its pattern, under the whole mixture.
 
