@@ -19,7 +19,7 @@ from torch.distributions import (
 )
 
 from families import random_mixture
-from mogul import EM, GaussianMixture, InputError, Mixture, OnlineEM, fit, initialise
+from mogul import EM, GaussianMixture, Gradient, InputError, Mixture, OnlineEM, fit, initialise
 from mogul.algorithms import TruncatedEM
 from mogul.data import ArraySource
 from mogul.distributions import Isotropic, families, family
@@ -306,6 +306,33 @@ def test_fits_inside_autocast_are_those_outside(name):
         expected = reached(algorithm)
         with torch.autocast("cpu", torch.bfloat16):
             assert reached(algorithm) == expected
+
+
+@pytest.fixture
+def doubled():
+    """Numbers made without a type are double."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("doubled")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_single_precision_stays_where_double_is_the_default(name):
+    x = random_mixture(name, 3, 4, 3).sample((90,), seed=0).float()
+    x[::5, 1] = torch.nan
+    source = ArraySource(x.numpy())
+    for algorithm in (EM(), OnlineEM(), Gradient()):
+        model = GaussianMixture(3, 4, name, 1 if family(name).low_rank else None)
+        initialise(model, source)
+        assert math.isfinite(fit(model, source, algorithm, passes=2).history[-1]["objective"])
+        mixture = model()
+        found = [
+            mixture.log_prob(x), mixture.marginal([0, 2]).log_prob(x[:, [0, 2]]),
+            mixture.condition([0], x[:, :1]).mean, mixture.complete(x).variance,
+            mixture.sample((2,)), mixture.rsample((2,)), mixture.cdf(x), mixture.icdf(0.5),
+        ]  # fmt: skip
+        assert {t.dtype for t in found} == {torch.float32}
 
 
 def test_what_there_is_no_closed_form_of_is_not_implemented():

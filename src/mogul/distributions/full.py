@@ -311,8 +311,8 @@ class Full(Covariance):
         rows = self.scale_tril[..., features, :]
         # QR of the rows avoids squaring the condition number as L Lᵀ would.
         r = torch.linalg.qr(rows.mT).R
-        sign = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).unsqueeze(-1)
-        return type(self)((r * sign).mT.contiguous())
+        flipped = r.diagonal(dim1=-2, dim2=-1).unsqueeze(-1) < 0
+        return type(self)(torch.where(flipped, -r, r).mT.contiguous())
 
     def condition(
         self, observed: Tensor, hidden: Tensor, x: Tensor, centres: Tensor
