@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.afk_mc2 import afk_mc2
-from mogul.algorithms.base import check_source, fit
+from mogul.algorithms.base import check_model, check_source, fit
 from mogul.algorithms.em import EM, check_enough_rows
 from mogul.algorithms.kmeans import kmeans, kmeans_plusplus, nearest_centre
 from mogul.algorithms.rows import Rows
@@ -68,6 +68,7 @@ def initialise(
     if method not in METHODS:
         raise InputError(f"Unknown start '{method}'; choose one of: {', '.join(METHODS)}.")
     check_source(source)
+    check_model(model)
     if n_init < 1:
         raise InputError(f"n_init is {n_init}; it must be at least 1.")
     group = group_of(source)

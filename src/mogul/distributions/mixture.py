@@ -19,11 +19,14 @@ from mogul.distributions.reparameterise import attach
 from mogul.distributions.shown import line_of, table_of
 from mogul.errors import InputError
 
+_SINGLE = 4  # bytes of the shortest numbers in which densities have digits
+
 
 class Mixture(Distribution):
     r"""A mixture of Gaussians, $p(x) = \sum_k \pi_k\,N(x;\, o + c_k,\, \Sigma_k)$.
 
-    Rows of any real type may be given; they are computed with in the type of the parameters.
+    Rows of any real type may be given; they are computed with in the type of the parameters, and
+    parameters of half precision in float32: densities of shorter numbers have no digits.
 
     Args:
         logits: unnormalised log mixing weights, (..., K).
@@ -70,6 +73,9 @@ class Mixture(Distribution):
             ValueError: with `validate_args`, if a value is not allowed.
         """
         batch = _batch_of(logits, centres, covariance, origin)
+        if min(logits.dtype.itemsize, centres.dtype.itemsize) < _SINGLE:
+            logits, centres, covariance = logits.float(), centres.float(), covariance.map(_single)
+        origin = None if origin is None else _single(origin)
         d = centres.shape[-1]
         self.logits = logits
         self.log_weights = logits.log_softmax(-1)
@@ -500,6 +506,11 @@ class Mixture(Distribution):
     def _repr_html_(self) -> str | None:
         """Show the heaviest components in a notebook."""
         return table_of(self)
+
+
+def _single(tensor: Tensor) -> Tensor:
+    """Return half precision as single."""
+    return tensor.float() if tensor.dtype.itemsize < _SINGLE else tensor
 
 
 def _batch_of(
