@@ -15,6 +15,7 @@ from mogul.compute.backend import resolve_device
 from mogul.data import (
     DataSource,
     PixelScale,
+    column_names,
     counterpart,
     holds_columns,
     open_labels,
@@ -87,12 +88,18 @@ class _OpenedFile:
     def open(self, data: str) -> DataSource:
         """Open data with the crop, size, colour and dequantisation of the training data.
 
+        Columns of a table that has all those of the training data are taken by their names,
+        whatever their order.
+
         Raises:
             InputError: if the data cannot be read, or have another number of features.
         """
         options = {k: v for k, v in self.extra["options"].items() if k not in ("data", "limit")}
         if options.get("binarise"):
             options["binarise"] = "static"  # so that scores are the same every time
+        names = self.extra.get("columns")
+        if names and set(names) <= set(table_columns(data) or ()):
+            options["columns"] = names
         source = open_source(data, **_applicable(data, options))
         if source.n_features != self.n_features:
             raise InputError(
@@ -316,9 +323,18 @@ def open_any(path: Path, device: str = "auto") -> Opened | OpenedDecoder | Opene
     return Opened(model.config(), extra, path, model())
 
 
+def table_columns(data: str) -> list[str] | None:
+    """Return the names of the columns of a table, or None of data whose columns have none."""
+    return column_names(data) if _is_table(data) else None
+
+
+def _is_table(data: str) -> bool:
+    return data.endswith((".csv", ".csv.gz")) or holds_columns(Path(data))
+
+
 def _applicable(data: str, options: dict[str, Any]) -> dict[str, Any]:
     """Drop picture options for arrays, which they do not apply to."""
-    is_table = data.endswith((".csv", ".csv.gz")) or holds_columns(Path(data))
+    is_table = _is_table(data)
     is_array = is_table or Path(data).suffix in (".npy", ".npz", ".gz") or "ubyte" in data
     drop = ("crop", "size", "colour") if is_table else ("colour",) if is_array else ()
     numbered = all(column.isdecimal() for column in options.get("columns", []))

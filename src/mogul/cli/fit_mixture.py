@@ -187,9 +187,12 @@ def _reading(options: dict[str, Any]) -> dict[str, Any]:
 
 def _about(source: DataSource, hidden: float | None = None) -> dict[str, Any]:
     """Return what other commands need to know of the data of a fit."""
+    from mogul.opened import table_columns
+
     return {
         "hidden": hidden,
         "options": source.options,
+        "columns": source.options.get("columns") or table_columns(source.options["data"]),
         "feature_shape": list(source.feature_shape),
         "levels": source.scale.levels if source.scale else None,
         "command": command_line(),
