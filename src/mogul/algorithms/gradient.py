@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mogul.algorithms.base import Pass
+from mogul.algorithms.base import Pass, check_gradients
 from mogul.algorithms.em import looked_through
 from mogul.algorithms.initialise import row_weights, total_weight
 from mogul.algorithms.minibatches import minibatches, n_steps, pool, random_order
@@ -102,6 +102,7 @@ class Gradient:
         Raises:
             InputError: as `init` says.
         """
+        check_gradients()
         model.check_started()
         looked_through(source, model)
         _check_units(model)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mogul.algorithms.base import Pass
+from mogul.algorithms.base import Pass, check_gradients
 from mogul.algorithms.initialise import initialise, row_weights
 from mogul.algorithms.optimiser_state import moments_of, restore_moments
 from mogul.algorithms.rows import Rows
@@ -175,6 +175,7 @@ class Supervised:
         Raises:
             InputError: as `init` says.
         """
+        check_gradients()
         if not hasattr(model, "set_units"):
             raise InputError(
                 f"A {type(model).__name__} predicts no targets from inputs; build a "
