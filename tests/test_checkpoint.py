@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -33,7 +34,7 @@ from mogul.compute.checkpoint import atomic_write
 from mogul.compute.collective import Group
 from mogul.compute.heartbeat import LOST, Heartbeat
 from mogul.compute.signals import StopSignals
-from mogul.data import ArraySource
+from mogul.data import ArraySource, write_store
 
 PASSES = 5
 
@@ -263,6 +264,66 @@ def test_no_space_says_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="No space left on device; nothing was written: make room"):
         atomic_write(tmp_path / "x", b"content")
     assert list(tmp_path.iterdir()) == []
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def umask():
+    """Let only the owner read what is made."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+def test_who_may_read_a_file_is_what_the_umask_or_the_file_before_says(tmp_path, umask):
+    path = tmp_path / "x"
+    atomic_write(path, b"first")
+    assert mode(path) == 0o600
+    os.chmod(path, 0o640)
+    atomic_write(path, b"second")
+    assert mode(path) == 0o640
+    folder = tmp_path / "store"
+    write_store(ArraySource(rows()), folder, rows_per_file=100)
+    assert mode(folder) == 0o700
+    assert {mode(part) for part in folder.iterdir()} == {0o600}
+
+
+def test_a_link_stays_and_the_file_behind_it_is_written(tmp_path):
+    (tmp_path / "far").mkdir()
+    link, real = tmp_path / "m.mogul", tmp_path / "far" / "real.mogul"
+    link.symlink_to(real)
+    stale = real.with_name(".real.mogul.abcdefgh.part")
+    stale.write_bytes(b"x")
+    source = ArraySource(rows())
+    before = []
+    checkpoint = Checkpoint(link)
+    fit(
+        started(source), source, EM(), passes=3, tolerance=0.0, checkpoint=checkpoint,
+        callback=lambda row: before.append(
+            checkpoint.before.exists() and len(load_model(checkpoint.before)[1]["history"])
+        ),
+    )  # fmt: skip
+    assert before == [False, 1, 2]  # the file of the pass before, not a second link
+    assert link.is_symlink()
+    assert len(load_model(real)[1]["history"]) == 3
+    assert not stale.exists()
+
+
+def test_a_device_is_never_replaced(tmp_path, monkeypatch, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="a device or the like, not a file"):
+        atomic_write(pipe, b"x")
+    code, _, err = run_command(monkeypatch, capsys, "fit", "digits", "-o", str(pipe))
+    assert code == 2
+    assert "a device" in err
+    pipe = pipe.rename(tmp_path / "x.parquet")
+    with pytest.raises(InputError, match="a device or the like, not a file"):
+        write_store(ArraySource(rows()), pipe)
+    assert pipe.is_fifo()
 
 
 def test_a_finished_fit_whose_parameters_were_averaged_goes_on_with_those_before(tmp_path):

@@ -393,7 +393,7 @@ BUGS = [
     Bug(
         "files are written in place",
         "compute/checkpoint.py",
-        "        os.replace(temporary, path)",
+        "        os.replace(temporary, real)",
         "        Path(path).write_bytes(content)",
         ("checkpoint", "models"),
     ),

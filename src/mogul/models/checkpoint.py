@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mogul.compute.checkpoint import remove, remove_stale
 from mogul.compute.collective import Group, group_of
+from mogul.compute.target import target
 from mogul.errors import InputError
 from mogul.models.files import fill, load_fit, save_model
 from mogul.protocols import Saved, Source
@@ -181,7 +182,7 @@ class Checkpoint:
         link = self.before.with_name(f".{self.path.name}.before.part")
         remove(link)
         try:
-            os.link(self.path, link)
+            os.link(target(self.path), link)
         except OSError:
             return  # a file system without links keeps the newest alone
         os.replace(link, self.before)
