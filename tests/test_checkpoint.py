@@ -420,6 +420,17 @@ def test_the_command_stops_at_a_signal_and_says_how_to_go_on(tmp_path, monkeypat
     code, _, err = run_command(monkeypatch, capsys, "score", str(path), str(tmp_path / "x.npy"))
     assert code == 2
     assert "has not ended" in err
+    code, out, err = run_command(monkeypatch, capsys, "show", str(path), "--json")
+    assert code == 0, err
+    shown = json.loads(out)
+    assert (shown["stopped"], shown["passes"]) == ("before its end", 2)
+    assert shown["objective"] == shown["history"][-1]["objective"]
+    for more, told in (("--seed 3", "seed was 0, and 3 came"), ("--components 2", "n_components")):
+        given = f"{command} {more} --resume".split()
+        code, _, err = run_command(monkeypatch, capsys, *given)
+        assert code == 2
+        assert told in err
+    assert "n_components is 3, and 2 came" in err
 
 
 def test_files_of_models_without_digests_are_read(tmp_path):
@@ -532,6 +543,28 @@ def test_other_rows_of_the_same_shape_are_refused(tmp_path):
     other = ArraySource(rows() + 1)
     with pytest.raises(InputError, match="other rows"):
         fit(started(source), other, EM(), passes=9, checkpoint=Checkpoint(path, resume=True))
+
+
+@pytest.mark.parametrize("of", [ArraySource, lambda x: open_source(np.split(x, 2))])
+def test_one_changed_value_among_the_last_rows_is_refused(tmp_path, of):
+    x = rows()
+    path = tmp_path / "m.mogul"
+    fit(started(of(x)), of(x), EM(), passes=1, checkpoint=Checkpoint(path))
+    x[-2, 1] += 0.1
+    with pytest.raises(InputError, match="other rows"):
+        fit(started(of(x)), of(x), EM(), passes=9, checkpoint=Checkpoint(path, resume=True))
+
+
+def test_of_large_data_rows_from_all_over_are_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr("mogul.models.checkpoint._VALUES", 1)
+    monkeypatch.setattr("mogul.models.checkpoint._SPREAD", 4)
+    source, path = finished(tmp_path)
+    x = rows()
+    x[len(x) // 2 :] *= 2  # the later half was written anew, in other units
+    with pytest.raises(InputError, match="other rows"):
+        fit(
+            started(source), ArraySource(x), EM(), passes=9, checkpoint=Checkpoint(path, resume=True)
+        )
 
 
 def test_the_command_goes_on_from_the_file_before(tmp_path, monkeypatch, capsys):

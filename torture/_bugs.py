@@ -386,7 +386,7 @@ BUGS = [
     Bug(
         "a fit goes on with other data",
         "models/checkpoint.py",
-        'if facts.get("first_rows", first_rows) != first_rows:',
+        'if facts.get("rows_sha256", digest) != digest:',
         "if False:",
         ("checkpoint",),
     ),
