@@ -362,11 +362,8 @@ def show_model(
             write_picture(output, prior_picture(opened.model, opened.to_pixels, n))
         parts = {key: opened.config[key] for key in ("decoder", "likelihood")}
         about = parts | {"algorithm": opened.extra["algorithm"], **opened.extra["settings"]}
-        history = opened.extra["history"]
-        made = {"passes": len(history), "objective": history[-1]["objective"]}
-        reached = opened.extra.get("figures", {"stopped": "before its end"} | made)
-        figures = {**about, **reached, "command": opened.extra["command"]}
-        show(str(model), figures | {"history": history}, json)
+        figures = {**about, **_reached(opened.extra), "command": opened.extra["command"]}
+        show(str(model), figures | {"history": opened.extra["history"]}, json)
         return
     found = characteristic(opened.mixture, n)
     if output is not None:
@@ -384,13 +381,21 @@ def show_model(
         rows("Components by weight", ["component", "weight", "mean noise", *lengths], table)
     figures = {
         **opened.config,
-        **opened.extra["figures"],
+        **_reached(opened.extra),
         "data": opened.extra["options"]["data"],
         "command": opened.extra["command"],
         "weights": opened.mixture.weights.tolist(),
         "history": opened.extra["history"],
     }
     show(str(model), figures, json)
+
+
+def _reached(extra: dict[str, Any]) -> dict[str, Any]:
+    """Return what a fit reached, also one that was stopped."""
+    history = extra["history"]
+    made = {"objective": history[-1]["objective"]} if history else {}
+    so_far = {"stopped": "before its end", "passes": len(history)} | made
+    return extra.get("figures", so_far)
 
 
 def _refuse(wrong: bool, message: str) -> None:
