@@ -234,3 +234,58 @@ def test_the_bayesian_estimator_imputes():
     rows[0, 2] = np.nan
     filled = BayesianGaussianMixture(n_components=3, random_state=0).fit(X).impute(rows)
     assert np.isfinite(filled).all()
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [("Wind", "one text"), (["a", "b", "a"], "Column a was asked"), ([], "No columns")],
+)
+def test_columns_that_cannot_be_meant_are_told(iris, columns, told):
+    with pytest.raises(InputError, match=told):
+        open_source(iris / "gaps.csv", columns=columns)
+    with pytest.raises(InputError, match=told):
+        open_source([{"a": [1.0], "b": [2.0]}], columns=columns)
+
+
+def test_columns_of_an_array_may_be_numbers(iris):
+    assert torch.equal(
+        open_source(iris / "x.npy", columns=[2, 0]).take(torch.arange(5)),
+        open_source(X[:, [2, 0]]).take(torch.arange(5)),
+    )
+    with pytest.raises(InputError, match="no column 0"):
+        open_source(iris / "gaps.csv", columns=[0])
+    with pytest.raises(InputError, match="Column 0 was asked"):
+        open_source(iris / "x.npy", columns=[0, "0"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"algorithm": EM}, r"such as EM\(\)"),
+        ({"algorithm": "em"}, "'em'"),
+        ({"passes": 2.5}, "passes is 2.5"),
+        ({"passes": "3"}, "passes is '3'"),
+        ({"passes": True}, "whole number"),
+        ({"tolerance": "a"}, "tolerance is 'a'"),
+        ({"tolerance": None}, "tolerance is None"),
+        ({"validation": X}, "open_source"),
+        ({"validation": ArraySource(X[:, :2])}, "2 features and the others 4"),
+        ({"checkpoint": "m.mogul"}, r"give Checkpoint\(path\)"),
+    ],
+)
+def test_settings_of_a_fit_that_make_no_sense_are_told(settings, told):
+    given = {"algorithm": EM()} | settings
+    with pytest.raises(InputError, match=told):
+        fit(trained(), open_source(X), given.pop("algorithm"), **given)
+
+
+def test_settings_of_a_fit_may_be_numbers_of_numpy():
+    done = fit(trained(), open_source(X), EM(), passes=np.int64(2), tolerance=np.float32(0))
+    assert len(done.history) == 2
+
+
+@pytest.mark.parametrize("passes", ["0", "-1"])
+def test_no_passes_are_refused(iris, tmp_path, passes):
+    command = ["fit", iris / "x.npy", "-o", tmp_path / "m.mogul", "--passes", passes]
+    assert run(command) == 2
+    assert not (tmp_path / "m.mogul").exists()
