@@ -563,7 +563,11 @@ def test_of_large_data_rows_from_all_over_are_compared(tmp_path, monkeypatch):
     x[len(x) // 2 :] *= 2  # the later half was written anew, in other units
     with pytest.raises(InputError, match="other rows"):
         fit(
-            started(source), ArraySource(x), EM(), passes=9, checkpoint=Checkpoint(path, resume=True)
+            started(source),
+            ArraySource(x),
+            EM(),
+            passes=9,
+            checkpoint=Checkpoint(path, resume=True),
         )
 
 

@@ -1,6 +1,9 @@
 """Mistakes that users make, and what they are told."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -289,3 +292,40 @@ def test_no_passes_are_refused(iris, tmp_path, passes):
     command = ["fit", iris / "x.npy", "-o", tmp_path / "m.mogul", "--passes", passes]
     assert run(command) == 2
     assert not (tmp_path / "m.mogul").exists()
+
+
+@pytest.mark.parametrize("shape", [(-1,), (2, -3), 3, "ab", (2.5,), None])
+def test_a_sample_shape_that_makes_no_sense_is_told(shape):
+    mixture = trained()()
+    for draw in (mixture.sample, mixture.rsample):
+        with pytest.raises((InputError, TypeError), match="Samples of shape"):
+            draw(shape)
+
+
+@pytest.mark.parametrize("values", [[5.0, 3.0], np.array([5.0, 3.0]), 5.0, torch.tensor(5.0)])
+def test_values_to_condition_on_that_are_no_rows_are_told(values):
+    with pytest.raises(InputError, match="give a tensor"):
+        trained()().condition([0, 1], values)
+
+
+def test_a_picture_that_is_missing_or_none_is_told(iris, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 255, (9, 4, 4), np.uint8))
+    run(["fit", tmp_path / "x.npy", "-o", tmp_path / "m.mogul", "--components", "1", "--rank", "1"])
+    (tmp_path / "text.png").write_text("a,b")
+    for name, told in (("absent.png", "There is no image"), ("text.png", "none of PNG")):
+        command = ["denoise", "m.mogul", name, "--noise", "9", "-o", "out.png"]
+        paths = [tmp_path / part if "." in part else part for part in command]
+        with pytest.raises(InputError, match=told) as refused:
+            app([str(path) for path in paths], standalone_mode=False)
+        assert "BytesIO" not in str(refused.value)
+        assert "Errno" not in str(refused.value)
+
+
+def test_output_of_any_encoding_is_written(iris):
+    done = subprocess.run(
+        [sys.executable, "-m", "mogul", "show", str(iris / "m.mogul")],
+        capture_output=True, timeout=120, check=False,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"log likelihood" in done.stdout

@@ -246,8 +246,10 @@ def write_table(path: Path, columns: list[str], values: list[list[Any]]) -> None
 def run(command: Callable[[], None]) -> None:
     """Run the command line: input errors become one sentence and exit code 2, no traceback.
 
-    SIGTERM ends it in order, as Ctrl-C does.
+    SIGTERM ends it in order, as Ctrl-C does. What the encoding of the output lacks is shown as "?".
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         command()

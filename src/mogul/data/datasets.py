@@ -240,8 +240,8 @@ def _names(columns: Sequence[Any], of_file: bool) -> list[Any]:
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise InputError(
-            f"Column {', '.join(map(str, twice))} was asked for more than once, and numbers have no "
-            "density beside themselves; name every column once."
+            f"Column {', '.join(map(str, twice))} was asked for more than once, and numbers have "
+            "no density beside themselves; name every column once."
         )
     if not names:
         raise InputError("No columns were named; name at least one, or leave columns out for all.")
