@@ -6,7 +6,17 @@ import torch
 from torch import nn
 
 from families import random_mixture
-from mogul import EM, GaussianMixture, Gradient, InputError, Mixture, fit, initialise
+from mogul import (
+    EM,
+    GaussianMixture,
+    Gradient,
+    InputError,
+    Mixture,
+    OnlineEM,
+    TruncatedEM,
+    fit,
+    initialise,
+)  # fmt: skip
 from mogul.algorithms import mean_log_likelihood
 from mogul.data import ArraySource
 from mogul.distributions import Prior, families
@@ -166,9 +176,10 @@ def test_a_variance_that_collapses_is_held_and_recovers(name):
 def test_frozen_parameters_stay_and_larger_networks_train_through_the_mixture():
     generator = torch.Generator().manual_seed(0)
     model = _model("diagonal", "own", 2, 3)
+    source = ArraySource(torch.randn(100, 3, generator=generator))
+    initialise(model, source)
     model.centres.requires_grad_(False)
     centres = model.centres.clone()
-    source = ArraySource(torch.randn(100, 3, generator=generator))
     fit(model, source, Gradient(), passes=2)
     torch.testing.assert_close(model.centres, centres, rtol=0, atol=0)
     encoder = nn.Linear(5, 3).double()
@@ -209,3 +220,13 @@ def test_equal_weights_count_against_a_prior_by_their_sum():
         done = fit(model, source, Gradient(batch_size=len(source)), passes=3)
         found.append(done.history[-1]["objective"])
     assert found[0] == pytest.approx(found[1], abs=1e-9)
+
+
+UNSTARTED = [EM(), OnlineEM(), TruncatedEM(candidates=2), Gradient()]
+
+
+@pytest.mark.parametrize("algorithm", UNSTARTED, ids=lambda a: type(a).__name__)
+def test_a_model_that_was_not_started_is_refused(algorithm):
+    source = ArraySource(random_mixture("full", 2, 3, 2).sample((60,), seed=0))
+    with pytest.raises(InputError, match="call initialise"):
+        fit(GaussianMixture(3, 3), source, algorithm, passes=1)

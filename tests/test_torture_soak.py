@@ -10,4 +10,4 @@ def test_answers_of_a_busy_explorer_are_the_librarys():
 
 
 def test_fits_one_after_the_other_hold_no_memory():
-    assert soak.successive_fits(25).failures == []
+    assert soak.successive_fits(15).failures == []

@@ -16,7 +16,7 @@ from torture.outcome import Outcome
 
 TYPES = (torch.float32, torch.float64)
 WORKERS = 4
-QUICK = 97  # every so many-th combination is made in the quick part
+QUICK = 137  # every so many-th combination is made in the quick part
 _SHOWN = 4  # failures of a kind that are told of by name
 Found = tuple[str, str, str, str, list[str], float]
 

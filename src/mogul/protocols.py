@@ -155,6 +155,10 @@ class HasGradient(Protocol):
         """Return the density as a value, through which gradients flow."""
         ...
 
+    def check_started(self) -> None:
+        """Refuse parameters from which no fit can begin."""
+        ...
+
     def parameter_groups(self) -> dict[str, list[torch.nn.Parameter]]:
         """Return parameters as "weights", "locations" (in data units) and "shapes" (without)."""
         ...

@@ -357,6 +357,8 @@ def kinds() -> list[Input]:
         Input("more than 2**31 values, equal",
               laid_out(lambda x: np.broadcast_to(x[:1], (2**30, 3))), REFUSED,
               only=frozenset({"mixture"})),
+        Input("30,000 equal rows", laid_out(lambda x: np.broadcast_to(x[:1], (30_000, 3))), REFUSED,
+              only=frozenset({"mixture"})),
         Input("2**40 columns", laid_out(lambda x: np.broadcast_to(x[:, :1], (90, 2**40))),
               REFUSED, only=frozenset({"mixture"})),
     ]  # fmt: skip

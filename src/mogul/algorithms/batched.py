@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.em import check_enough_rows
+from mogul.compute.columns import column_deviations, column_means
 from mogul.distributions import Covariance, Mixture, family
 from mogul.errors import InputError
 
@@ -88,7 +89,7 @@ def fit_batched(
     x, weight = (t.repeat_interleave(starts, dim=0) for t in (x, weight))
     origin = x.mean((0, 1))
     x = x - origin
-    variances = (x - x.mean(1, keepdim=True)).square().mean(1)
+    variances = column_deviations(x).square()
     if bool((variances.mean(1) == 0).any()):
         raise InputError("A data set has equal rows only, so it has no scale; leave it out.")
     varying = torch.where(variances > 0, variances, torch.inf).amin(0)
@@ -137,7 +138,7 @@ def _first(
     """Return, for every component, the covariance of its data set."""
     members = []
     for rows in x:
-        deviations = rows - rows.mean(0)
+        deviations = rows - column_means(rows)
         prior = torch.maximum(deviations.square().mean(0), floor)
         members.append(cls.from_cluster(deviations, rank, floor, prior, seed))
     stacked = cls.stack(members).map(lambda t: t.to(x.dtype))

@@ -88,9 +88,11 @@ class Gradient:
         """Build the optimiser, and a schedule that ends at zero after all passes.
 
         Raises:
-            InputError: if a column has no value at all, or the units of the data are such that one
-                size of step cannot serve all columns, or the type cannot hold their gradients.
+            InputError: if the model was never started, a column has no value at all, or the units
+                of the data are such that one size of step cannot serve all columns, or the type
+                cannot hold their gradients.
         """
+        model.check_started()
         looked_through(source, model)
         _check_units(model)
         scale = model.data_scale

@@ -18,6 +18,7 @@ from mogul.algorithms.scoring import mean_log_likelihood
 from mogul.algorithms.truncated_kmeans import truncated_kmeans
 from mogul.compute.backend import make_generator
 from mogul.compute.collective import Group, group_of
+from mogul.compute.columns import column_means
 from mogul.errors import InputError
 from mogul.protocols import HeadedSource, Source
 
@@ -165,7 +166,7 @@ def _start(model: Any, x: Tensor, method: str, seed: int, group: Group) -> None:
     """
     if bool(x.isnan().any()):
         x = torch.where(x.isnan(), x.nanmean(0).nan_to_num(0.0), x)
-    centred = x - x.mean(0)
+    centred = x - column_means(x)
     size = float(centred.abs().max())
     if not math.isfinite(size):
         raise InputError(

@@ -276,16 +276,18 @@ def _standardise(source: DataSource, encoder: Any, decoder: Any, noise: Any) -> 
     """
     import torch
 
+    from mogul.compute.columns import column_deviations, column_means
+
     x = source.take(range(min(len(source), _MEASURED)), torch.float64)
     if bool(x.isnan().any()):
         raise InputError(
             "The data have gaps (NaN), which an encoder cannot read; leave the rows out, or fit a "
             "mixture, which takes them."
         )
-    spread = x.std(0, correction=0)
+    spread = column_deviations(x)
     spread = torch.where(spread > 0, spread, 1.0)
     for network in (encoder, decoder):
-        network.units.set(x.mean(0), spread)
+        network.units.set(column_means(x), spread)
     with torch.no_grad():
         noise.log_scale.add_(spread.log())
 

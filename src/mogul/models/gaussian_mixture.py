@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mogul.compute.backend import make_generator
+from mogul.compute.columns import column_means
 from mogul.compute.memory import room_for
 from mogul.distributions import (
     Change,
@@ -421,7 +422,7 @@ class GaussianMixture(HubModel, nn.Module):
                 beyond what the floating-point type can square.
         """
         x, labels = x.to(self.centres), labels.to(self.device)
-        self.origin.copy_(x.mean(0))
+        self.origin.copy_(column_means(x))
         # In the order of the clusters, each of which fits the cache better than all.
         x = x[labels.argsort(stable=True)].sub_(self.origin)
         sizes = torch.bincount(labels, minlength=self.n_components)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mogul.compute.columns import column_deviations, column_means
 from mogul.compute.memory import room_for
 from mogul.distributions import Covariance, Mixture, family
 from mogul.errors import InputError
@@ -150,8 +151,8 @@ class MixtureHead(nn.Module):
         if empty or bool(y.isinf().any()):
             what = f"target(s) {empty} have no value" if empty else "a target is infinite"
             raise InputError(f"Of {len(y)} rows, {what}; drop such columns and rows.")
-        mean = y.nanmean(0)
-        variance = (y - mean).square().nanmean(0)
+        mean = column_means(y)
+        variance = column_deviations(y).square()
         rounding = 8 * torch.finfo(self.scale.dtype).eps * mean.abs()
         _check_digits(variance.sqrt(), mean, self.scale.dtype)
         variance = torch.where(variance.sqrt() > rounding, variance, 0.0)
@@ -357,10 +358,10 @@ class MixtureDensityNetwork(HubModel, nn.Module):
         x, y = self.split(rows)
         self.inputs(x)
         x = x.double()
-        deviation = x.std(0, correction=0)
-        _check_digits(deviation, x.mean(0), self.dtype)
-        rounding = 8 * torch.finfo(self.dtype).eps * x.mean(0).abs()
-        self.centre.copy_(x.mean(0))
+        deviation, mean = column_deviations(x), column_means(x)
+        _check_digits(deviation, mean, self.dtype)
+        rounding = 8 * torch.finfo(self.dtype).eps * mean.abs()
+        self.centre.copy_(mean)
         self.varies.copy_(deviation > rounding)
         self.spread.copy_(torch.where(self.varies, deviation, 1.0))
         self.head.set_units(y)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mogul.algorithms.kmeans import Clusters, kmeans, nearest_centre
 from mogul.algorithms.truncated_kmeans import truncated_kmeans
+from mogul.compute.columns import column_means
 from mogul.sklearn.rows import checked_rows, like
 
 _ALGORITHMS = {"lloyd": kmeans, "truncated": truncated_kmeans}
@@ -113,7 +114,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 f"n_samples={len(x)} should be >= n_clusters={self.n_clusters}; give at least one "
                 "row for every cluster, or choose fewer clusters"
             )
-        mean = x.mean(0)
+        mean = column_means(x)
         x = x - mean
         size = float(x.abs().max()) or 1.0  # so that squares stay in range
         # Inertia is a sum of squares in Python's own numbers.
