@@ -258,7 +258,7 @@ def test_columns_of_an_array_may_be_numbers(iris):
     with pytest.raises(InputError, match="no column 0"):
         open_source(iris / "gaps.csv", columns=[0])
     with pytest.raises(InputError, match="Column 0 was asked"):
-        open_source(iris / "x.npy", columns=[0, "0"])
+        open_source(iris / "x.npy", columns=[0, 0])
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,8 @@ def test_settings_of_a_fit_that_make_no_sense_are_told(settings, told):
 
 
 def test_settings_of_a_fit_may_be_numbers_of_numpy():
-    done = fit(trained(), open_source(X), EM(), passes=np.int64(2), tolerance=np.float32(0))
+    numbers = {"passes": np.int64(2), "tolerance": np.float32(0)}
+    done = fit(trained(), open_source(X), EM(), **numbers)
     assert len(done.history) == 2
 
 
