@@ -109,10 +109,11 @@ def test_tables_keep_names_gaps_and_weights(tmp_path, monkeypatch, capsys):
     lines = ["a,w,text,b", *[f"{i},{i % 3},x,{'NA' if i % 4 else i * 0.5}" for i in range(50)]]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     path = tmp_path / "t.parquet"
-    convert(
+    told = convert(
         monkeypatch, capsys, tmp_path / "t.csv", "-o", path, "--columns", "b,a", "--weight", "w",
         "--row-group", "20",
     )  # fmt: skip
+    assert (told["feature_shape"], told["weight"]) == ("2", "w")
     assert pq.read_schema(path).names == ["b", "a", "w"]
     assert np.isnan(pq.read_table(path).column("b").to_numpy()).sum() == 37
     source = open_source(path)
@@ -127,6 +128,12 @@ def test_tables_keep_names_gaps_and_weights(tmp_path, monkeypatch, capsys):
     twice = torch.cat([b.weight for b in open_source(again).batches(10, torch.float64)])
     assert torch.equal(twice, weight)
     assert open_source(path, columns=["a"]).take([4], torch.float64).tolist() == [[4.0]]
+
+
+def test_a_folder_of_any_name_holds_files_that_are_read(tmp_path):
+    write_store(ArraySource(ROWS), tmp_path / "rows.v2", rows_per_file=40)
+    assert len(list((tmp_path / "rows.v2").glob("*.parquet"))) == 3
+    np.testing.assert_array_equal(rows_of(open_source(tmp_path / "rows.v2")), ROWS)
 
 
 def test_one_pass_of_an_iterator_is_written(tmp_path):
@@ -183,6 +190,8 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
         ({"path": "x.parquet", "row_group": 0}, "row_group is 0"),
         ({"path": "x", "rows_per_file": 0}, "rows_per_file is 0"),
         ({"path": "", "rows_per_file": 3}, "exists"),
+        ({"path": "x.arrow", "rows_per_file": 3}, "name of a file.* call it .*x, or leave"),
+        ({"path": "x.parquet", "rows_per_file": 3}, "name of a file"),
         ({"path": "x.parquet", "names": ["a", "b"]}, "2 different name"),
         ({"path": "x.parquet", "weight": "w"}, "no column w of weights"),
     ],

@@ -11,6 +11,7 @@ from mogul import EM, GaussianMixture, fit, initialise, open_source
 from mogul.algorithms import log_likelihoods
 from mogul.data import ArraySource
 from mogul.evaluation import evaluate
+from mogul.evaluation.ndb import fitting_bins
 from mogul.report import ReportData, tile, to_png, write_report
 from mogul.tasks import find_outliers, training_quantiles
 
@@ -78,8 +79,87 @@ def test_tables(tmp_path):
     x = np.random.default_rng(0).normal(size=(300, 3))
     page, _ = _report(tmp_path / "r.html", ArraySource(x[:200]), ArraySource(x[200:]), "full")
     assert sum(tag == "svg" for tag, _ in page.found) == 4
-    assert "In-painting" not in page.text
-    assert "bits per dimension" not in page.text
+    for word in ("In-painting", "bits per dimension", "pixel", "features"):
+        assert word not in page.text
+    assert "factor 1" not in page.text
+
+
+def _cells(text, caption):
+    """Return the cells of the table under a caption, row by row."""
+    part = text[text.index(caption) :]
+    part = part[: part.index("</table>")]
+    return [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row) for row in part.split("<tr>")[1:]]
+
+
+@pytest.mark.parametrize("sharing", ["own", "shared"])
+def test_components_of_tables_are_told_by_name_in_the_units_of_the_columns(tmp_path, sharing):
+    random = np.random.default_rng(0)
+    factor = random.normal(size=(900, 1)) * [[3.0, 0.02, 0.0]]
+    x = factor + random.normal(size=(900, 3)) * [1.0, 0.005, 20.0]
+    x[:, 2] += np.where(np.arange(900) % 3 == 0, 5000.0, 1000.0)
+    source = ArraySource(x)
+    model = GaussianMixture(2, 3, "mfa", 1, sharing, dtype=torch.float64)
+    initialise(model, source)
+    fit(model, source, EM(), passes=200)
+    model.requires_grad_(False)
+    quantiles = training_quantiles(log_likelihoods(model(), source).numpy())
+    data = ReportData(
+        model(), model.config(), source, source, evaluate(model(), source, source),
+        find_outliers(model(), source, quantiles), [], "", "", held_out=False,
+        columns=["length, <b>", "width", "mass"],
+    )  # fmt: skip
+    write_report(tmp_path / "r.html", data)
+    text = (tmp_path / "r.html").read_text()
+    head, *rows = _cells(text, "Weights; mean")
+    assert "66.7" in head[2]
+    assert "33.3" in head[3]
+    assert [row[0] for row in rows] == ["length, &lt;b&gt;", "width", "mass"]
+    means = [float(cell.split(" ± ")[0].replace(",", "")) for cell in rows[2][1:]]
+    np.testing.assert_allclose(means, [7000 / 3, 1000, 5000], atol=5)
+    wide = [float(cell.split(" ± ")[1]) for cell in rows[0][2:]]
+    np.testing.assert_allclose(wide, 10**0.5, rtol=0.1)
+    told = re.findall(r"[\w ]+: loadings and noise", text)
+    order = model().weights.argsort(descending=True).tolist()
+    assert [t.split(":")[0].strip() for t in told] == (
+        [f"Component {k}" for k in order] if sharing == "own" else ["All components"]
+    )
+    parts = [model().loadings, model().covariance.noise_variances.sqrt().unsqueeze(-1)]
+    expected = torch.cat(parts, -1).abs().numpy()
+    for k, caption in zip(order, told, strict=False):
+        found = [[float(cell) for cell in row[1:]] for row in _cells(text, caption)[1:]]
+        digits = [[0.005], [0.00005], [0.5]]  # half of the last digit
+        assert (np.abs(np.abs(found) - expected[k % len(expected)]) <= digits).all()
+    assert "held-out" not in text.split("</style>")[1]
+    assert "none were held out" in text
+    assert "row 0" not in text
+
+
+def test_outliers_of_tables_are_numbered_as_in_their_file(tmp_path):
+    x = np.random.default_rng(0).normal(size=(400, 2))
+    test = open_source(x, test_share=0.5, split="test")
+    wild = int(np.asarray(test.numbers)[17])
+    x[wild, 1] = 90.0
+    x[int(np.asarray(test.numbers)[3]), 0] = np.nan  # has gaps, and is not judged
+    train, test = (open_source(x, test_share=0.5, split=s) for s in ("train", "test"))
+    _, text = _report(tmp_path / "r.html", train, test, "diagonal")
+    first = _cells(text, "The least likely rows, numbered")[1]
+    assert first[0] == str(wild)
+    assert first[2:4] == ["column 1", "90.00"]
+    assert float(first[4]) > 50
+
+
+def test_a_table_of_one_column(tmp_path):
+    x = np.random.default_rng(0).normal(size=(300, 1))
+    page, _ = _report(tmp_path / "r.html", ArraySource(x[:200]), ArraySource(x[200:]), "full")
+    assert "The distribution of column 0" in page.text
+
+
+def test_bins_are_fewer_of_small_data():
+    assert [fitting_bins(n) for n in (1, 15, 150, 990, 1000, 60_000)] == [2, 2, 15, 99, 100, 100]
+    x = ArraySource(np.random.default_rng(0).normal(size=(150, 2)))
+    found = evaluate(GaussianMixture(1, 2, "full")(), x, x)
+    assert found.samples is not None
+    assert found.samples.n_bins == 15
 
 
 def test_evaluation_is_honest_about_a_perfect_and_a_wrong_model():

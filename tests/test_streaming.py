@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from mogul import EM, GaussianMixture, InputError, fit, initialise, open_source
 from mogul.compute.prefetch import made_ahead
-from mogul.data import ArraySource, IndexedSource, IteratedSource, csv_files, datasets
+from mogul.data import ArraySource, IndexedSource, IteratedSource, csv_files, datasets, text_columns
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (60, 6, 5), dtype=np.uint8)
@@ -340,7 +340,7 @@ def test_csv_blocks_hold_what_each_cell_says(
     lines = ["a,b,c", *map(",".join, cells)]
     path.write_bytes((ending.join(lines) + ending * last).encode())
     expected = [
-        [np.nan if (t := c.strip().strip('"')) in csv_files._MISSING else float(t) for c in row]
+        [np.nan if (t := c.strip().strip('"')) in text_columns.MISSING else float(t) for c in row]
         for row in cells
     ]
     with pytest.MonkeyPatch.context() as patch:

@@ -17,6 +17,7 @@ from mogul.data import (
     PixelScale,
     counterpart,
     holds_columns,
+    is_csv,
     open_labels,
     open_source,
 )
@@ -56,6 +57,14 @@ class _OpenedFile:
         return len(shape) == 2 or (len(shape) == 3 and shape[-1] == 3)
 
     @property
+    def columns(self) -> list[str]:
+        """Names of the columns of a table, or "column 0" and so on where they have none."""
+        known = self.extra["options"].get("columns") or []
+        if len(known) != self.n_features:
+            known = map(str, range(self.n_features))
+        return [f"column {name}" if name.isdecimal() else name for name in known]
+
+    @property
     def quantiles(self) -> list[float]:
         """The quantiles of training log-likelihoods, which the end of a fit works out.
 
@@ -90,7 +99,8 @@ class _OpenedFile:
         Raises:
             InputError: if the data cannot be read, or have another number of features.
         """
-        options = {k: v for k, v in self.extra["options"].items() if k not in ("data", "limit")}
+        of_training = ("data", "limit", "test_share", "split")
+        options = {k: v for k, v in self.extra["options"].items() if k not in of_training}
         if options.get("binarise"):
             options["binarise"] = "static"  # so that scores are the same every time
         source = open_source(data, **_applicable(data, options))
@@ -110,16 +120,35 @@ class _OpenedFile:
     def test(self, data: str | None) -> DataSource:
         """Open held-out data; by default the test split that belongs to the training data.
 
+        That is the share of the rows that the fit left out, or that of a known data set.
+
         Raises:
             InputError: if there is no such split and no data are given.
         """
-        data = data or counterpart(self.extra["options"]["data"])
+        options = self.extra["options"]
+        if data is None and "test_share" in options:
+            static = {"binarise": "static"} if options.get("binarise") else {}
+            return open_source(**options | static | {"split": "test"})
+        data = data or counterpart(options["data"])
         if data is None:
             raise InputError(
                 f"The training data of {self.path} have no test split; give held-out data after "
-                "the model."
+                "the model, or hold a share of the rows out of the fit: `mogul fit --test 0.1`."
             )
         return self.open(data)
+
+    def held_out(self, source: DataSource) -> bool:
+        """Tell whether rows were kept out of the fit, as far as the name of their data tells."""
+        of_training = self.extra["options"].get("data")
+        same = source.options.get("data") == of_training
+        return not same or source.options.get("split") == "test"
+
+    def judged(self, data: str | None) -> DataSource:
+        """Open rows to judge the model by: as `test` does, or else the training rows themselves."""
+        options = self.extra["options"]
+        if data is None and "test_share" not in options and counterpart(options["data"]) is None:
+            return self.train()
+        return self.test(data)
 
 
 @dataclass(frozen=True)
@@ -318,7 +347,7 @@ def open_any(path: Path, device: str = "auto") -> Opened | OpenedDecoder | Opene
 
 def _applicable(data: str, options: dict[str, Any]) -> dict[str, Any]:
     """Drop picture options for arrays, which they do not apply to."""
-    is_table = data.endswith((".csv", ".csv.gz")) or holds_columns(Path(data))
+    is_table = is_csv(data) or holds_columns(Path(data))
     is_array = is_table or Path(data).suffix in (".npy", ".npz", ".gz") or "ubyte" in data
     drop = ("crop", "size", "colour") if is_table else ("colour",) if is_array else ()
     numbered = all(column.isdecimal() for column in options.get("columns", []))

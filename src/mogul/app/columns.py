@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from mogul.app.session import MOST_ROWS, Session
-from mogul.data import DataSource, column_names, holds_columns
-from mogul.data.datasets import is_csv
+from mogul.data import DataSource, column_names, holds_columns, is_csv
 from mogul.errors import InputError
 from mogul.opened import Opened, OpenedNetwork
 

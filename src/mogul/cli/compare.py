@@ -9,28 +9,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mogul.cli import options
-from mogul.cli.console import check_output, command_line, show
+from mogul.cli.console import check_output, command_line, err, show
 from mogul.cli.fit_network import evaluated, figures_of
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
+    from mogul.evaluation import Evaluation
     from mogul.opened import OpenedAutoencoder
 
 _DRAWS = 500  # per row of importance sampling
-_BINS = 100
+_BINS = 100  # as many as usual
 
 Train = Annotated[
     str | None,
     typer.Option(help="Training data for the bins; default: what the model was fitted to."),
 ]
-Bins = Annotated[int, typer.Option(help="Number of k-means bins.")]
+Bins = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of k-means bins; default 100, or one for ten training rows if that is fewer.",
+        show_default=False,
+    ),
+]
 
 
 def evaluate(
     model: options.Model,
     test: options.Test = None,
     train: Train = None,
-    bins: Bins = _BINS,
+    bins: Bins = None,
     whiten: Annotated[bool, typer.Option(help="Scale features to unit variance to bin.")] = False,
     labels: Annotated[
         str | None,
@@ -50,7 +57,7 @@ def evaluate(
 
     opened = open_scored(model, device)
     if isinstance(opened, OpenedNetwork):
-        idle = {"--train": train, "--bins": bins != _BINS, "--whiten": whiten, "--labels": labels}
+        idle = {"--train": train, "--bins": bins, "--whiten": whiten, "--labels": labels}
         _refuse_idle([name for name, value in idle.items() if value])
         source = opened.test(test)
         found = evaluated(opened.model, source, seed)
@@ -59,8 +66,24 @@ def evaluate(
     if isinstance(opened, OpenedAutoencoder):
         show(f"{model} on held-out data", _of_autoencoder(opened, test, labels, seed), json)
         return
-    found = measure(opened.mixture, opened.train(train), opened.test(test), bins, whiten, seed)
-    show(f"{model} on held-out data", found.figures(), json)
+    training, source = opened.train(train), opened.test(test)
+    found = measure(opened.mixture, training, source, bins, whiten, seed)
+    if not json:
+        _tell_bins(bins, found, len(training))
+    what = "held-out data" if opened.held_out(source) else "its training data"
+    show(f"{model} on {what}", _told(found, opened.held_out(source)), json)
+
+
+def _told(found: Evaluation, held_out: bool) -> dict[str, Any]:
+    """Return figures, without those that compare training rows with themselves."""
+    own = {} if held_out else {"ndb_held_out": None, "js_held_out": None}
+    return found.figures() | own | {"held_out": held_out}
+
+
+def _tell_bins(asked: int | None, found: Evaluation, n: int) -> None:
+    """Tell of bins that are fewer than usual."""
+    if asked is None and found.samples is not None and found.samples.n_bins < _BINS:
+        err.print(f"{found.samples.n_bins} bins, because there are {n:,} training rows")
 
 
 def _refuse_idle(given: list[str]) -> None:
@@ -111,14 +134,14 @@ def report(
         "report.html"
     ),
     train: Train = None,
-    bins: Bins = 100,
+    bins: Bins = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Write one self-contained page about a model: pictures, curves, figures, the command."""
     from mogul.evaluation import evaluate as measure
-    from mogul.opened import OpenedAutoencoder, OpenedDecoder, OpenedNetwork, open_any
+    from mogul.opened import Opened, OpenedAutoencoder, OpenedDecoder, OpenedNetwork, open_any
     from mogul.report import (
         ConditionalReport,
         DecoderReport,
@@ -133,7 +156,9 @@ def report(
     since = time.perf_counter()
     check_output(output, (".html",), model, test, train)
     opened = open_any(model, device)
-    training, held_out = opened.train(train), opened.test(test)
+    training = opened.train(train)
+    of_mixture = isinstance(opened, Opened)
+    held_out = opened.judged(test) if of_mixture else opened.test(test)
     if isinstance(opened, OpenedNetwork):
         about = ConditionalReport(
             opened.model, training, held_out, opened.extra, command_line(), seed
@@ -150,6 +175,13 @@ def report(
         show("Report", {"report": str(output), "seconds": time.perf_counter() - since}, json)
         return
     found = measure(opened.mixture, training, held_out, bins, seed=seed)
+    if not json:
+        _tell_bins(bins, found, len(training))
+        if not opened.held_out(held_out):
+            err.print(
+                "The report is of training rows, because none were held out; `mogul fit --test "
+                "0.1` holds a tenth of them out, or give held-out data after the model."
+            )
     data = ReportData(
         mixture=opened.mixture,
         model=opened.config,
@@ -161,7 +193,9 @@ def report(
         fit_command=opened.extra["command"],
         report_command=command_line(),
         seed=seed,
+        held_out=opened.held_out(held_out),
+        columns=() if held_out.is_image else opened.columns,
     )
     write_report(output, data)
-    figures = {"report": str(output), **found.figures()}
+    figures = {"report": str(output), **_told(found, data.held_out)}
     show("Report", figures | {"seconds": time.perf_counter() - since}, json)

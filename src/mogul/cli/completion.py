@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-FAMILIES = (
-    "full", "gmm", "full-covariance", "diagonal", "diag", "isotropic", "spherical", "iso", "ppca",
-    "mppca", "ppca-mixture", "factor-analysis", "fa", "mfa", "factor-analysis-mixture",
-)  # fmt: skip
-MODELS = (*FAMILIES, "decoder", "vae", "mdn")
+KINDS = (
+    ("full", "gmm", "full-covariance"),
+    ("diagonal", "diag"),
+    ("isotropic", "spherical", "iso"),
+    ("ppca", "mppca", "ppca-mixture"),
+    ("factor-analysis", "fa", "mfa", "factor-analysis-mixture"),
+)
+FAMILIES = tuple(name for names in KINDS for name in names)
+NETWORKS = ("decoder", "vae", "mdn")
+MODELS = (*FAMILIES, *NETWORKS)
 SHARINGS = ("own", "shared", "constant")
 STARTS = ("k-means", "k-means++", "random", "afk-mc2", "truncated-k-means")
 MIXTURE_ALGORITHMS = ("em", "online-em", "truncated-em")

@@ -61,8 +61,11 @@ def convert(
             source, output, names=chosen, weight=weight, row_group=row_group,
             rows_per_file=rows_per_file, seen=progress.seen,
         )  # fmt: skip
+    # The column of weights is a feature of the source, and none of what is written.
+    shape = source.feature_shape if weight is None else (source.n_features - 1,)
     figures = {
-        "n": n, "feature_shape": "×".join(map(str, source.feature_shape)), "output": str(output),
-        "seconds": time.perf_counter() - since,
+        "n": n, "feature_shape": "×".join(map(str, shape)),
+        **({} if weight is None else {"weight": weight}),
+        "output": str(output), "seconds": time.perf_counter() - since,
     }  # fmt: skip
     show(str(output), figures, json)

@@ -102,7 +102,8 @@ def fit(
     test: Annotated[
         str | None,
         typer.Option(
-            help="Held-out data to score at every pass; default: the test split of a data set.",
+            help="Held-out data to score at every pass, or a share of the rows of DATA to hold out "
+            "for this, such as 0.1; default: the test split of a data set.",
             show_default=False,
             autocompletion=offered(*completion.SPLITS),
         ),
@@ -179,6 +180,7 @@ def fit(
     from mogul.compute.collective import joined
 
     check_output(output, (), data, test)
+    _refuse_unknown(model)
     page = watched(watch, output, given_options(context))
     board = None if tensorboard is None else _board(tensorboard)
 
@@ -243,6 +245,22 @@ def fit(
         told = followers(live, group.first)
         fit_mixture(
             data, output, asked, learning, reading, limit, test, resume, group, device, json, told
+        )
+
+
+def _refuse_unknown(model: str) -> None:
+    """Refuse a kind of model that there is not.
+
+    Raises:
+        InputError: naming those that there are.
+    """
+    from mogul.errors import InputError
+
+    if model.lower().replace("_", "-") not in completion.MODELS:
+        families = [f"{name} ({', '.join(others)})" for name, *others in completion.KINDS]
+        raise InputError(
+            f"There is no model '{model}'; choose a mixture, by its covariance family: "
+            f"{', '.join(families)}; or a network: {', '.join(completion.NETWORKS)}."
         )
 
 

@@ -16,6 +16,7 @@ from mogul.cli.neural import (
     open_images,
     refuse_changes,
 )
+from mogul.cli.options import share_of
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,12 +103,16 @@ def fit_autoencoder(
         reading = {k: v for k, v in extra["options"].items() if k != "data"}
     settings = _chosen(settings, given)
     reading |= {"dequantise": False, "binarise": settings.binarise, "seed": settings.seed}
+    share = share_of(given.get("test"))
+    reading |= {} if share is None else {"test_share": share}
     source = open_images(data, settings.decoder, reading)
+    static = {"binarise": "static" if settings.binarise else None}
     held_out_name = given.get("test") or counterpart(data)
     held_out = None
-    if held_out_name:
-        static = "static" if settings.binarise else None
-        unlimited = reading | {"limit": None, "binarise": static}
+    if "test_share" in reading:
+        held_out = open_images(data, settings.decoder, reading | static | {"split": "test"})
+    elif held_out_name:
+        unlimited = reading | static | {"limit": None}
         held_out = open_images(held_out_name, settings.decoder, unlimited)
         if held_out.n_features != source.n_features:
             raise InputError(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mogul.cli.console import FitProgress, Followers, command_line, err, show
+from mogul.cli.console import FitProgress, Followers, command_line, err, escaped, show
 from mogul.cli.neural import tell_how_to_go_on
+from mogul.cli.options import share_of
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def fit_mixture(
         algorithm: how to fit it.
         reading: how to open the data.
         limit: rows to take, or None for all.
-        test: held-out data, or None for the test split of a data set.
+        test: held-out data, or the share of the rows to hold out; None for the test split of a data
+            set.
         resume: go on with the fit in `output`.
         group: the processes that fit together.
         device: auto, cpu or cuda.
@@ -81,16 +83,24 @@ def fit_mixture(
 
     family(settings.family)  # an unknown name is told before the data are read
     quiet = json or not group.first
+    share = share_of(test)
+    reading |= {} if share is None else {"test_share": share}
     whole = mogul.open_source(data, limit=limit, **reading)
     n = len(whole)
+    warnings = wild_cells(whole, settings.variance_floor, quiet) if group.first else []
     chosen = resolve_device(device)
     whole = whole.shard(group)
     if settings.hide is None:
         source = whole = resident(whole, chosen)
     else:
         source = resident(whole.with_gaps(settings.hide, settings.seed), chosen)
-    held_out_name = test or counterpart(data)
-    held_out = mogul.open_source(held_out_name, **reading).shard(group) if held_out_name else None
+    held_out = None
+    if share is not None:
+        held_out = mogul.open_source(data, limit=limit, split="test", **reading)
+    elif name := test or counterpart(data):
+        held_out = mogul.open_source(name, **reading)
+    n_test = 0 if held_out is None else len(held_out)
+    held_out = None if held_out is None else held_out.shard(group)
     mixture = mogul.GaussianMixture(
         settings.components, source.n_features, settings.family, settings.rank, settings.sharing,
         settings.variance_floor, dtype=resolve_dtype(settings.dtype),
@@ -102,7 +112,8 @@ def fit_mixture(
         among = "" if group.world == 1 else f" among {group.world} processes"
         what = "going on" if goes_on else f"starting by {settings.start}"
         hidden = "" if settings.hide is None else f", {settings.hide:.0%} of their values hidden"
-        err.print(f"{n:,} rows of shape {source.feature_shape}{hidden}{among}; {what} …")
+        apart = f", {n_test:,} rows held out" if n_test else ""
+        err.print(f"{n:,} rows of shape {source.feature_shape}{hidden}{among}{apart}; {what} …")
     if not goes_on:
         mogul.initialise(mixture, source, settings.start, settings.n_init, settings.seed)
     with FitProgress(settings.passes, len(source), quiet, followers) as progress:
@@ -121,6 +132,7 @@ def fit_mixture(
         reached = mean_log_likelihood(mixture(), held_out)
         figures["test_log_likelihood"] = reached
         figures["test_bits_per_dim"] = bits_per_dim(held_out, reached)
+        figures["test_rows"] = n_test
     figures |= {
         "n_parameters": mixture.n_parameters, "passes": len(fitted.history),
         "seconds": sum(row["seconds"] for row in fitted.history), "stopped": fitted.reason.value,
@@ -128,8 +140,19 @@ def fit_mixture(
     figures, facts = facts_of(mixture, whole, fitted.history, figures, settings.hide)
     checkpoint.finish(mixture, source, facts)
     if group.first:
+        figures |= {"warnings": warnings} if warnings else {}
         advice = overfitted(fitted.history) or fitted.reason.advice
         show(f"{output}", figures | {"advice": advice}, json)
+
+
+def wild_cells(source: DataSource, variance_floor: float, quiet: bool) -> list[str]:
+    """Tell of values so far off that they widen the floor of variances; return what was told."""
+    from mogul.data import wild_columns
+
+    told = [column.told(variance_floor) for column in wild_columns(source)]
+    for text in () if quiet else told:
+        err.print(f"[yellow]warning:[/yellow] {escaped(text)}", soft_wrap=True)
+    return told
 
 
 def overfitted(history: list[dict[str, Any]]) -> str | None:

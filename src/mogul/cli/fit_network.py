@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mogul.cli.console import FitProgress, Followers, command_line, err, show
-from mogul.cli.options import listed
+from mogul.cli.options import listed, share_of
 from mogul.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def fit_network(
         output: the file to write.
         given: options of the command line, by name.
         reading: how to open the data.
-        test: held-out rows to evaluate on, or None.
+        test: held-out rows to evaluate on, or the share of the rows to hold out; or None.
         device: auto, cpu or cuda.
         dtype: float32 or float64.
         json: whether to print figures for machines.
@@ -76,7 +76,10 @@ def fit_network(
     )
     inputs, targets = chosen_columns(data, given.get("target"), given.get("columns"))
     columns = [*inputs, *targets]
-    source = mogul.open_source(data, columns=columns, **reading)
+    share = share_of(test)
+    reading |= {"columns": columns, "seed": settings.seed}
+    reading |= {} if share is None else {"test_share": share}
+    source = mogul.open_source(data, **reading)
     algorithm = Supervised(
         settings.learning_rate, settings.batch_size, settings.weight_decay, settings.held_out,
         settings.patience, settings.input_noise, settings.target_noise, seed=settings.seed,
@@ -101,7 +104,12 @@ def fit_network(
             "best_pass": scores.index(best) + 1 if best in scores else 0,
         }
     if test is not None:
-        found = evaluated(network, mogul.open_source(test, columns=columns))
+        held_out = (
+            mogul.open_source(test, columns=columns)
+            if share is None
+            else mogul.open_source(data, split="test", **reading)
+        )
+        found = evaluated(network, held_out)
         figures |= {f"test_{k}": v for k, v in figures_of(found, targets).items()}
     figures |= {
         "n_parameters": network.n_parameters, "passes": len(history), "seconds": seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +16,9 @@ known_data = offered(*completion.DATA_SETS, *completion.SPLITS)
 Data = Annotated[
     str,
     typer.Argument(
-        help="A .npy, .npz, .csv, .parquet, .arrow or idx file; a .zip or .tar of images, or tars "
-        "as 'x-{000..012}.tar'; a folder of images, Parquet files or tars; or a data set: digits, "
-        "mnist, fashion-mnist, celeba, each with :train or :test.",
+        help="A .npy, .npz, .csv, .tsv, .parquet, .arrow or idx file; a .zip or .tar of images, "
+        "or tars as 'x-{000..012}.tar'; a folder of images, Parquet files or tars; or a data set: "
+        "digits, mnist, fashion-mnist, celeba, each with :train or :test.",
         show_default=False,
         autocompletion=known_data,
     ),
@@ -45,7 +46,10 @@ Board = Annotated[
 ]
 Columns = Annotated[
     str | None,
-    typer.Option(help="Columns of a table, with commas; default all.", show_default=False),
+    typer.Option(
+        help="Columns of a table, with commas; names that hold one in double quotes; default all.",
+        show_default=False,
+    ),
 ]
 Crop = Annotated[
     str | None, typer.Option(help="Central crop of images, HEIGHTxWIDTH.", show_default=False)
@@ -61,12 +65,15 @@ Count = Annotated[int, typer.Option("-n", min=1, help="How many.")]
 Rows = Annotated[
     int | None,
     typer.Option(
-        "-n", min=1, help="How many rows; default: 16 in a picture, all in an array.",
+        "-n", min=1, help="How many rows; default: 16 in a picture, all in a table or array.",
         show_default=False,
     ),
 ]  # fmt: skip
 Picture = Annotated[
-    Path, typer.Option("-o", "--output", help="A .png picture or .npy array to write.")
+    Path,
+    typer.Option(
+        "-o", "--output", help="A .png picture, .csv table (of columns) or .npy array to write."
+    ),
 ]
 
 
@@ -241,8 +248,45 @@ WeightDecay = Annotated[float | None, _of_mdn("Default 1e-4.")]
 
 
 def listed(text: str | None) -> list[str] | None:
-    """Split names at commas."""
-    return None if text is None else [name.strip() for name in text.split(",")]
+    """Split names at commas, as a CSV file does: a name that holds a comma stands in quotes.
+
+    Raises:
+        InputError: if quotes are not closed.
+    """
+    if text is None:
+        return None
+    from mogul.errors import InputError
+
+    try:
+        found = next(csv.reader([text], skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise InputError(
+            f"The names {text} are not understood ({error}); give them with commas, and those that "
+            "hold a comma in double quotes, the whole in single ones: --columns 'a,\"b,c\"'."
+        ) from error
+    return [name.strip() for name in found or [""]]
+
+
+def share_of(test: str | None) -> float | None:
+    """Return the share of the rows that --test holds out, or None where it names data.
+
+    Raises:
+        InputError: for a number that is no share.
+    """
+    if test is None or Path(test).exists():
+        return None
+    try:
+        share = float(test)
+    except ValueError:
+        return None
+    from mogul.errors import InputError
+
+    if not 0 < share < 1:
+        raise InputError(
+            f"--test {test} is no share of the rows; give a number between 0 and 1, or held-out "
+            "data."
+        )
+    return share
 
 
 def image_size(text: str | None) -> tuple[int, int] | None:

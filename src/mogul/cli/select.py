@@ -22,7 +22,11 @@ def select(
     sharing: Annotated[str, typer.Option(help="own, shared, or both with a comma.")] = "own,shared",
     criterion: Annotated[str, typer.Option(help="bic, aic, icl, or validation.")] = "bic",
     test: Annotated[
-        str | None, typer.Option(help="Held-out data, for the criterion validation.")
+        str | None,
+        typer.Option(
+            help="Held-out data, for the criterion validation, or a share of the rows of DATA to "
+            "hold out for it, such as 0.1."
+        ),
     ] = None,
     n_init: Annotated[int, typer.Option(help="Starts per candidate.")] = 3,
     passes: Annotated[int, typer.Option(help="Most passes per candidate.")] = 200,
@@ -37,7 +41,7 @@ def select(
 ) -> None:
     """Fit families × components × factors to DATA, and rank them."""
     import mogul
-    from mogul.cli.fit_mixture import facts_of
+    from mogul.cli.fit_mixture import facts_of, wild_cells
     from mogul.compute.checkpoint import atomic_write
     from mogul.evaluation import select as choose
     from mogul.report import selection_lines
@@ -48,7 +52,16 @@ def select(
     if plot is not None:
         check_output(plot, (".svg",))
     chosen = options.listed(columns)
-    source = mogul.open_source(data, columns=chosen)
+    share = options.share_of(test)
+    reading: dict[str, Any] = {"columns": chosen, "seed": seed}
+    reading |= {} if share is None else {"test_share": share}
+    source = mogul.open_source(data, **reading)
+    held_out = None
+    if share is not None:
+        held_out = mogul.open_source(data, split="test", **reading)
+    elif test is not None:
+        held_out = mogul.open_source(test, **reading)
+    warnings = wild_cells(source, mogul.GaussianMixture(1, 1).variance_floor, json)
     found = choose(
         source,
         families.split(","),
@@ -56,7 +69,7 @@ def select(
         _numbers(ranks),
         sharing.split(","),
         criterion,
-        None if test is None else mogul.open_source(test, columns=chosen),
+        held_out,
         passes=passes,
         n_init=n_init,
         seed=seed,
@@ -72,18 +85,30 @@ def select(
         mogul.save_model(output, found.model, facts_of(found.model, source, [], figures)[1])
     if json:
         figures["candidates"] = table
+        figures |= {"warnings": warnings} if warnings else {}
     else:
+        criteria = ["aic", "bic", "validation" if criterion == "validation" else "icl"]
         shown = [
-            [_name(row), row["components"], row["n_parameters"]]
-            + [f"{row[name]:,.1f}" for name in ("aic", "bic", "icl")]
-            + ["!" if row["trouble"] else ""]
+            [_name(row) + (" !" if row["trouble"] else ""), row["components"], row["n_parameters"]]
+            + [_brief(name, row[name]) for name in criteria]
             for row in table[:20]
         ]
-        headings = ["model", "components", "parameters", "AIC", "BIC", "ICL", ""]
-        rows(f"The best of {len(table)} candidates", headings, shown)
+        headings = [
+            "model",
+            "K",
+            "parameters",
+            *(n.upper() if len(n) == 3 else n for n in criteria),
+        ]
+        rows(f"The best of {len(table)} candidates, of K components", headings, shown)
         if any(row["trouble"] for row in table[:20]):
             out.print("! ended on the floor of variances, so its criteria mean little")
     show(f"Best by {criterion}", figures, json)
+
+
+def _brief(name: str, value: float) -> str:
+    """Return a criterion, without decimals where it is large; validation is in nats per row."""
+    decimals = 3 if name == "validation" else 1
+    return f"{value:,.{0 if abs(value) >= 1e3 else decimals}f}"
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -15,8 +15,14 @@ from mogul.cli.console import check_output, rows, show, write_arrays, write_pict
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
+
+    from mogul.data import DataSource
+    from mogul.opened import Opened, OpenedDecoder
+    from mogul.tasks import ComponentPictures
 
 
+_EXPONENT = 1e6  # from which numpy would write float32 with one
 _DRAWS = 16  # samples that the mean of a decoder's in-painting is taken over, at least
 
 
@@ -57,8 +63,9 @@ def sample(
     from mogul.tasks import SUMMARIES, summarise
 
     since = time.perf_counter()
-    check_output(output, (".png", ".npy"), model)
+    check_output(output, (".png", ".csv", ".npy"), model)
     opened = open_density(model, device)
+    _check_kind(output, opened)
     if isinstance(opened, OpenedDecoder):
         kind = latents or ("prior" if opened.model.particles is None else "mixture")
         _refuse(kind not in SUMMARIES, f"Unknown latents '{kind}'; see `mogul sample --help`.")
@@ -76,7 +83,7 @@ def sample(
     if output.suffix == ".png":
         _write_grid(output, opened.to_pixels(x))
     else:
-        write_arrays(output, x=x.cpu().numpy().reshape(n, *opened.feature_shape))
+        _write_rows(output, x, opened)
     figures = {"n": n, "output": str(output), "seconds": time.perf_counter() - since}
     show("Samples", figures, json)
 
@@ -100,7 +107,10 @@ def score(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Score every row of DATA: log-likelihood in nats; of mixtures, its percentile in training."""
+    """Score every row of DATA: log-likelihood in nats; of mixtures, its percentile in training.
+
+    The mean is weighted where rows have weights, as in Parquet by `mogul convert --weight`.
+    """
     import numpy as np
 
     from mogul.algorithms import log_likelihoods
@@ -113,15 +123,19 @@ def score(
         check_output(output, (".csv", ".npy"), model, data)
     opened = open_scored(model, device)
     source = opened.open(data)
+    weights = _weights(source)
+    _refuse(weights is not None and not weights.any(), f"All rows of {data} have a weight of zero.")
     doubt: dict[str, float] = {}
     ranks: dict[str, Any] = {}
     if isinstance(opened, OpenedAutoencoder):
         most = samples or 500
         found = importance_log_likelihood(opened.model, source, (most,), seed)
         values = found.log_likelihood[most].numpy()
-        bits = found.bits_per_dim(most)
+        mean, error = _mean(values, weights)
+        bits = found.bits_per_dim(most)  # of the mean without weights, to which it is proportional
+        bits = None if bits is None else bits * mean / found.mean(most)
         doubt = {
-            "standard_error": found.error(most),
+            "standard_error": error,
             "effective_samples": float(found.effective.median()),
         }
     elif isinstance(opened, OpenedNetwork):
@@ -135,7 +149,7 @@ def score(
         ranks = {
             "training_percentile": np.where(whole, percentile_of(values, opened.quantiles), np.nan)
         }
-        bits = bits_per_dim(source, float(values.mean()))
+        bits = bits_per_dim(source, _mean(values, weights)[0])
     if output is not None and output.suffix == ".npy":
         write_arrays(output, log_likelihood=values)
     elif output is not None:
@@ -145,13 +159,16 @@ def score(
             for i, row in enumerate(zip(*columns.values(), strict=True))
         ]
         write_table(output, ["row", *columns], table)
-    known = values[~np.isnan(values)]  # rows without a target have no score
-    _refuse(not len(known), f"No row of {data} has a target, so there is nothing to score.")
-    mean = float(known.mean())
+    scored = ~np.isnan(values)  # rows without a target have no score
+    known = values[scored]
+    counted = None if weights is None else weights[scored]
+    nothing = not len(known) or (counted is not None and not counted.any())
+    _refuse(nothing, f"No row of {data} has a target and a weight; there is nothing to score.")
     figures = {
-        "log_likelihood": mean,
+        "log_likelihood": _mean(known, counted)[0],
         "bits_per_dim": bits,
         **doubt,
+        **({} if counted is None else {"total_weight": float(counted.sum())}),
         "lowest": float(known.min()),
         "highest": float(known.max()),
         "n": len(known),
@@ -228,15 +245,16 @@ def reconstruct(
     from mogul.tasks import reconstruct as rebuild
 
     since = time.perf_counter()
-    check_output(output, (".png", ".npy"), model, data)
+    check_output(output, (".png", ".csv", ".npy"), model, data)
     opened = open_density(model, device)
+    _check_kind(output, opened)
     x = opened.rows(opened.open(data), _limit(n, output))
     neural = isinstance(opened, OpenedDecoder)
     rebuilt = opened.rebuild(x) if neural else rebuild(opened.mixture, x)
     if output.suffix == ".png":
         write_picture(output, stack_rows([opened.to_pixels(x), opened.to_pixels(rebuilt)]))
     else:
-        write_arrays(output, x=rebuilt.cpu().numpy().reshape(-1, *opened.feature_shape))
+        _write_rows(output, rebuilt, opened)
     figures = {
         "reconstruction_mse": float((rebuilt - x).square().nanmean()),
         "n": len(x),
@@ -254,7 +272,8 @@ def inpaint(
         typer.Option(
             "-o",
             "--output",
-            help="A .png picture, a .npy array of the filled rows, or an .npz file of all results.",
+            help="A .png picture, a .csv table or .npy array of the filled rows, or an .npz file "
+            "of all results.",
         ),
     ],
     mask: Annotated[
@@ -274,15 +293,20 @@ def inpaint(
     json: options.Json = False,
 ) -> None:
     """Fill hidden parts of the rows of DATA: by the exact conditional, or a decoder's posterior."""
+    import numpy as np
+    import torch
+
     from mogul.data import parse_mask
     from mogul.opened import OpenedDecoder, open_density
     from mogul.tasks import inpaint as fill
     from mogul.tasks import inpaint_latent
 
     since = time.perf_counter()
-    check_output(output, (".png", ".npy", ".npz"), model, data)
+    check_output(output, (".png", ".csv", ".npy", ".npz"), model, data)
     opened = open_density(model, device)
-    x = opened.rows(opened.open(data), _limit(n, output))
+    _check_kind(output, opened)
+    source = opened.open(data)
+    x = opened.rows(source, _limit(n, output))
     mask = mask or ("right" if opened.is_image else "nan")
     given = parse_mask(mask, len(x), opened.feature_shape, seed).to(x.device)
     observed = ~x.isnan() & given
@@ -297,6 +321,9 @@ def inpaint(
         from mogul.report import inpainting_picture
 
         write_picture(output, inpainting_picture(x, observed, done, opened.to_pixels, samples))
+    elif output.suffix == ".csv":
+        given = source.take(range(len(x)), torch.float64)  # what was observed keeps all its digits
+        _write_cells(output, np.where(observed.cpu(), _cells(given), _cells(done.mean)), opened)
     else:
         shape = (-1, *opened.feature_shape)
         write_arrays(
@@ -371,14 +398,7 @@ def show_model(
 
         write_picture(output, components_picture(found, opened.to_pixels)[0])
     if not json:
-        table = [
-            [int(k), float(w), float(noise.mean()), *direction.norm(dim=-1)[:3].tolist()]
-            for k, w, noise, direction in zip(
-                found.index, found.weight, found.noise, found.directions, strict=True
-            )
-        ]
-        lengths = [f"factor {i + 1}" for i in range(min(3, found.directions.shape[1]))]
-        rows("Components by weight", ["component", "weight", "mean noise", *lengths], table)
+        _show_components(found, opened)
     figures = {
         **opened.config,
         **_reached(opened.extra),
@@ -398,6 +418,30 @@ def _reached(extra: dict[str, Any]) -> dict[str, Any]:
     return extra.get("figures", so_far)
 
 
+def _show_components(found: ComponentPictures, opened: Opened) -> None:
+    """Print weights, noise and the length of factors.
+
+    Columns of a table have units of their own, so that theirs are measured by their deviations.
+    """
+    noise, directions = found.noise, found.directions[:, :3]
+    names = ["mean noise", *(f"factor {i + 1}" for i in range(directions.shape[1]))]
+    title = "Components by weight"
+    if len(opened.feature_shape) == 1:
+        spread = opened.mixture.variance.sqrt()
+        noise, directions = noise / spread, directions / spread
+        figures = [noise.square().mean(-1, keepdim=True), directions.square().mean(-1)]
+        sizes = [f.sqrt() for f in figures]
+        names[0] = "noise"
+        title += "; noise and factors relative to the deviations of the columns"
+    else:
+        sizes = [noise.mean(-1, keepdim=True), directions.norm(dim=-1)]
+    table = [
+        [int(k), float(w), *own.tolist(), *lengths.tolist()]
+        for k, w, own, lengths in zip(found.index, found.weight, *sizes, strict=True)
+    ]
+    rows(title, ["component", "weight", *names], table)
+
+
 def _refuse(wrong: bool, message: str) -> None:
     """Say what is wrong with the options, if it is.
 
@@ -413,6 +457,62 @@ def _refuse(wrong: bool, message: str) -> None:
 def _limit(n: int | None, output: Path) -> int | None:
     """Return how many rows to treat: those asked for, else as many as a picture shows, else all."""
     return 16 if n is None and output.suffix == ".png" else n
+
+
+def _weights(source: DataSource) -> np.ndarray | None:
+    """Return the weights of the rows (n,), or None where they have none."""
+    import numpy as np
+
+    found = []
+    for batch in source.batches():
+        if batch.weight is None:
+            return None
+        found.append(batch.weight.double().cpu().numpy())
+    return np.concatenate(found)
+
+
+def _mean(values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
+    """Return the weighted mean of values (n,), and its standard error."""
+    import numpy as np
+
+    weights = np.ones(len(values)) if weights is None else weights
+    share = weights / weights.sum()
+    mean = float(share @ values)
+    n = int((share > 0).sum())
+    error = float(np.sqrt((share**2 @ (values - mean) ** 2) * n / (n - 1))) if n > 1 else math.inf
+    return mean, error
+
+
+def _check_kind(output: Path, opened: Opened | OpenedDecoder) -> None:
+    """Refuse a table of rows that are no table's, before any work is done."""
+    _refuse(
+        output.suffix == ".csv" and len(opened.feature_shape) > 1,
+        f"{output} would be a table, and {opened.path} models images of shape "
+        f"{opened.feature_shape}; write a .png or .npy file.",
+    )
+
+
+def _write_rows(path: Path, x: Tensor, opened: Opened | OpenedDecoder) -> None:
+    """Write rows (n, D): as a table with the names of the columns, or as an array."""
+    if path.suffix == ".csv":
+        _write_cells(path, _cells(x), opened)
+    else:
+        write_arrays(path, x=x.cpu().numpy().reshape(-1, *opened.feature_shape))
+
+
+def _write_cells(path: Path, cells: np.ndarray, opened: Opened | OpenedDecoder) -> None:
+    write_table(path, opened.columns, cells.tolist())
+
+
+def _cells(x: Tensor) -> np.ndarray:
+    """Return numbers as text, each with as many digits as its type needs; NaN as empty cells."""
+    import numpy as np
+
+    values = x.cpu().numpy()
+    text = values.astype(str).astype(object)
+    plain = np.char.endswith(text.astype(str), ".0") | (abs(values) >= _EXPONENT)
+    text[plain] = [np.format_float_positional(value, trim="-") for value in values[plain]]
+    return np.where(np.isnan(values), "", text)
 
 
 def _write_grid(path: Path, images: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """Where batches come from."""
 
+from mogul.data.csv_files import is_csv
 from mogul.data.datasets import (
     column_names,
     counterpart,
@@ -17,6 +18,7 @@ from mogul.data.resident import ResidentSource, resident
 from mogul.data.sources import ArraySource, DataSource
 from mogul.data.stores import write_store
 from mogul.data.streams import ColumnarSource
+from mogul.data.wild import WildColumn, wild_columns
 
 __all__ = [
     "ArraySource",
@@ -26,6 +28,7 @@ __all__ = [
     "IteratedSource",
     "PixelScale",
     "ResidentSource",
+    "WildColumn",
     "column_names",
     "counterpart",
     "from_levels",
@@ -33,6 +36,7 @@ __all__ = [
     "hide_random",
     "hide_rectangle",
     "holds_columns",
+    "is_csv",
     "open_labels",
     "open_source",
     "open_streaming",
@@ -41,5 +45,6 @@ __all__ = [
     "read_grey",
     "read_mask",
     "resident",
+    "wild_columns",
     "write_store",
 ]

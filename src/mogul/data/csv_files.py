@@ -14,13 +14,20 @@ from typing import BinaryIO, NamedTuple, cast
 import numpy as np
 
 from mogul.compute.prefetch import ahead, made_ahead
+from mogul.data.text_columns import MISSING, is_number, text_remedy, told_names
 from mogul.data.unpacked import Gunzipped
 from mogul.errors import InputError
 
-_MISSING = ("", "NA", "NaN", "nan", "null", "?")
 _BLOCK = 2**22  # bytes of text parsed at once
 _LINE = 2**26  # bytes of a line
 _RECORDS = 4096  # lines parsed at once where cells are quoted
+_LOOKED_AT = 10_000  # lines, to tell which columns hold text
+_CSV, _TSV = (".csv", ".csv.gz"), (".tsv", ".tsv.gz")
+_SEPARATORS = [
+    ("\t", "tabs", "Call it .tsv"),
+    (";", "semicolons", "Save it with commas between cells, and points in numbers"),
+    (",", "commas", "Call it .csv"),
+]
 
 
 class _Table(NamedTuple):
@@ -30,12 +37,27 @@ class _Table(NamedTuple):
     header: list[str]
     at: list[int]
 
+    @property
+    def separator(self) -> str:
+        """What stands between cells."""
+        return _separator(self.path)
+
+
+def is_csv(name: str) -> bool:
+    """Tell by its name whether a file is one of text with a line per row, .csv or .tsv."""
+    return name.lower().endswith((*_CSV, *_TSV))
+
+
+def _separator(path: Path) -> str:
+    return "\t" if path.name.lower().endswith(_TSV) else ","
+
 
 def read_csv(path: Path, columns: Sequence[str] | None = None) -> np.ndarray:
     """Read a CSV file with a header line, plain or gzipped; empty cells, NA and NaN are missing.
 
     Args:
-        path: the file.
+        path: the file; cells are separated by commas, or, where its name ends in .tsv or .tsv.gz,
+            by tabs.
         columns: names of the columns to read, in order; default all.
 
     Returns:
@@ -64,7 +86,7 @@ def _check_once(path: Path, header: list[str], wanted: Sequence[str]) -> None:
     twice = [name for name in dict.fromkeys(wanted) if header.count(name) > 1]
     if twice:
         raise InputError(
-            f"{path} has several columns called {', '.join(twice)}; give each a name of its own, "
+            f"{path} has several columns called {told_names(twice)}; give each a name of its own, "
             "or choose others (columns=, or --columns of the command)."
         )
 
@@ -94,7 +116,7 @@ def csv_blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[np.
         unknown = [name for name in wanted if name not in header]
         if unknown:
             raise InputError(
-                f"{path} has no column {', '.join(unknown)}; its columns are {', '.join(header)}."
+                f"{path} has no column {told_names(unknown)}; its columns are {told_names(header)}."
             )
         table = _Table(path, header, [header.index(name) for name in wanted])
         yield np.empty((0, len(wanted)))
@@ -155,21 +177,43 @@ def _header(path: Path, file: BinaryIO) -> list[str]:
     """Read the first record.
 
     Raises:
-        InputError: if there is none, it cannot be read, or it holds numbers only.
+        InputError: if there is none, it cannot be read, it holds numbers only, or cells seem to be
+            separated otherwise than the name of the file says.
     """
     lines = (line.removeprefix("\ufeff") for line in _lines(path, file))
     try:
-        header = next(csv.reader(lines), None)
+        header = next(csv.reader(lines, delimiter=_separator(path)), None)
     except csv.Error as error:
         raise InputError(_no_table(path)) from error
     if not header:
         raise InputError(_no_table(path))
-    if all(_is_number(cell) for cell in header):
+    header = [name.strip() for name in header]
+    _refuse_other_separators(path, header)
+    if all(is_number(cell) for cell in header):
         raise InputError(
             f"{path} begins with a line of numbers, {', '.join(header[:4])} …, where the names "
             "of the columns are expected; add a header line."
         )
     return header
+
+
+def _refuse_other_separators(path: Path, header: list[str]) -> None:
+    """Refuse a file whose cells seem to be separated by something else.
+
+    A column alone is taken for many where there is such a mark in its name; names hold no tabs.
+
+    Raises:
+        InputError: saying what seems to separate cells, and the remedy.
+    """
+    own, alone = _separator(path), len(header) == 1
+    names = own.join(header)
+    for mark, what, remedy in _SEPARATORS:
+        if mark != own and mark in names and (alone or mark == "\t"):
+            raise InputError(
+                f"{path} seems to be separated by {what}: its first line is '{names[:80]}', and a "
+                f"file of this name is read as separated by {'commas' if own == ',' else 'tabs'}. "
+                f"{remedy}. If this is one column, give it a name without {what}."
+            )
 
 
 def _jobs(table: _Table, file: BinaryIO) -> Iterator[Callable[[], np.ndarray]]:
@@ -216,7 +260,7 @@ def _records(table: _Table, lines: Iterator[str], row: int) -> Iterator[Callable
     Raises:
         InputError: if the file is damaged.
     """
-    reader = csv.reader(lines)
+    reader = csv.reader(lines, delimiter=table.separator)
     try:
         while some := list(islice(reader, _RECORDS)):
             yield partial(_careful, table, some, row)
@@ -239,7 +283,7 @@ def _parsed(table: _Table, block: bytes, row: int) -> np.ndarray:
         if found is not None:
             return found
     try:
-        records = list(csv.reader(io.StringIO(block.decode())))
+        records = list(csv.reader(io.StringIO(block.decode()), delimiter=table.separator))
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
         raise InputError(_no_table(table.path)) from error
     return _careful(table, records, row)
@@ -260,11 +304,13 @@ def _by_arrow(table: _Table, block: bytes) -> np.ndarray | None:
         found = arrow.read_csv(
             pyarrow.py_buffer(block),
             arrow.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=names),
-            arrow.ParseOptions(quote_char=False, ignore_empty_lines=False),
+            arrow.ParseOptions(
+                delimiter=table.separator, quote_char=False, ignore_empty_lines=False
+            ),
             arrow.ConvertOptions(
                 column_types=dict.fromkeys(wanted, pyarrow.float64()),
                 include_columns=list(dict.fromkeys(wanted)),
-                null_values=list(_MISSING),
+                null_values=list(MISSING),
             ),
         )
     except pyarrow.ArrowException:
@@ -277,13 +323,13 @@ def _by_column(table: _Table, block: bytes) -> np.ndarray | None:
     width = len(table.header)
     block = block.rstrip(b"\n")
     marks = np.frombuffer(block + b"\n", np.uint8)
-    marks = marks[(marks == ord(",")) | (marks == ord("\n"))]
+    marks = marks[(marks == ord(table.separator)) | (marks == ord("\n"))]
     if len(marks) % width:
         return None
     ends = marks.reshape(-1, width) == ord("\n")
     if ends[:, :-1].any() or not ends[:, -1].all():
         return None
-    cells = block.decode().replace("\n", ",").split(",")
+    cells = block.decode().replace("\n", table.separator).split(table.separator)
     out = np.empty((len(ends), len(table.at)))
     try:
         for k, j in enumerate(table.at):
@@ -297,7 +343,7 @@ def _floats(cells: list[str]) -> list[float]:
     try:
         return list(map(float, cells))
     except ValueError:
-        return [np.nan if (text := c.strip()) in _MISSING else float(text) for c in cells]
+        return [np.nan if (text := c.strip()) in MISSING else float(text) for c in cells]
 
 
 def _careful(table: _Table, records: list[list[str]], row: int) -> np.ndarray:
@@ -324,30 +370,38 @@ def _columns(table: _Table, records: list[list[str]], row: int) -> np.ndarray:
             out[:, k] = _floats([cells[j] for cells in records])
     except ValueError:
         for i, cells in enumerate(records):
-            out[i] = [_number(cells[j], table.path, row + i, table.header[j]) for j in table.at]
+            out[i] = [_number(cells[j], table, row + i, table.header[j]) for j in table.at]
     return out
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _number(cell: str, path: Path, row: int, column: str) -> float:
+def _number(cell: str, table: _Table, row: int, column: str) -> float:
     text = cell.strip()
-    if text in _MISSING:
+    if text in MISSING:
         return np.nan
     try:
         return float(text)
     except ValueError as error:
         raise InputError(
-            f"{path}, line {row + 2}, column {column}: '{text[:40]}' is not a number; choose "
-            "numeric columns (columns=, or --columns of the command), or mark what is missing "
-            "as NA."
+            f"{table.path}, line {row + 2}, column {column}: '{text[:40]}' is not a number; mark "
+            f"what is missing as NA. {_text_remedy(table, column)}"
         ) from error
+
+
+def _text_remedy(table: _Table, at_fault: str) -> str:
+    """Say which of the columns that are wanted hold text, and how to take the others.
+
+    Raises:
+        InputError: if the file cannot be read as a table.
+    """
+    names = [table.header[j] for j in table.at]
+    with _opened(table.path) as file:
+        reader = csv.reader(_lines(table.path, file), delimiter=table.separator)
+        whole = (cells for cells in reader if len(cells) == len(table.header))
+        rows = ([cells[j] for j in table.at] for cells in whole)
+        try:
+            return text_remedy(islice(rows, 1, _LOOKED_AT), names, at_fault)
+        except csv.Error as error:
+            raise InputError(_no_table(table.path)) from error
 
 
 def _endless(path: Path) -> str:

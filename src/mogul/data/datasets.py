@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mogul.data.columnar import is_columnar
-from mogul.data.csv_files import count_lines, csv_blocks, csv_header, read_csv
+from mogul.data.csv_files import count_lines, csv_blocks, csv_header, is_csv, read_csv
 from mogul.data.files import read_idx, read_npy, read_npz
 from mogul.data.images import Encoded, Size, reshaped
 from mogul.data.indexed import IndexedSource
@@ -23,10 +23,10 @@ from mogul.data.members import holds_members, list_members
 from mogul.data.objects import Items, open_object
 from mogul.data.pixels import PixelScale
 from mogul.data.sources import ArraySource, DataSource, check_array
+from mogul.data.split import SPLITS, split_rows
 from mogul.data.streams import ColumnarSource
 from mogul.errors import InputError
 
-SPLITS = ("train", "test")
 _IN_MEMORY = 2**30  # bytes of images that are decoded once and held
 
 
@@ -42,6 +42,8 @@ def open_source(
     limit: int | None = None,
     seed: int = 0,
     rows: int | None = None,
+    test_share: float | None = None,
+    split: str = "train",
 ) -> DataSource:
     """Open data as a source of batches.
 
@@ -70,6 +72,9 @@ def open_source(
         limit: take the first rows only.
         seed: seed of the noise.
         rows: how many rows an iterable has that does not tell.
+        test_share: share of the rows, drawn at random under the seed, that are left to tests; of
+            arrays, CSV files and images. The rows of a split are held in memory.
+        split: with `test_share`, "train" for the other rows, or "test" for these.
 
     Returns:
         the source; its `options` open the same data again.
@@ -81,6 +86,7 @@ def open_source(
     return open_streaming(
         data, _IN_MEMORY, crop=crop, size=size, colour=colour, columns=columns,
         dequantise=dequantise, binarise=binarise, limit=limit, seed=seed, rows=rows,
+        test_share=test_share, split=split,
     )  # fmt: skip
 
 
@@ -97,6 +103,8 @@ def open_streaming(
     limit: int | None = None,
     seed: int = 0,
     rows: int | None = None,
+    test_share: float | None = None,
+    split: str = "train",
 ) -> DataSource:
     """Open data as `open_source` does, but hold nothing of files that is larger than `in_memory`.
 
@@ -113,6 +121,8 @@ def open_streaming(
         limit: see there.
         seed: see there.
         rows: see there.
+        test_share: see there.
+        split: see there.
 
     Raises:
         InputError: as `open_source` does.
@@ -132,34 +142,63 @@ def open_streaming(
         name = str(data)
         if holds_columns(Path(name)):
             path = Path(name)
+            _refuse_to_split(name, test_share)
             return _columnar(path, columns, picture_options, binarise, dequantise, limit, seed)
         options = {"data": _lasting(name), "dequantise": dequantise, "limit": limit, "seed": seed}
+        if is_csv(name) and Path(name).exists():
+            columns = csv_header(Path(name)) if columns is None else columns
         if columns is not None:
             options["columns"] = list(columns)
         options |= {k: v for k, v in picture_options.items() if v is not None}
-        if in_memory == 0 and is_csv(name) and Path(name).exists():
+        if test_share is not None:
+            options |= {"test_share": test_share, "split": split}
+        if in_memory == 0 and test_share is None and is_csv(name) and Path(name).exists():
             return _csv(Path(name), columns, picture_options, limit, options)
         array, levels = _read(name, picture_options, columns)
     elif isinstance(data, np.ndarray | Tensor):
         name, array = "array", data
     elif hasattr(data, "columns") and hasattr(data, "to_numpy"):
         name, array = "data frame", _of_frame(data, columns)
+        columns = [str(name) for name in (data.columns if columns is None else columns)]
     else:
         if binarise is not None:
             raise InputError("binarise applies to arrays and files; write the rows to a file.")
+        _refuse_to_split(type(data).__name__, test_share)
         return open_object(data, Items(columns, crop, size, colour), scale, limit, rows)
     if not isinstance(array, Encoded):
         check_array(array, name)
     array = array[:limit]
+    numbers = None
+    if test_share is not None:
+        numbers = split_rows(len(array), test_share, split, seed, name)
+        array = array[numbers]
     if isinstance(array, Encoded):
         if array.nbytes > in_memory:
-            return _encoded(array, name, binarise, PixelScale(256, dequantise, seed), options)
+            streamed = _encoded(array, name, binarise, PixelScale(256, dequantise, seed), options)
+            streamed.numbers = numbers
+            return streamed
         array = array.decoded()
     if binarise is not None:
         options["binarise"] = binarise
         return _binary(array, levels, binarise, seed, name, options)
     found = PixelScale(levels, dequantise, seed) if _holds_pixels(array) else None
-    return ArraySource(array, scale=found, name=name, options=options)
+    source = ArraySource(array, scale=found, name=name, options=options)
+    source.columns = None if columns is None else list(columns)
+    source.numbers = numbers
+    return source
+
+
+def _refuse_to_split(name: str, share: float | None) -> None:
+    """Refuse to split rows that are streamed.
+
+    Raises:
+        InputError: if a share of them is for tests.
+    """
+    if share is not None:
+        raise InputError(
+            f"{name}: rows that are streamed are not split; put those for tests in a file of their "
+            "own, or give an array, a CSV file or images."
+        )
 
 
 def _encoded(
@@ -248,11 +287,6 @@ def _names(columns: Sequence[Any], of_file: bool) -> list[Any]:
     return names
 
 
-def is_csv(name: str) -> bool:
-    """Tell by its name whether a file is a CSV file."""
-    return name.lower().endswith((".csv", ".csv.gz"))
-
-
 def _of_frame(frame: Any, columns: Sequence[str] | None) -> np.ndarray:
     """Return the columns of a data frame of pandas or polars as numbers (n, D).
 
@@ -302,7 +336,11 @@ def _columnar(
         )
     options = {"data": str(path.resolve()), "dequantise": dequantise, "limit": limit, "seed": seed}
     options |= {} if columns is None else {"columns": list(columns)}
-    return ColumnarSource(path, columns, None, dequantise, seed, limit, options)
+    source = ColumnarSource(path, columns, None, dequantise, seed, limit, options)
+    named = source.columns or []
+    if source.scale is None and len(named) == source.n_features:
+        options["columns"] = named  # so that other files are read by name
+    return source
 
 
 def open_labels(data: str | Path, limit: int | None = None) -> Tensor:
@@ -321,7 +359,7 @@ def open_labels(data: str | Path, limit: int | None = None) -> Tensor:
         labels = of_digits("target", split or "train")
     elif base in IDX:
         labels = read_idx(idx_file(IDX[base], split or "train", "labels"))
-    elif Path(data).exists() and not str(data).lower().endswith((".csv", ".csv.gz")):
+    elif Path(data).exists() and not is_csv(str(data)):
         labels = _array_reader(Path(data))(Path(data))
     else:
         raise InputError(
@@ -382,7 +420,7 @@ def column_names(data: str) -> list[str]:
         InputError: if there is no such table.
     """
     path = Path(data)
-    if path.name.lower().endswith((".csv", ".csv.gz")) and path.exists():
+    if is_csv(path.name) and path.exists():
         return csv_header(path)
     if holds_columns(path):
         return list(ColumnarSource(path).columns or ())
@@ -417,9 +455,9 @@ def _array_reader(path: Path) -> Callable[[Path], np.ndarray]:
     if any(mark in name for mark in ("idx", "ubyte")):
         return read_idx
     raise InputError(
-        f"{path} is of an unknown kind; data may be .npy, .npz, .csv, .parquet, .arrow, .tar "
+        f"{path} is of an unknown kind; data may be .npy, .npz, .csv, .tsv, .parquet, .arrow, .tar "
         "or idx files (named *idx* or "
-        "*ubyte*; CSV and idx also .gz), folders of images, or zip files of images."
+        "*ubyte*; CSV, TSV and idx also .gz), folders of images, or zip files of images."
     )
 
 

@@ -66,10 +66,12 @@ class Encoded:
         """Return the number of rows."""
         return len(self._rows)
 
-    def __getitem__(self, rows: slice) -> Encoded:
+    def __getitem__(self, rows: slice | np.ndarray) -> Encoded:
         """Return some of the rows, still to be decoded."""
         part = copy.copy(self)
-        part._rows = self._rows[rows]
+        part._rows = (
+            self._rows[rows] if isinstance(rows, slice) else [self._rows[i] for i in rows.tolist()]
+        )
         part.shape = (len(part._rows), *self.shape[1:])
         return part
 

@@ -33,8 +33,9 @@ class DataSource(ABC):
 
     Subclasses set `name`, what to call the data in tables; `options`, JSON-like facts with which
     `open_source` opens the same data again; `scale`, how integer pixels become numbers, or None;
-    `repeatable`, whether the rows can be read again and again, or in one pass only; and `columns`,
-    the names of a table's columns, or None.
+    `repeatable`, whether the rows can be read again and again, or in one pass only; `columns`,
+    the names of a table's columns, or None; and `numbers`, those that the rows have in the file or
+    array of which they are a split, (n,), or None where they are all of it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class DataSource(ABC):
     scale: PixelScale | None
     repeatable: bool = True
     columns: list[str] | None = None
+    numbers: np.ndarray | None = None
     group: Group = Group()  # the processes among which the data were split
     first: int = 0  # the number, in the whole, of the first row of this share
     gaps: Gaps | None = None  # what is hidden on purpose, beside what is missing

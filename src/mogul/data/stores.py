@@ -53,7 +53,7 @@ def write_store(
     Args:
         source: what to write; of one that can be read once only, this is the pass.
         path: a file that ends in .parquet, .pq, .arrow or .feather; or, with `rows_per_file`, a
-            folder to make, of Parquet files.
+            folder to make, of Parquet files, whose name has none of these endings.
         names: of the columns, one a feature; default those of the source, or their numbers.
         weight: which of them holds weights, so that the store is opened with these.
         row_group: rows to a row group; default what takes 8 MB.
@@ -79,6 +79,11 @@ def write_store(
             f"Cannot write {path}: its name must end in {', '.join((*PARQUET, *ARROW))}, or "
             "rows_per_file be given, for a folder."
         )
+    if rows_per_file is not None and path.suffix in (*PARQUET, *ARROW):
+        raise InputError(
+            f"{path} is the name of a file, and with rows_per_file a folder of Parquet files is "
+            f"made; call it {path.with_suffix('')}, or leave rows_per_file out."
+        )
     if rows_per_file is not None and path.exists():
         raise InputError(f"{path} exists; choose the name of a folder that does not.")
     real, temporary = target(path), None
@@ -90,7 +95,8 @@ def write_store(
         tables = _tables(source, names, weight, row_group, rows_per_file, path.suffix in ARROW)
         store = temporary / "store"  # for all whom the umask lets read, unlike what is about it
         store.mkdir()
-        n = _write_files(tables, store, path.suffix or ".parquet", rows_per_file, seen)
+        ending = path.suffix if rows_per_file is None else ".parquet"
+        n = _write_files(tables, store, ending, rows_per_file, seen)
         os.replace(store if rows_per_file else next(store.iterdir()), real)
     except InputError:
         raise

@@ -12,6 +12,15 @@ from mogul.errors import InputError
 
 _MANY_FEATURES = 1000
 _CHUNK = 4096
+_MOST_BINS, _ROWS_EACH = 100, 10
+
+
+def fitting_bins(n: int) -> int:
+    """Return how many bins suit n training rows: a hundred, or fewer so that each has ten rows.
+
+    With fewer rows the test in a bin, which takes shares for normal, would mean little.
+    """
+    return max(2, min(_MOST_BINS, n // _ROWS_EACH))
 
 
 @dataclass(frozen=True)

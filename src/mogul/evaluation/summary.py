@@ -12,7 +12,7 @@ from mogul.algorithms import default_batch_size, mean_log_likelihood
 from mogul.data import DataSource, hide_half
 from mogul.distributions import Mixture
 from mogul.evaluation.errors import inpainting_error, reconstruction_error
-from mogul.evaluation.ndb import BinComparison, BinModel
+from mogul.evaluation.ndb import BinComparison, BinModel, fitting_bins
 
 _MOST_VALUES = 2**29  # training values held for the bins: 2 GB in float32
 _INPAINTED_ROWS = 200
@@ -60,7 +60,7 @@ def evaluate(
     mixture: Mixture,
     train: DataSource,
     test: DataSource,
-    n_bins: int = 100,
+    n_bins: int | None = None,
     whiten: bool = False,
     seed: int = 0,
 ) -> Evaluation:
@@ -70,7 +70,8 @@ def evaluate(
         mixture: the fitted mixture.
         train: training rows, for the bins; a random part of them if they are too many.
         test: held-out rows.
-        n_bins: k-means bins of the NDB comparison.
+        n_bins: k-means bins of the NDB comparison; by default 100, or fewer of small data: see
+            `fitting_bins`.
         whiten: scale every feature to unit variance before binning.
         seed: seed of bins and samples.
 
@@ -85,6 +86,7 @@ def evaluate(
     reference, held_out = _rows(train, seed), _rows(test, seed)
     samples = real = None
     if not (np.isnan(reference).any() or np.isnan(held_out).any()):
+        n_bins = fitting_bins(len(reference)) if n_bins is None else n_bins
         bins = BinModel(reference, n_bins=n_bins, whiten=whiten, seed=seed)
         drawn = mixture.sample((len(held_out),), seed=seed).float().cpu().numpy()
         samples, real = bins.compare(drawn), bins.compare(held_out)

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 # matplotlib cannot write currentColor; this stand-in is replaced by it afterwards.
 INK = "#010203"
 BLUE, ORANGE, GREY = "#3b7dd8", "#e07b39", "#8a8f98"
+_NAME = 40  # letters of the name of a column
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mogul",
@@ -111,7 +112,7 @@ def latent_map(
 
 
 def bin_bars(
-    reference: np.ndarray, samples: np.ndarray, held_out: np.ndarray, different: np.ndarray
+    reference: np.ndarray, samples: np.ndarray, held_out: np.ndarray | None, different: np.ndarray
 ) -> str:
     """Draw the share of rows in each bin: training, samples, held out; mark the different bins."""
 
@@ -119,7 +120,8 @@ def bin_bars(
         order = np.argsort(-reference, kind="stable")
         at = np.arange(len(order))
         axes.bar(at, 100 * reference[order], color=GREY, alpha=0.45, width=1.0, label="training")
-        axes.plot(at, 100 * held_out[order], ".", color=BLUE, markersize=4, label="held out")
+        if held_out is not None:
+            axes.plot(at, 100 * held_out[order], ".", color=BLUE, markersize=4, label="held out")
         axes.plot(at, 100 * samples[order], "_", color=ORANGE, markersize=6, label="samples")
         marked = at[different[order]]
         axes.plot(
@@ -137,8 +139,8 @@ def bin_bars(
     return as_svg(draw, 7.4, 3.2)
 
 
-def likelihood_histogram(log_likelihood: np.ndarray, threshold: float) -> str:
-    """Draw the distribution of log-likelihoods and the threshold of outliers."""
+def likelihood_histogram(log_likelihood: np.ndarray, threshold: float, rows: str) -> str:
+    """Draw the distribution of log-likelihoods of some rows, and the threshold of outliers."""
 
     def draw(axes: Axes) -> None:
         low, high = np.quantile(log_likelihood, [0.002, 1.0])
@@ -146,7 +148,7 @@ def likelihood_histogram(log_likelihood: np.ndarray, threshold: float) -> str:
         axes.hist(np.clip(log_likelihood, low, high), bins=60, color=BLUE, alpha=0.7)
         axes.axvline(threshold, color=ORANGE, linestyle="--", label="threshold")
         axes.set_xlabel("log-likelihood (nats); the lowest are gathered at the left edge")
-        axes.set_ylabel("held-out rows")
+        axes.set_ylabel(rows)
         axes.legend()
 
     return as_svg(draw, 6.4, 2.8)
@@ -173,18 +175,38 @@ def selection_lines(candidates: list[dict[str, Any]], criterion: str) -> str:
     return as_svg(draw, 7.4, 4.4)
 
 
-def scatter(data: np.ndarray, samples: np.ndarray, columns: tuple[int, int]) -> str:
+def scatter(
+    data: np.ndarray, samples: np.ndarray, columns: tuple[int, int], names: tuple[str, str]
+) -> str:
     """Draw two columns of data and of model samples over each other."""
 
     def draw(axes: Axes) -> None:
         for rows, colour, name in ((data, BLUE, "data"), (samples, ORANGE, "samples")):
             x, y = rows[:, columns[0]], rows[:, columns[1]]
             axes.plot(x, y, ".", color=colour, markersize=2.5, alpha=0.5, label=name)
-        axes.set_xlabel(f"column {columns[0]}")
-        axes.set_ylabel(f"column {columns[1]}")
+        axes.set_xlabel(_short(names[0]), parse_math=False)
+        axes.set_ylabel(_short(names[1]), parse_math=False)
         axes.legend(markerscale=3)
 
     return as_svg(draw, 5.6, 4.2)
+
+
+def histogram(data: np.ndarray, samples: np.ndarray, name: str) -> str:
+    """Draw the distributions of values (n,) of data and of model samples over each other."""
+
+    def draw(axes: Axes) -> None:
+        bins = np.histogram_bin_edges(data[np.isfinite(data)], 50).tolist()
+        axes.hist(data, bins, color=BLUE, alpha=0.5, label="data")
+        axes.hist(samples, bins, color=ORANGE, histtype="step", linewidth=1.5, label="samples")
+        axes.set_xlabel(_short(name), parse_math=False)
+        axes.set_ylabel("rows")
+        axes.legend()
+
+    return as_svg(draw, 5.6, 3.6)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
 
 
 def as_svg(draw: Callable[[Axes], None], width: float, height: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -28,7 +29,16 @@ class Picture:
     png: str = ""
 
 
-Section = tuple[str, str, list[Picture]]  # heading, explanation, pictures
+@dataclass(frozen=True)
+class Table:
+    """Numbers on the page: a heading per column, rows that begin with what they are of."""
+
+    caption: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+Section = tuple[str, str, Sequence[Picture | Table]]  # heading, explanation, what is shown
 Figure = tuple[str, str, str]  # name, value, what it means
 
 
