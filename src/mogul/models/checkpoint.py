@@ -238,7 +238,7 @@ def _fingerprint(source: Source, rows: int | None, group: Group) -> str | None:
     own = chosen[(chosen >= start) & (chosen < start + len(source))] - start
     x = source.take(own, torch.float32).cpu() if len(own) else torch.empty(0, source.n_features)
     x = group.brought(x)
-    return hashlib.sha256(x.contiguous().numpy()).hexdigest() if group.first else None
+    return hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest() if group.first else None
 
 
 def _whole(model: Any, group: Group) -> Any:
