@@ -1,6 +1,7 @@
 """The explorer's server: who may ask, and that its answers are the library's own."""
 
 import io
+import subprocess
 import sys
 import threading
 
@@ -121,6 +122,12 @@ def test_tokens_differ(session):
         addresses.add(served.address.split("token=")[1])
     assert len(addresses) == 3
     assert min(map(len, addresses)) >= 32
+
+
+def test_it_starts_without_what_only_reports_and_figures_need():
+    code = "import sys, mogul.app, mogul.opened; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert {"matplotlib", "sklearn", "scipy"}.isdisjoint(loaded.decode().split())
 
 
 def test_nothing_is_written_to_disk(session, client):
@@ -294,13 +301,13 @@ def test_all_pixels_may_be_hidden(client, session):
 def test_uploads_take_the_shape_of_the_model():
     pixels = np.zeros((40, 60), np.uint8)
     pixels[:, 30:] = 255
-    found = decode_upload(_png(pixels), (8, 8))
+    found = decode_upload(_png(pixels), (8, 8)).pixels
     assert found.shape == (8, 8)
     assert found[:, :3].max() < 20
     assert found[:, 5:].min() > 235
     colour = np.zeros((50, 50, 3), np.uint8)
     colour[..., 0] = 200
-    jpeg = decode_upload(_png(colour, kind="JPEG"), (10, 12, 3))
+    jpeg = decode_upload(_png(colour, kind="JPEG"), (10, 12, 3)).pixels
     assert jpeg.shape == (10, 12, 3)
     assert abs(int(jpeg[5, 5, 0]) - 200) < 6
     assert int(jpeg[5, 5, 1]) < 6
@@ -309,14 +316,37 @@ def test_uploads_take_the_shape_of_the_model():
 def test_what_is_transparent_is_black_and_cameras_orientation_is_heeded():
     clear = np.zeros((20, 20, 4), np.uint8)
     clear[..., :3] = 255
-    assert decode_upload(_png(clear), (8, 8)).max() == 0
+    assert decode_upload(_png(clear), (8, 8)).pixels.max() == 0
     turned = np.zeros((16, 16), np.uint8)
     turned[:8] = 255
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
-    found = decode_upload(_png(turned, kind="JPEG", exif=exif), (8, 8))
+    found = decode_upload(_png(turned, kind="JPEG", exif=exif), (8, 8)).pixels
     assert found[:3].max() < 30
     assert found[5:].min() > 225
+
+
+def test_what_was_done_to_an_upload_is_told(client):
+    def done(shape, pixels, **options):
+        return decode_upload(_png(pixels, **options), shape).done
+
+    grey, colour = np.zeros((40, 60), np.uint8), np.zeros((40, 60, 3), np.uint8)
+    cut = ["cut to the middle 40 × 40 of 60 × 40 pixels", "resized from 40 × 40 to 8 × 8 pixels"]
+    assert done((8, 8), grey) == cut
+    assert done((8, 8), colour) == ["turned grey", *cut]
+    assert done((8, 8, 3), colour) == cut
+    assert done((40, 60), grey) == []
+    assert done((20, 30), grey) == ["resized from 60 × 40 to 30 × 20 pixels"]
+    assert done((40, 40), grey) == cut[:1]
+    assert done((8, 8, 3), np.zeros((8, 8, 4), np.uint8)) == [
+        "laid on black where it is transparent"
+    ]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # on its side
+    turned = ["turned as the camera says", "cut to the middle 40 × 40 of 40 × 60 pixels"]
+    assert done((40, 40), grey, kind="JPEG", exif=exif) == turned
+    found = client.post("/api/upload", content=_png(grey)).json()
+    assert found["done"] == [*cut, "rounded to the 17 grey values of the data"]
 
 
 @pytest.mark.parametrize(

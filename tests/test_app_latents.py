@@ -7,13 +7,13 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from explored import array, client_of, fitted, opened_session
+from explored import array, client_of, fitted, opened_session, packed
 from mogul import InputError, open_source
 from mogul.app import Session
 from mogul.app.cloud import MOST_SUMMARISED
 from mogul.compute.backend import make_generator
 from mogul.data import open_labels
-from mogul.tasks import decode_rows, of_class, summarise
+from mogul.tasks import decode_rows, inpaint_latent, of_class, summarise
 
 DECODER = "--model decoder --decoder mlp --latents 3 --particles 2 --passes 2 --json"
 VAE = "--model vae --batch-size 40 --passes 2 --json"
@@ -377,3 +377,42 @@ def test_places_beyond_what_numbers_hold_are_refused(decoder):
     answer = client_of(decoder).post("/api/latents/decode", json={"at": [1e308, -1e308]})
     assert answer.status_code == 400
     assert "nearer" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("which", ["decoder", "vae"])
+def test_inpainting_at_rest_and_along_a_stroke(request, which):
+    session = request.getfixturevalue(which)
+    model, x = session.decoder.model, session.take("shown", [4])
+    mask = np.ones(session.opened.feature_shape, np.uint8)
+    mask[:, 4:] = 0
+    observed = torch.from_numpy(mask.reshape(1, -1) != 0)
+
+    def asked(**options):
+        image = {"image": {"row": 4}, "mask": packed(mask), "samples": 2, "seed": 3}
+        answer = client_of(session).post("/api/inpaint", json=image | options)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def same(found, expected):
+        to_pixels = session.decoder.to_pixels
+        assert (array(found["mean"]) == to_pixels(expected.mean)).all()
+        assert (array(found["samples"]) == to_pixels(expected.samples[:, 0])).all()
+        assert found["observed"] == pytest.approx(float(expected.log_joint))
+        np.testing.assert_array_equal(array(found["latents"]), expected.latents.numpy())
+
+    rested = asked()
+    same(rested, inpaint_latent(model, x, observed, 2, seed=3))  # as `mogul inpaint` does
+    same(asked(settled=False), inpaint_latent(model, x, observed, 2, 48, 3, None, 20, 4))
+    start = torch.from_numpy(array(rested["latents"]).copy())
+    stroke = asked(settled=False, start=rested["latents"])
+    same(stroke, inpaint_latent(model, x, observed, 2, 24, 3, start, 20, 4))
+    assert stroke["observed"] >= rested["observed"] - 1e-4  # it started at the best that is known
+
+
+def test_latents_of_another_shape_are_refused(vae):
+    mask = packed(np.ones(vae.opened.feature_shape, np.uint8))
+    wrong = {"shape": [1, 1], "type": "f4", "data": "AAAAAA=="}
+    asked = {"image": {"row": 0}, "mask": mask, "settled": False, "start": wrong}
+    answer = client_of(vae).post("/api/inpaint", json=asked)
+    assert answer.status_code == 400
+    assert "Latents of shape (1, 1)" in answer.json()["error"]

@@ -11,6 +11,7 @@ from scipy.integrate import trapezoid
 from sklearn.datasets import load_diabetes, load_iris
 
 from explored import array, client_of, fitted, opened_session
+from mogul import InputError
 from mogul.distributions import modes
 from mogul.opened import open_model, open_network
 from mogul.tasks import percentile_of
@@ -306,6 +307,29 @@ def test_with_nothing_fixed_the_density_is_the_marginal(page, mixture):
     np.testing.assert_allclose(found["curve"]["density"], expected.numpy(), rtol=1e-4, atol=1e-9)
 
 
+def test_what_is_fixed_is_compared_with_the_training_rows(page, mixture, rows, folder):
+    def compared(columns, values):
+        asked = {"columns": columns, "values": values, "targets": [3]}
+        return answered(page.post("/api/conditional", json=asked))
+
+    index = torch.tensor([1, 2])
+    x = torch.from_numpy(rows).float()[:, index]
+    scores = mixture.marginal(index).log_prob(x[~x.isnan().any(-1)])
+    for values in ([3.1, 4.5], [4.6, 6.9], [30.0, -20.0]):
+        found = compared([1, 2], values)
+        own = float(mixture.marginal(index).log_prob(torch.tensor(values)))
+        assert found["compared"]["of"] == 149  # one row has a gap there
+        assert found["compared"]["below"] == int((scores < own).sum())
+        assert found["compared"]["least"] == pytest.approx(float(scores.min()), rel=1e-5)
+    assert found["compared"]["below"] == 0
+    assert compared([], [])["compared"] is None
+    gone = write(folder / "gone.csv", rows, NAMES)
+    lonely = mixture_file(folder / "gone.mogul", gone)
+    (folder / "gone.csv").unlink()
+    asked = {"columns": [0], "values": [5.0], "targets": [3]}
+    assert answered(client(lonely).post("/api/conditional", json=asked))["compared"] is None
+
+
 def test_conditionals_refuse_what_cannot_be(page):
     def why(**given):
         asked = {"columns": [0], "values": [5.0], "targets": [3]} | given
@@ -460,3 +484,22 @@ def test_models_of_other_kinds_refuse(page, predictor):
     assert "no targets" in refused(
         page.post("/api/predicted", json={"inputs": [0.0], "targets": [0]})
     )
+
+
+def test_data_without_the_columns_of_a_network_are_refused_before_anything_is_served(
+    network_file, folder
+):
+    def why(data):
+        with pytest.raises(InputError) as refusal:
+            opened_session(network_file, str(data))
+        return str(refusal.value)
+
+    np.save(folder / "narrow.npy", np.zeros((5, 3)))
+    few = write(folder / "few.csv", np.zeros((4, 2)), ["s5", "bmi"])
+    for data, came in (
+        (few, "has no column"),
+        (folder / "narrow.npy", "go by number, here 0 to 2"),
+        ("digits", "has rows of shape (8, 8)"),
+    ):
+        assert came in why(data)
+        assert "from bmi, s5, bp: give a table with all of these columns" in why(data)

@@ -82,6 +82,7 @@ def test_files_are_uploaded_and_bad_ones_refused_with_the_reason(browser, addres
         page.locator("input[type=file]").set_input_files(good)
         wait_for_change(page, PAINT, before)
         assert page.locator(".error").count() == 0
+        page.get_by_text("was resized from 32 × 32 to 8 × 8 pixels").wait_for()
 
 
 def test_the_keyboard_is_enough(browser, address):

@@ -1,12 +1,13 @@
 """The explorer over decoders and autoencoders, in a real browser."""
 
+import base64
 import re
 
 import numpy as np
 import pytest
 
 from browser import explorer, page_of, pixels_of, wait_for_change, wait_until_still
-from explored import fitted
+from explored import array, fitted
 
 MAP, DECODED = "canvas.map", '[aria-label="The decoded latents"]'
 TOLD = "t => document.querySelectorAll('.facts dd')[1].innerText === t"
@@ -127,12 +128,46 @@ def test_the_keyboard_is_enough(browser, vae):
         page.wait_for_function(
             "t => ![...document.querySelectorAll('p')].some((p) => p.innerText === t)", arg=line
         )
-        before = pixels_of(page, DECODED)
         page.keyboard.press("Tab")
         page.keyboard.press("Tab")
+        page.get_by_text("through row").wait_for()
         page.keyboard.press("ArrowDown")  # the plane through the mean
         assert page.locator("select").input_value() == "mean"
-        wait_for_change(page, DECODED, before)
+        page.get_by_text("through row").wait_for(state="detached")
+
+
+def test_ellipses_are_on_the_map_or_told_to_be_beyond_it(browser, vae):
+    def stretched(by):
+        def answer(route):
+            found = route.fetch().json()
+            outlines = array(found["outlines"]).copy()
+            outlines[0] *= by
+            data = base64.b64encode(outlines.tobytes()).decode()
+            route.fulfill(json=found | {"outlines": found["outlines"] | {"data": data}})
+
+        return answer
+
+    with page_of(browser, vae) as page:
+        ready(page)
+        assert "ellipses" not in page.locator(".legend ~ .hint").first.inner_text()
+        page.route("**/api/latents", stretched(300))
+        page.reload()
+        page.get_by_text("Beyond the edge of the map: parts of 1 of 6 ellipses").wait_for()
+
+
+def test_strokes_are_answered_shortly_and_then_as_a_whole(browser, vae):
+    with page_of(browser, vae + "#drawing") as page:
+        asked = []
+        page.on("request", lambda r: asked.append(r.post_data_json) if "inpaint" in r.url else None)
+        page.get_by_text("by a whole search").wait_for()
+        box = page.locator("canvas.paint").bounding_box()
+        page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.2 * box["height"])
+        page.mouse.down()
+        page.get_by_text("by a short search").wait_for()
+        page.mouse.up()
+        page.get_by_text("by a whole search").wait_for()
+    assert [a["settled"] for a in asked][-2:] == [False, True]
+    assert asked[-2]["start"]["shape"] == [1, 4]  # from the latents of the answer before
 
 
 def test_a_component_is_drawn_from(browser, vae):

@@ -95,12 +95,87 @@ def test_a_slider_moves_the_conditional_density(browser, address):
         wait_for_other_path(page, before, "path.contour")
 
 
+def test_values_far_from_the_data_are_told_in_words(browser, address):
+    with page_of(browser, address + "#conditional") as page:
+        page.get_by_text("Usual: ").wait_for()
+        field = page.get_by_label("sepal length, exact value")
+        for value, said in (("25", "Far from the data: none of 150"), ("7.8", "Rare: ")):
+            field.fill(value)
+            field.press("Enter")
+            page.get_by_text(said).wait_for()
+        page.get_by_label("fix sepal length").uncheck()
+        page.locator(".far").wait_for(state="hidden")
+
+
+def test_what_a_box_says_is_what_is_used(browser, address):
+    with page_of(browser, address + "#conditional") as page:
+        path_of(page)
+        with page.expect_request(
+            lambda asked: '"columns":[0,3]' in (asked.post_data or "")
+        ) as asked:
+            page.get_by_label("fix petal width").check()
+        said = page.get_by_label("petal width, exact value").input_value()
+        assert repr(asked.value.post_data_json["values"][-1]) == said
+        field = page.get_by_label("petal length, exact value")
+        field.fill("1.23456789012345")
+        with page.expect_request(lambda asked: "1.23456789012345" in (asked.post_data or "")):
+            field.press("Enter")
+        page.get_by_label("sepal length", exact=True).press("ArrowRight")  # which asks again
+        assert field.input_value() == "1.23456789012345"
+        assert field.evaluate("f => f.scrollWidth <= f.clientWidth")
+
+
+FORMATS = """async () => {
+  const { exact, percent, readable, rounded, spread, tick } = await import("/static/numbers.js");
+  return {
+    exact: [5.1, 0.10000000149011612, 1234567.875, 30125730.221093394, 9.65e-5, 1e21, 0, -2].map(exact),
+    back: [5.1, 1234567.875, 30125730.221093394, 9.65e-5, 1e21].every((v) => +exact(v) === v),
+    percent: [0, 1e-7, 0.000346, 0.0345, 1].map(percent),
+    readable: [[4.1684, 0.88], [1234.49963, 0.00923], [9.872e-5, 1e-5], [2.5e12, 1e9]].map((v) => readable(...v)),
+    none: [readable(null), readable(NaN), percent(null)],
+    spread: spread(4.1684, 0.88),
+    rounded: [rounded(2.85173, 2.4), rounded(0.00123456, 1e9), rounded(29949396.4, 5e6), rounded(0, 1)],
+    tick: [[0.5, 0.5], [1.2e-4, 2e-5], [1e-4, 2e-5], [3e7, 5e6], [30000, 1e4]].map((v) => tick(...v)),
+  };
+}"""  # fmt: skip  # ruff: ignore[line-too-long]
+
+
+def test_numbers_have_one_format(browser, address):
+    with page_of(browser, address + "#rows") as page:
+        said = page.evaluate(FORMATS)
+    assert said == {
+        "exact": ["5.1", "0.1", "1234567.875", "30125730.221093394", "9.65e-5", "1e21", "0", "-2"],
+        "back": True,
+        "percent": ["0.0 %", "< 0.001 %", "0.035 %", "3.5 %", "100.0 %"],
+        "readable": ["4.168", "1,234.49963", "9.872e-5", "2.500e12"],
+        "none": ["–", "–", "–"],
+        "spread": "4.168 ± 0.880",
+        "rounded": [2.852, 0.001235, 29949396, 0],
+        "tick": ["0.5", "1.2e-4", "1.0e-4", "3.0e7", "30,000"],
+    }
+
+
+def test_labels_of_pairs_do_not_overlap(browser, address, wide):
+    overlapping = """() => {
+      const all = [...document.querySelectorAll('.plot svg text')].map((t) => t.getBoundingClientRect());
+      const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+      return all.flatMap((a, i) => all.slice(i + 1).filter((b) => meet(a, b))).length;
+    }"""  # ruff: ignore[line-too-long]
+    for at in (address, wide):
+        for width in (390, 1280):
+            viewport = {"width": width, "height": 844}
+            with page_of(browser, at + "#pairs", viewport=viewport) as page:
+                page.wait_for_selector(CURVE)
+                assert page.locator(".plot svg text").count() > 10
+                assert page.evaluate(overlapping) == 0, width
+
+
 def test_what_cannot_be_conditioned_on_is_told(browser, address):
     with page_of(browser, address + "#conditional") as page:
         path_of(page)
         error = page.locator(".error")
         page.get_by_label("fix sepal length").uncheck()
-        page.get_by_text("0.000 nats").wait_for()  # nothing is fixed
+        page.get_by_text("0.00 nats").wait_for()  # nothing is fixed
         assert error.count() == 0
         for name in NAMES:
             page.get_by_label(f"fix {name}").check()

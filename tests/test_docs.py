@@ -170,6 +170,11 @@ def test_the_gallery_shows_all_its_pictures_and_they_are_small():
     assert sum(sizes.values()) <= 2_500_000
 
 
+def test_commands_of_the_gallery_are_no_wider_than_its_page():
+    commands = re.findall(r"```sh\n(.*?)```", GALLERY.read_text(), re.DOTALL)
+    assert max(len(line) for block in commands for line in block.splitlines()) <= 88
+
+
 def test_under_every_picture_of_the_gallery_is_the_command_that_made_it():
     for section in GALLERY.read_text().split("\n## ")[1:]:
         for picture in re.finditer(r"\(pictures/gallery/([^)]+)\)", section):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from families import random_mixture
 from mogul import InputError
 from mogul.models import GaussianLikelihood, LatentVariableModel, LinearDecoder
-from mogul.tasks.encode import encode
+from mogul.tasks.encode import decode_rows, encode
 from mogul.tasks.inpaint_latent import inpaint_latent, posterior_samples
 from mogul.tasks.synthesis import interpolate, of_class, summarise
 
@@ -87,6 +87,23 @@ def test_samples_have_the_exact_posterior():
     n = white.shape[-1]
     assert white.mean(-1).abs().max() < 5 / math.sqrt(n / 2)
     assert (white @ white.mT / n - torch.eye(2)).abs().max() < 5 * math.sqrt(2 / (n / 2))
+
+
+def test_few_steps_from_latents_nearby_find_the_same_mode():
+    model = linear_model()
+    x = rows_with_gaps(model)
+    known = encode(model, x)
+    near = encode(model, x, steps=60, start=known.latents + 0.1)
+    assert near.steps <= 60
+    torch.testing.assert_close(near.latents, known.latents, atol=0.02, rtol=0)
+    again = encode(model, x, seed=5, start=known.latents + 0.1, steps=60)
+    torch.testing.assert_close(again.latents, near.latents, atol=0, rtol=0)  # no draws are made
+    few = inpaint_latent(model, x, None, 2, 60, 3, known.latents + 0.1, 5, 2)
+    torch.testing.assert_close(few.latents, near.latents, atol=0, rtol=0)
+    chains = posterior_samples(model, x, near.latents, 2, 5, 2, seed=3)
+    torch.testing.assert_close(few.samples, torch.where(x.isnan(), decode_rows(model, chains), x))
+    with pytest.raises(InputError, match=r"Latents of shape \(2, "):
+        encode(model, x, start=known.latents[:2])
 
 
 def test_inpainting_keeps_what_is_observed_and_conditions_on_it():

@@ -31,6 +31,8 @@ from mogul.models import (
 )
 from mogul.tasks import decode_rows, encode
 
+_NAMED = 12  # columns in one message
+
 
 @dataclass(frozen=True)
 class _OpenedFile:
@@ -218,7 +220,8 @@ class OpenedNetwork(_OpenedFile):
         Raises:
             InputError: if the data have no such columns.
         """
-        return open_source(data, columns=[*self.extra["inputs"], *self.extra["targets"]])
+        columns = [*self.extra["inputs"], *self.extra["targets"]]
+        return self._table(data, columns, "all of these columns")
 
     def open_inputs(self, data: str) -> DataSource:
         """Open the inputs of rows, which need not hold targets.
@@ -226,7 +229,23 @@ class OpenedNetwork(_OpenedFile):
         Raises:
             InputError: if the data have no such columns.
         """
-        return open_source(data, columns=self.extra["inputs"])
+        return self._table(data, self.extra["inputs"], "the columns that it predicts from")
+
+    def _table(self, data: str, columns: list[str], what: str) -> DataSource:
+        """Open some columns of a table.
+
+        Raises:
+            InputError: if the data are no table, or have no such columns.
+        """
+        inputs, targets = _few(self.extra["inputs"]), _few(self.extra["targets"])
+        allowed = f"{self.path} predicts {targets} from {inputs}: give a table with {what}."
+        try:
+            source = open_source(data, columns=columns)
+        except InputError as error:
+            raise InputError(f"{error} {allowed}") from error
+        if source.feature_shape != (len(columns),):
+            raise InputError(f"{data} has rows of shape {source.feature_shape}. {allowed}")
+        return source
 
     def scores(self, source: DataSource) -> Tensor:
         """Return log p(targets | inputs) of every row, (n,), in nats; NaN without a target."""
@@ -236,6 +255,12 @@ class OpenedNetwork(_OpenedFile):
             scored = self.model(x).log_prob(y)
             found.append(torch.where(y.isnan().all(-1), torch.nan, scored).cpu())
         return torch.cat(found)
+
+
+def _few(names: list[str]) -> str:
+    """Return names in a line that is not too long to read."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _first(source: DataSource, n: int | None, like: Mixture | LatentVariableModel) -> Tensor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from mogul.algorithms.scoring import mean_log_likelihood
@@ -142,6 +143,7 @@ class Fit:
         return html_table(f"Fit({self._line()})", columns, cells, note)
 
 
+@torch.enable_grad()
 def fit(
     model: Any,
     source: Source,
@@ -177,13 +179,15 @@ def fit(
         the fitted model, its history, the reason for stopping, and the seconds taken.
 
     Raises:
-        InputError: if data and model do not fit each other, or a setting makes no sense.
+        InputError: if data and model do not fit each other, a setting makes no sense, the model is
+            of half precision, or gradients are needed inside `torch.inference_mode`.
         RuntimeError: if another process was lost.
         KeyboardInterrupt: as it came, once the algorithm has put the model in order.
     """
     _check_settings(algorithm, passes, tolerance, checkpoint)
     check_source(source)
     _check_validation(source, validation)
+    check_model(model)
     began = time.perf_counter()
     kept = None if checkpoint is None else checkpoint.restore(model, source)
     history = [] if kept is None else list(kept.history)
@@ -300,6 +304,37 @@ def _check_validation(source: Source, validation: Any) -> None:
         raise InputError(
             f"The held-out rows have {validation.n_features} features and the others "
             f"{source.n_features}; give rows of the same columns."
+        )
+
+
+def check_model(model: Any) -> None:
+    """Refuse a model that no algorithm could move.
+
+    Raises:
+        InputError: if its numbers are too short, or made in `torch.inference_mode`.
+    """
+    dtype = getattr(model, "dtype", torch.float32)
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"The model is of {dtype}; take it to float32 or float64: model.float().")
+    parameters = model.parameters() if isinstance(model, torch.nn.Module) else ()
+    frozen = any(p.is_inference() for p in parameters)
+    if frozen and not torch.is_inference_mode_enabled():
+        raise InputError(
+            "The model was made in torch.inference_mode, outside of which it cannot change; make "
+            "it outside."
+        )
+
+
+def check_gradients() -> None:
+    """Refuse to go on where there are no gradients.
+
+    Raises:
+        InputError: inside `torch.inference_mode`.
+    """
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "Gradients are needed, and there are none in torch.inference_mode; leave it, or use "
+            "torch.no_grad instead, which may stay."
         )
 
 

@@ -62,6 +62,7 @@ def about(session: Session) -> dict[str, Any]:
         "image": opened.is_image,
         "levels": extra.get("levels") or 256,
         "scored": isinstance(opened, Opened),
+        "searched": isinstance(opened, OpenedDecoder),
         "features": opened.n_features,
         "figures": {k: v for k, v in extra.get("figures", {}).items() if _plain(v)},
         "settings": {k: v for k, v in opened.config.items() if _plain(v)},

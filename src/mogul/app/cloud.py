@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mogul.algorithms.particles import held_still
 from mogul.app.session import Session
 from mogul.compute.backend import make_generator
 from mogul.data import open_labels
@@ -59,12 +58,7 @@ def cloud(session: Session) -> Cloud:
 
 def prior(session: Session) -> Mixture:
     """Return the prior over latents as a value."""
-
-    def found() -> Mixture:
-        with session.lock, held_still(session.decoder.model):
-            return summarise(session.decoder.model, "prior")
-
-    return session.kept("prior", found)
+    return session.kept("prior", lambda: summarise(session.decoder.model, "prior"))
 
 
 def summary(session: Session) -> Mixture:
@@ -131,8 +125,7 @@ def _posteriors(
     draw, parts = make_generator(seed, model.device), []
     for part in rows.split(_ROWS):
         x = session.take(of, part.tolist())
-        with session.lock, held_still(model):
-            found = model.posterior(x)
+        found = model.posterior(x)
         parts.append(found.mean if seed is None else found.sample(1, draw)[0])
     return torch.cat(parts)
 

@@ -33,6 +33,7 @@ class Live:
 class Session:
     """What pages are made of: a model opened from its file, its training data, and data to look at.
 
+    Models come from files at rest, without gradients, so that requests may use one side by side.
     Rows come in two sets: "train", what the model was fitted to, and "shown", the data given, or
     else the held-out rows that belong to the training data, or else these. Data that cannot be
     opened any more are missing, with the reason, and the rest goes on without them.
@@ -58,7 +59,6 @@ class Session:
             InputError: if data were given and cannot be opened.
         """
         self.live = live
-        self.lock = threading.Lock()  # neural networks are held still while one request uses them
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="survey")
         self._surveys: dict[str, Future[Survey]] = {}
         self._kept: dict[str, Future[Any]] = {}

@@ -437,10 +437,11 @@ def _numbers(name: str, array: np.ndarray, columns: Sequence[str]) -> list[int]:
         InputError: if they are none of this array's.
     """
     known = [str(i) for i in range(array.shape[1])] if array.ndim == 2 else []
-    if not set(columns) <= set(known):
+    unknown = [column for column in columns if column not in known]
+    if unknown:
         what = f"0 to {len(known) - 1}" if known else "none: its rows are not of columns"
         raise InputError(
-            f"{name} has no column {', '.join(set(columns) - set(known))}; the columns of an "
+            f"{name} has no column {', '.join(unknown)}; the columns of an "
             f"array go by number, here {what}."
         )
     return [int(column) for column in columns]

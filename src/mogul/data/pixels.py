@@ -69,6 +69,12 @@ class PixelScale:
         return math.log2(self.levels) - log_likelihood / (n_features * math.log(2))
 
 
+def stretch(values: np.ndarray) -> np.ndarray:
+    """Map values ≥ 0 of any range to 8-bit pixels, the largest to white."""
+    top = float(values.max())
+    return np.round(values * (255 / top if top > 0 else 0)).astype(np.uint8)
+
+
 def uniform_rows(seed: int, index: Tensor, width: int) -> Tensor:
     """Return uniform draws on [0, 1) for rows of these numbers, (n, width).
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mogul.errors import InputError
@@ -71,6 +70,8 @@ def cluster_accuracy(assignments: Tensor, labels: Tensor) -> float:
     Raises:
         InputError: if there are not as many assignments as labels, or none.
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import, and seldom needed
+
     table = _contingency(assignments, labels)
     rows, columns = linear_sum_assignment(table, maximize=True)
     return float(table[rows, columns].sum() / table.sum())

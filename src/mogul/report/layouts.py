@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mogul.data.pixels import stretch
 from mogul.models import LatentVariableModel
-from mogul.report.pictures import stack_rows, stretch
+from mogul.report.pictures import stack_rows
 from mogul.tasks import ComponentPictures, Inpainting, LatentInpainting, decode_rows, of_class
 
 ToPixels = Callable[[Tensor], np.ndarray]

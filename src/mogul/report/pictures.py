@@ -39,12 +39,6 @@ def to_png(picture: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def stretch(values: np.ndarray) -> np.ndarray:
-    """Map values ≥ 0 of any range to 8-bit pixels, the largest to white."""
-    top = float(values.max())
-    return np.round(values * (255 / top if top > 0 else 0)).astype(np.uint8)
-
-
 def as_pixels(figure: Figure) -> np.ndarray:
     """Draw a figure as an 8-bit RGB picture."""
     buffer = io.BytesIO()

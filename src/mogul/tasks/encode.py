@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mogul.algorithms.base import check_gradients
 from mogul.algorithms.particles import held_still
 from mogul.compute.backend import make_generator
 from mogul.errors import InputError
@@ -41,6 +42,7 @@ def encode(
     steps: int = 500,
     learning_rate: float = 0.2,
     seed: int = 0,
+    start: Tensor | None = None,
 ) -> Encoding:
     r"""Find the posterior mode of every row, $\operatorname{argmax}_z \log p(x_{observed}, z)$.
 
@@ -59,13 +61,15 @@ def encode(
         steps: most steps of each.
         learning_rate: of Adam at first, in units of the latents.
         seed: seed of the starts.
+        start: latents (n, d) to climb from alone, such as those of the same rows when less was
+            hidden; `n_starts` and `seed` then do not count.
 
     Returns:
         the latents, and their log-density.
 
     Raises:
-        InputError: for rows of another width, numbers out of range, or a row whose log-density is
-            finite at no start.
+        InputError: for rows of another width, a start of another shape, numbers out of range, or a
+            row whose log-density is finite at no start.
     """
     x = checked_rows(model, x)
     if min(n_starts, steps) < 1 or not 0 < learning_rate < float("inf"):
@@ -73,10 +77,16 @@ def encode(
             f"{n_starts} starts, {steps} steps and a learning rate of {learning_rate} came; the "
             "first two must be at least 1, the last positive, such as 0.1."
         )
+    if start is not None:
+        check_latents(model, x, start)
+        n_starts = 1
     parts, taken, size = [], 0, max(1, CHUNK // n_starts)
     with held_still(model):
         for number, rows in enumerate(x.split(size)):
-            z = _starts(model, size, n_starts, seed * 1_000_003 + number)[: len(rows)]
+            if start is None:
+                z = _starts(model, size, n_starts, seed * 1_000_003 + number)[: len(rows)]
+            else:
+                z = start[number * size : number * size + len(rows), None].to(rows)
             best, score, needed = _climb(model, rows, z, steps, learning_rate)
             chosen = score.argmax(1)
             each = torch.arange(len(rows), device=x.device)
@@ -144,6 +154,7 @@ def log_joint_and_gradient(
 
     The model must be `held_still`.
     """
+    check_gradients()
     with torch.enable_grad():
         variable = z.detach().requires_grad_()
         value = model.log_joint(x, variable)
@@ -172,6 +183,19 @@ def checked_rows(model: LatentVariableModel, x: Tensor) -> Tensor:
             "images flattened: x.reshape(len(x), -1)."
         )
     return x.to(model.device, model.dtype)
+
+
+def check_latents(model: LatentVariableModel, x: Tensor, latents: Tensor) -> None:
+    """Check that there is one latent for every row.
+
+    Raises:
+        InputError: if there is not.
+    """
+    if latents.shape != (len(x), model.n_latents):
+        raise InputError(
+            f"Latents of shape {tuple(latents.shape)} came for {len(x)} rows; give "
+            f"({len(x)}, {model.n_latents}), such as encode(model, x).latents."
+        )
 
 
 def _check_finite(log_joint: Tensor) -> None:

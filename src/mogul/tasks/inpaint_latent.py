@@ -13,6 +13,7 @@ from mogul.errors import InputError
 from mogul.models import LatentVariableModel
 from mogul.tasks.encode import (
     CHUNK,
+    check_latents,
     checked_rows,
     decode_rows,
     encode,
@@ -57,6 +58,9 @@ def inpaint_latent(
     n_samples: int = 0,
     steps: int = 500,
     seed: int = 0,
+    start: Tensor | None = None,
+    burn_in: int = 300,
+    spacing: int = 10,
 ) -> LatentInpainting:
     """Infer the hidden features of rows from the latents that their observed features tell of.
 
@@ -70,22 +74,28 @@ def inpaint_latent(
         n_samples: draws of the latents per row.
         steps: most steps of the encoding.
         seed: seed of its starts and of the draws.
+        start: latents (n, d) to encode from alone, such as those found before the mask changed a
+            little; then few steps are enough.
+        burn_in: steps of the chains of latents that are dropped first.
+        spacing: steps between draws that are kept.
 
     Returns:
         the rows filled in.
 
     Raises:
         InputError: for rows of another width, a mask that is not boolean, has another shape or
-            marks a NaN as observed, or numbers out of range.
+            marks a NaN as observed, latents of another shape, or numbers out of range.
     """
     x = checked_rows(model, x)
     observed = ~x.isnan() if observed is None else _checked_mask(x, observed)
     _check_count(n_samples)
     seen = torch.where(observed, x, torch.nan)
-    found = encode(model, seen, steps=steps, seed=seed)
+    found = encode(model, seen, steps=steps, seed=seed, start=start)
     draws = found.latents.new_empty(0, *found.latents.shape)
     if n_samples:
-        draws = posterior_samples(model, seen, found.latents, n_samples, seed=seed)
+        draws = posterior_samples(
+            model, seen, found.latents, n_samples, burn_in, spacing, seed=seed
+        )
     mode = torch.where(observed, x, decode_rows(model, found.latents))
     samples = x.new_empty(n_samples, *x.shape)
     for sample, z in zip(samples, draws, strict=True):
@@ -132,11 +142,7 @@ def posterior_samples(
             f"A burn-in of {burn_in} steps and a spacing of {spacing} came; the first must be zero "
             "or more, the second at least 1."
         )
-    if latents.shape != (len(x), model.n_latents):
-        raise InputError(
-            f"Latents of shape {tuple(latents.shape)} came for {len(x)} rows; give "
-            f"({len(x)}, {model.n_latents}), such as encode(model, x).latents."
-        )
+    check_latents(model, x, latents)
     draws = latents.new_empty(n_samples, *latents.shape, dtype=model.dtype, device=model.device)
     pieces = zip(x.split(CHUNK), latents.to(draws).split(CHUNK), draws.split(CHUNK, 1), strict=True)
     with held_still(model):

@@ -1,8 +1,10 @@
 // Small charts as SVG, in the page's colours.
 
 import { svg } from "./dom.js";
+import { tick } from "./numbers.js";
 
 const W = 640, H = 260, LEFT = 66, RIGHT = 20, TOP = 18, BOTTOM = 40;
+export const MARGINS = LEFT + RIGHT;
 
 export function ticks(low, high, about = 5) {
   if (!(high > low)) return [low];
@@ -13,18 +15,10 @@ export function ticks(low, high, about = 5) {
   return found;
 }
 
-// A number in few characters; beside others a step apart, with the digits that tell them apart.
-export function short(value, step = 0) {
-  const size = Math.abs(value);
-  if (step >= 1e-4 && size < 1e8) return value.toLocaleString("en", { maximumFractionDigits: Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)) });
-  if (size && (size < 1e-3 || size >= 1e6)) return value.toExponential(1);
-  return value.toLocaleString("en", size >= 1 ? { maximumFractionDigits: size >= 100 ? 0 : 2 } : { maximumSignificantDigits: 3 });
-}
-
 // Ticks along a range, with the text of each.
 export function labelled(low, high, about) {
   const found = ticks(low, high, about), step = found.length > 1 ? found[1] - found[0] : high - low;
-  return found.map((v) => [v, short(v, step)]);
+  return found.map((v) => [v, tick(v, step)]);
 }
 
 // Axes over ranges x and y, with scales to draw along.

@@ -2,22 +2,20 @@
 
 import { get, newest } from "./api.js";
 import { el, told } from "./dom.js";
+import { count, exact, percent, rounded } from "./numbers.js";
 
 const MANY = 12; // columns from which a list has a search field
 
-// A number for people to read: to four digits of itself, or to three of what it varies by.
-export function readable(value, scale = Math.abs(value) / 10) {
-  if (value == null || !Number.isFinite(value)) return "–";
-  const size = Math.abs(value);
-  if (size && ((size < 1e-3 && scale < 1e-3) || (size >= 1e9 && scale >= 1e6))) return value.toExponential(3);
-  return value.toLocaleString("en", { maximumFractionDigits: decimals(scale) });
+// Text into a field, which becomes as wide as it needs.
+export function write(field, text) {
+  field.value = text;
+  widen(field);
+  field.setAttribute("aria-invalid", "false");
 }
 
-// A number as it is written into a field, to four digits of what it varies by.
-export const written = (value, scale) =>
-  Math.abs(value) < 1e-6 || Math.abs(value) >= 1e15 ? String(value) : String(+value.toFixed(decimals(scale / 10)));
-
-const decimals = (scale) => (scale > 0 ? Math.max(0, Math.min(12, 2 - Math.floor(Math.log10(scale)))) : 3);
+export function widen(field) {
+  field.style.width = `calc(${field.value.length}ch + 1.4rem)`;
+}
 
 // What was typed as a number; null where a field is empty, and an error where it is none.
 export function typed(field, name) {
@@ -42,19 +40,28 @@ export function telling(place, work, drawing = null) {
   };
 }
 
-// A column's value by slider and by field; `set` moves both without telling.
+// A column's value by slider and by field: `value` is what the field says. `set` moves both without
+// telling, and `propose` to a value that is rounded first.
 export function knob({ name, low, high, value }, changed) {
   const range = el("input", { type: "range", min: low, max: high, step: (high - low) / 200, value, "aria-label": name });
-  const field = el("input", { type: "text", inputmode: "decimal", class: "number", "aria-label": `${name}, exact value` });
+  const field = el("input", { type: "text", inputmode: "decimal", class: "number", "aria-label": `${name}, exact value`, autocomplete: "off" });
   const made = el("div", { class: "knob" }, range, field);
-  made.set = (v) => { range.value = v; field.value = v == null ? "" : written(v, high - low); field.setAttribute("aria-invalid", "false"); };
-  made.set(value);
-  range.addEventListener("input", () => { field.value = written(+range.value, high - low); changed(+range.value, null); });
+  made.set = (v) => { made.value = v; range.value = v; write(field, exact(v)); };
+  made.propose = (v) => made.set(v == null ? v : rounded(v, high - low));
+  made.propose(value);
+  field.addEventListener("input", () => widen(field));
+  range.addEventListener("input", () => {
+    made.value = rounded(+range.value, high - low);
+    write(field, exact(made.value));
+    changed(made.value, null);
+  });
   field.addEventListener("change", () => {
     try {
       const v = typed(field, name);
       if (v == null) throw new Error(`${name} has no value; give a number.`);
+      made.value = v;
       range.value = v;
+      write(field, field.value.trim());
       changed(v, null);
     } catch (error) {
       changed(null, error);
@@ -97,7 +104,7 @@ export function rowPicker(model, picked, label = "Row number") {
   const pick = newest(telling(problem, picked));
   function go(row) {
     if (!(Number.isInteger(row) && row >= 0 && row < size())) {
-      problem.replaceChildren(told(new Error(`There are rows 0 to ${(size() - 1).toLocaleString("en")}; give one of these numbers.`)));
+      problem.replaceChildren(told(new Error(`There are rows 0 to ${count(size() - 1)}; give one of these numbers.`)));
       return;
     }
     field.value = row;
@@ -121,7 +128,7 @@ export function bars({ components, weights }) {
   return el("ul", { class: "bars" }, ...shown.map(([k, w]) => el("li", {},
     el("span", {}, `component ${k}`),
     el("span", { class: "portion", "aria-hidden": "true" }, el("span", { style: `width:${100 * w}%` })),
-    el("span", {}, `${(100 * w).toFixed(1)} %`))));
+    el("span", {}, percent(w)))));
 }
 
 export const table = () => get("table");

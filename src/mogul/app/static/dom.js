@@ -22,11 +22,6 @@ export function svg(name, attributes = {}, ...children) {
   return made;
 }
 
-export function number(value, digits = 2) {
-  if (value == null || Number.isNaN(value)) return "–";
-  return value.toLocaleString("en", { maximumFractionDigits: digits, minimumFractionDigits: digits });
-}
-
 // Shows that something is awaited, then what it made, or why it could not be made.
 export async function filled(place, work, what = "Loading …") {
   const waiting = el("div", { class: "wait", role: "status" }, what);
@@ -46,7 +41,7 @@ export function told(error) {
   return el("p", { class: "error", role: "alert" }, error.message);
 }
 
-export function slider(name, { min, max, step, value, show = (v) => number(v, 1) }, changed) {
+export function slider(name, { min, max, step, value, show }, changed) {
   const shown = el("output", {}, show(value));
   const input = el("input", { type: "range", min, max, step, value, "aria-label": name });
   input.addEventListener("input", () => { shown.textContent = show(+input.value); changed(+input.value); });

@@ -3,6 +3,7 @@
 import { el } from "./dom.js";
 
 const STEP = 0.015, LEAP = 0.08; // of the map's width, by an arrow key, alone and with Shift
+const SHARE = 0.92; // of the map, that what is drawn fills
 const DRAGGED = 6; // pixels that the mouse must go for a click to become a drag
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -14,20 +15,26 @@ function colours(n) {
     `hsl(${Math.round((360 * i) / n)} ${dark ? 70 : 65}% ${dark ? (i % 2 ? 78 : 62) : i % 2 ? 55 : 38}%)`);
 }
 
-function range(values) {
+// All but the outermost of the points, and as much of the outlines beside them as leaves the points
+// half of the map.
+function range(values, outlines) {
   const sorted = Float32Array.from(values).sort(), last = sorted.length - 1;
-  const low = sorted[Math.floor(0.002 * last)], high = sorted[Math.ceil(0.998 * last)];
-  return [low, high, high - low];
+  const low = sorted[Math.floor(0.002 * last)], high = sorted[Math.ceil(0.998 * last)], most = (high - low) / 2;
+  const least = outlines.reduce((a, b) => Math.min(a, b), low), greatest = outlines.reduce((a, b) => Math.max(a, b), high);
+  const from = Math.max(least, low - most), to = Math.min(greatest, high + most);
+  return [from, to, to - from];
 }
 
 // `points` and `outlines` are unpacked arrays (n, 2) and (m, 48, 2). `moved(at)` is told of
 // places, `joined(a, b)` of two points between which the mouse was dragged, `keyed(groups, inks)` of
-// the colours that groups have.
-export function pointMap({ points, outlines, label, moved, joined, keyed }) {
+// the colours that groups have, `fitted(points, outlines)` of how many of each lie beyond the edge.
+export function pointMap({ points, outlines, label, moved, joined, keyed, fitted }) {
   const canvas = el("canvas", { class: "map", tabindex: 0, role: "application", "aria-label": label, "aria-describedby": "how" });
   const still = document.createElement("canvas"), n = points.shape[0];
   const x = points.values.filter((_, i) => i % 2 === 0), y = points.values.filter((_, i) => i % 2);
-  const [x0, x1, dx] = range(x), [y0, y1, dy] = range(y);
+  const corner = (k, axis) => outlines.values[2 * k + axis], corners = outlines.shape[0] * outlines.shape[1];
+  const side = (axis) => Array.from({ length: corners }, (_, k) => corner(k, axis));
+  const [x0, x1, dx] = range(x, side(0)), [y0, y1, dy] = range(y, side(1));
   const state = { at: null, pinned: null, down: null, ends: [], near: null, groups: null };
   let scale = 1, ratio = 1;
 
@@ -56,8 +63,21 @@ export function pointMap({ points, outlines, label, moved, joined, keyed }) {
     ratio = Math.min(devicePixelRatio || 1, 2);
     canvas.width = still.width = Math.round(canvas.clientWidth * ratio);
     canvas.height = still.height = Math.round(canvas.clientHeight * ratio);
-    scale = 0.88 * Math.min(canvas.width / (dx || dy || 1), canvas.height / (dy || dx || 1));
+    scale = SHARE * Math.min(canvas.width / (dx || dy || 1), canvas.height / (dy || dx || 1));
     paint();
+    fitted(...beyond());
+  }
+
+  // How many points, and how many outlines with any part of them, lie outside of the map.
+  function beyond() {
+    const out = (place) => {
+      const [a, b] = there(place);
+      return a < 0 || b < 0 || a > canvas.width || b > canvas.height;
+    };
+    const [m, each] = outlines.shape, parts = Array.from({ length: each }, (_, j) => j);
+    const cut = (k) => parts.some((j) => out([corner(k * each + j, 0), corner(k * each + j, 1)]));
+    const numbers = (size) => Array.from({ length: size }, (_, i) => i);
+    return [numbers(n).filter((i) => out(point(i))).length, numbers(m).filter(cut).length];
   }
 
   // What does not move: the points, and the prior's components over them.
@@ -74,20 +94,20 @@ export function pointMap({ points, outlines, label, moved, joined, keyed }) {
       pen.arc(a, b, 2.1 * ratio, 0, 7);
       pen.fill();
     }
-    const [m, corners] = outlines.shape;
+    const [m, each] = outlines.shape;
     pen.strokeStyle = pen.fillStyle = css("--ink");
     pen.lineWidth = 1.2 * ratio;
     for (let k = 0; k < m; k++) {
       let sum = [0, 0];
       pen.globalAlpha = m > 30 ? 0.4 : 0.65;
       pen.beginPath();
-      for (let j = 0; j < corners; j++) {
-        const corner = [outlines.values[2 * (k * corners + j)], outlines.values[2 * (k * corners + j) + 1]];
-        pen.lineTo(...there(corner));
-        if (j < corners - 1) sum = [sum[0] + corner[0], sum[1] + corner[1]]; // the last is the first again
+      for (let j = 0; j < each; j++) {
+        const at = [corner(k * each + j, 0), corner(k * each + j, 1)];
+        pen.lineTo(...there(at));
+        if (j < each - 1) sum = [sum[0] + at[0], sum[1] + at[1]]; // the last is the first again
       }
       pen.stroke();
-      const [a, b] = there([sum[0] / (corners - 1), sum[1] / (corners - 1)]), arm = 3.5 * ratio;
+      const [a, b] = there([sum[0] / (each - 1), sum[1] / (each - 1)]), arm = 3.5 * ratio;
       pen.globalAlpha = 0.9;
       pen.fillRect(a - arm, b - 0.75 * ratio, 2 * arm, 1.5 * ratio);
       pen.fillRect(a - 0.75 * ratio, b - arm, 1.5 * ratio, 2 * arm);

@@ -1,9 +1,13 @@
 // Densities as curves and maps: canvases for what is dense, SVG for axes, lines and marks.
 
-import { frame } from "./charts.js";
+import { MARGINS, frame } from "./charts.js";
 import { el, svg } from "./dom.js";
+import { readable } from "./numbers.js";
 
 const HEIGHT = 300;
+const FONT = "12px system-ui, sans-serif"; // as the style sheet says
+export const LINE = 14;
+let ruler = null;
 
 // A place whose drawing is made anew when its width or the colours of the page change.
 export function fitted(draw, most = 760) {
@@ -34,10 +38,35 @@ export function colour(name) {
   return found;
 }
 
-// A long name cut to fit, with the whole one to be read on pointing at it.
-export function named(text, attributes, characters) {
-  const cut = text.length > characters ? `${text.slice(0, Math.max(1, characters - 1))}…` : text;
-  return svg("text", attributes, cut, svg("title", {}, text));
+// The width of a text in a plot, in pixels.
+export function measured(text) {
+  ruler ??= document.createElement("canvas").getContext("2d");
+  ruler.font = FONT;
+  return ruler.measureText(text).width;
+}
+
+// A text cut to a width.
+export function cut(text, width) {
+  let n = text.length;
+  while (n > 1 && measured(n < text.length ? `${text.slice(0, n)}…` : text) > width) n--;
+  return n < text.length ? `${text.slice(0, n).trimEnd()}…` : text;
+}
+
+// A text in lines of a width, so many at most; the last one is cut.
+export function wrapped(text, width, most = 2) {
+  const lines = [""];
+  for (const word of text.split(/(?<=[\s_/-])/)) {
+    const longer = lines[lines.length - 1] + word;
+    if (lines.length === most || !lines[lines.length - 1] || measured(longer.trimEnd()) <= width) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines.map((line) => cut(line.trimEnd(), width));
+}
+
+// A name in lines, with the whole one to be read on pointing at it; x and y are its middle at the first.
+export function named(text, { x, y, ...attributes }, lines) {
+  return svg("text", { ...attributes, "text-anchor": "middle" }, svg("title", {}, text),
+    ...lines.map((line, i) => svg("tspan", { x, y: y + LINE * i }, line)));
 }
 
 export function path(points) {
@@ -90,10 +119,11 @@ export function contour({ shape, values }, level, sx, sy) {
 
 // A density along x, with another beside it, its mean, median, 90 % interval, and marks.
 export function curveChart(found, { name, width, marks = [], truth = null }) {
+  const say = (value) => readable(value, found.deviation);
   const { x, density, beside } = found.curve, top = 1.05 * Math.max(...density, ...(beside ?? []));
   const drawn = frame([x[0], x[x.length - 1]], [0, top], {
-    width, height: HEIGHT, xName: name.slice(0, Math.floor(width / 9)), yName: "density",
-    alt: `Density of ${name}: mean ${found.mean}, 90 % interval ${found.low} to ${found.high}`,
+    width, height: HEIGHT, xName: cut(name, width - MARGINS), yName: "density",
+    alt: `Density of ${name}: mean ${say(found.mean)}, 90 % interval ${say(found.low)} to ${say(found.high)}`,
   });
   const { root, sx, sy, inner } = drawn;
   const along = (values) => path(x.map((v, i) => [sx(v), sy(values[i])]));
@@ -124,8 +154,8 @@ function height(x, density, at) {
 
 // A density over two columns, with contours and marks at places [x, y].
 export function heatChart(heat, density, { names, width, marks = [], truth = null, alt }) {
-  const size = Math.min(width, 620), cut = (text) => text.slice(0, Math.floor(size / 9));
-  const drawn = frame(heat.x, heat.y, { width: size, height: size * 0.8, xName: cut(names[0]), yName: cut(names[1]), alt });
+  const size = Math.min(width, 620), [xName, yName] = names.map((name) => cut(name, size - MARGINS));
+  const drawn = frame(heat.x, heat.y, { width: size, height: size * 0.8, xName, yName, alt });
   const { root, sx, sy } = drawn;
   const ux = (t) => sx(heat.x[0] + t * (heat.x[1] - heat.x[0]));
   const uy = (t) => sy(heat.y[0] + t * (heat.y[1] - heat.y[0]));

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
+from torch import Tensor
 
 from mogul.app.columns import Columns, columns_of, finite_values, is_table
 from mogul.app.densities import conditional, drawn, summary, top
@@ -14,6 +17,7 @@ from mogul.app.session import Session
 from mogul.errors import InputError
 
 NAME = "conditional"
+_COMPARED = 1_000  # training rows
 
 
 class Asked(BaseModel):
@@ -45,10 +49,12 @@ def router(session: Session) -> APIRouter:
         values = finite_values(columns, fixed, asked.values, mixture)
         index = torch.tensor(fixed)
         given = conditional(mixture, index, values) if fixed else mixture
+        log_prob = float(mixture.marginal(index).log_prob(values)) if fixed else 0.0
         free = [i for i in range(mixture.n_features) if i not in set(fixed)]
         places = torch.tensor([free.index(t) for t in asked.targets])
         return {
-            "log_prob": float(mixture.marginal(index).log_prob(values)) if fixed else 0.0,
+            "log_prob": log_prob,
+            "compared": _compared(session, tuple(fixed), log_prob),
             "free": free,
             **summary(given),
             "responsibilities": top(given.weights),
@@ -61,6 +67,33 @@ def router(session: Session) -> APIRouter:
         }
 
     return api
+
+
+def _compared(session: Session, fixed: tuple[int, ...], log_prob: float) -> dict[str, Any] | None:
+    """Return how many training rows are less likely than this in the columns that are fixed.
+
+    None where nothing is fixed, or no training row is at hand that has all of these columns.
+    """
+    if not fixed or "train" not in session.sources:
+        return None
+    scores = _scores(session, fixed)
+    if not len(scores):
+        return None
+    return {
+        "below": int((scores < log_prob).sum()),
+        "of": len(scores),
+        "least": float(scores.min()),
+    }
+
+
+@lru_cache(maxsize=16)
+def _scores(session: Session, fixed: tuple[int, ...]) -> Tensor:
+    """Return log-densities of evenly spread training rows under the marginal of some columns."""
+    n = len(session.source("train"))
+    rows = np.unique(np.linspace(0, n - 1, min(n, _COMPARED)).round().astype(int)).tolist()
+    index = torch.tensor(fixed)
+    x = session.take("train", rows)[:, index]
+    return session.mixture.marginal(index).log_prob(x[~x.isnan().any(-1)]).cpu()
 
 
 def _fixed(columns: Columns, asked: Asked) -> list[int]:

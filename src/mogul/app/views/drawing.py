@@ -13,24 +13,32 @@ from torch import Tensor
 from mogul.app.arrays import Packed, packed
 from mogul.app.session import Session
 from mogul.app.views.pictures import Image
+from mogul.data.pixels import stretch
 from mogul.errors import InputError
 from mogul.opened import Opened, OpenedDecoder
-from mogul.report.pictures import stretch
-from mogul.tasks import inpaint, inpaint_latent, percentile_of
+from mogul.tasks import LatentInpainting, inpaint, inpaint_latent, percentile_of
 
 NAME = "drawing"
 _MOST_SAMPLES = 8
-_STEPS = 120  # of a decoder's search for latents, few enough to draw along
+# Steps of a decoder's search for latents along a stroke, from those of the stroke so far and, for a
+# new image, from anywhere; and of the chain that draws from them.
+_NEXT, _FIRST, _BURN_IN, _SPACING = 24, 48, 20, 4
 
 
 class Asked(BaseModel):
-    """An image and its mask (height, width), 1 where it is observed."""
+    """An image and its mask (height, width), 1 where it is observed.
+
+    Of decoders, what is not `settled` is searched for in few steps, from the latents `start` (1, d)
+    of the answer before if they are given; else as thoroughly as `inpaint_latent` does by itself.
+    """
 
     image: Image
     mask: Packed
     samples: Annotated[int, Field(ge=0, le=_MOST_SAMPLES)] = 4
     noise: bool = False
     seed: int = 0
+    settled: bool = True
+    start: Packed | None = None
 
 
 def applies(session: Session) -> bool:
@@ -53,11 +61,12 @@ def router(session: Session) -> APIRouter:
             scores = {"observed": float(done.log_likelihood), "what": "log p(observed part)"}
             spread = "uncertainty"
         else:
-            with session.lock:
-                done = inpaint_latent(
-                    session.decoder.model, x, observed, asked.samples, _STEPS, asked.seed
-                )
-            scores = {"observed": float(done.log_joint), "what": "log p(observed part, z)"}
+            done = _searched(session, asked, x, observed)
+            scores = {
+                "observed": float(done.log_joint),
+                "what": "log p(observed part, z)",
+                "latents": packed(done.latents),
+            }
             spread = "spread of what is decoded"  # without the noise of single pixels
         mean = opened.to_pixels(done.mean)
         deviation = done.deviation.cpu().numpy().reshape(mean.shape)
@@ -88,6 +97,18 @@ def router(session: Session) -> APIRouter:
         }
 
     return api
+
+
+def _searched(session: Session, asked: Asked, x: Tensor, observed: Tensor) -> LatentInpainting:
+    """Return the image filled in by a decoder."""
+    model = session.decoder.model
+    if asked.settled:
+        return inpaint_latent(model, x, observed, asked.samples, seed=asked.seed)
+    start = None if asked.start is None else torch.from_numpy(asked.start.unpacked().copy())
+    steps = _FIRST if start is None else _NEXT
+    return inpaint_latent(
+        model, x, observed, asked.samples, steps, asked.seed, start, _BURN_IN, _SPACING
+    )
 
 
 def _observed(shape: tuple[int, ...], mask: np.ndarray) -> Tensor:

@@ -167,8 +167,7 @@ def _decoded(session: Session, z: Tensor) -> Tensor:
     Raises:
         InputError: if the decoder overflows there.
     """
-    with session.lock:
-        x = decode_rows(session.decoder.model, z)
+    x = decode_rows(session.decoder.model, z)
     if not bool(x.isfinite().all()):
         raise InputError(
             "The decoder gives no finite values so far out; choose a place nearer to those of rows."

@@ -75,9 +75,12 @@ def router(session: Session) -> APIRouter:
 
     @api.post("/upload")
     async def upload(request: Request) -> dict[str, Any]:
-        """A PNG or JPEG file as an image of the model's shape; it is not kept."""
+        """A PNG or JPEG file as an image of the model's shape, and what was done to make it one."""
         content = await request.body()
-        shape = session.opened.feature_shape
-        return {"pixels": packed(decode_upload(content, shape))}
+        opened = session.opened
+        found = decode_upload(content, opened.feature_shape)
+        levels = opened.extra.get("levels") or 256
+        rounded = [f"rounded to the {levels} grey values of the data"] if levels < 256 else []
+        return {"pixels": packed(found.pixels), "done": found.done + rounded}
 
     return api

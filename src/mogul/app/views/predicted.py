@@ -103,7 +103,7 @@ def _mixture(session: Session, x: Tensor) -> Mixture:
     Raises:
         InputError: if inputs are so far from the data that the network overflows.
     """
-    with session.lock, torch.no_grad():
+    with torch.no_grad():
         mixture = session.network.model(x)
     parts = (mixture.logits, mixture.centres, mixture.variances)
     if not all(bool(part.isfinite().all()) for part in parts):

@@ -8,7 +8,6 @@ import torch
 from fastapi import APIRouter, Query
 from torch import Tensor
 
-from mogul.algorithms.particles import held_still
 from mogul.app.arrays import packed
 from mogul.app.cloud import MOST_SUMMARISED, prior, summary
 from mogul.app.session import Session
@@ -62,6 +61,4 @@ def router(session: Session) -> APIRouter:
 
 @torch.no_grad()
 def _decoded(session: Session, density: Mixture, n: int, seed: int, noise: bool) -> Tensor:
-    model = session.decoder.model
-    with session.lock, held_still(model):
-        return model.sample(n, seed, density, noise)
+    return session.decoder.model.sample(n, seed, density, noise)

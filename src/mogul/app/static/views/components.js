@@ -1,7 +1,8 @@
 // A wall of components by weight; one of them with sliders that bend its mean along its factors.
 
 import { get, newest, unpack } from "../api.js";
-import { el, filled, number, slider, told } from "../dom.js";
+import { el, filled, slider, told } from "../dom.js";
+import { count, fixed, percent, readable } from "../numbers.js";
 import { draw, picture, toBytes, wall } from "../pixels.js";
 
 const REACH = 3; // standard deviations that sliders go to either side
@@ -17,8 +18,8 @@ export async function render(model) {
     state.shown += page.index.length;
     more.hidden = state.shown >= page.total;
     const label = (i) => ({
-      text: `${number(100 * page.weights[i])} %`,
-      alt: `Mean of component ${page.index[i]}, weight ${number(100 * page.weights[i])} %`,
+      text: percent(page.weights[i]),
+      alt: `Mean of component ${page.index[i]}, weight ${percent(page.weights[i])}`,
     });
     const made = wall(means, label, (i, tile) => choose(page.index[i], tile));
     walls.append(made);
@@ -60,14 +61,14 @@ async function component(model, k) {
   }
 
   const sliders = Array.from({ length: factors }, (_, h) => slider(`factor ${h + 1}`, {
-    min: -REACH, max: REACH, step: 0.1, value: 0, show: (v) => `${number(v, 1)} σ`,
+    min: -REACH, max: REACH, step: 0.1, value: 0, show: (v) => `${fixed(v, 1)} σ`,
   }, (v) => { steps[h] = v; bend(); }));
   const still = el("button", { type: "button", onclick: () => { steps.fill(0); sliders.forEach((s) => s.set(0)); bend(); } }, "Back to the mean");
   bend();
   const bending = el("figure", {}, bent, el("figcaption", {}, factors ? "mean, bent" : "mean"));
   return [
     el("h2", {}, `Component ${k}`),
-    el("p", { class: "soft" }, `${number(100 * found.weight)} % of the density.`),
+    el("p", { class: "soft" }, `${percent(found.weight)} of the density.`),
     el("div", { class: "pair" }, bending, noisy(model, k, unpack(found.noise).values)),
     el("div", { class: "sliders" }, ...sliders),
     factors ? el("div", { class: "row" }, still) : el("p", { class: "hint" }, "This family has no factors: nothing bends."),
@@ -77,10 +78,10 @@ async function component(model, k) {
 
 function noisy(model, k, noise) {
   const most = Math.max(...noise), least = Math.min(...noise);
-  if (most - least < 1e-6 * most) return el("p", { class: "hint" }, `Noise that no factor explains: ${number(most, 3)} (one standard deviation) at every pixel.`);
+  if (most - least < 1e-6 * most) return el("p", { class: "hint" }, `Noise that no factor explains: ${readable(most)} (one standard deviation) at every pixel.`);
   const bytes = Uint8Array.from(noise, (v) => Math.round((255 * v) / most));
   return el("figure", {}, picture(bytes, model.shape, 0, `Noise of component ${k}, its largest deviation white`),
-    el("figcaption", {}, `noise, white is ${number(most, 3)}`));
+    el("figcaption", {}, `noise, white is ${readable(most)}`));
 }
 
 function nearest(model, k) {
@@ -91,7 +92,7 @@ function nearest(model, k) {
     if (!found.rows.length) return el("p", { class: "hint" }, "It explains no training image.");
     return [
       wall(unpack(found.pixels), (i) => ({ text: "", alt: `Training image ${found.rows[i]}` })),
-      el("p", { class: "hint" }, `Most responsible for ${found.owned.toLocaleString("en")} of ${found.of.toLocaleString("en")} images.`),
+      el("p", { class: "hint" }, `Most responsible for ${count(found.owned)} of ${count(found.of)} images.`),
     ];
   }, "Looking through the training images …");
   return [el("h3", {}, "Training images that it explains best"), place];

@@ -1,11 +1,13 @@
 // A mask drawn on an image, and what the model fills in while it is drawn.
 
 import { get, newest, pack, post, send, unpack } from "../api.js";
-import { el, facts, filled, number, slider, told } from "../dom.js";
+import { el, facts, filled, slider, told } from "../dom.js";
+import { fixed, milliseconds, nats, percent, readable } from "../numbers.js";
 import { draw, wall } from "../pixels.js";
 import { brush, MASKS } from "../mask.js";
 
 const SAMPLES = 4, FIRST = 24;
+const REST = 250; // milliseconds without a stroke
 
 export async function render(model, page) {
   const [height, width] = model.shape;
@@ -17,47 +19,67 @@ export async function render(model, page) {
   const deviation = el("canvas", { role: "img", "aria-label": "Uncertainty: the conditional standard deviation" });
   const others = Array.from({ length: SAMPLES }, (_, i) => el("canvas", { role: "img", "aria-label": `Alternative ${i + 1}` }));
   const scores = el("div", { "aria-live": "polite" }), problem = el("div");
-  const uncertain = el("figcaption", {}, "uncertainty");
+  const uncertain = el("figcaption", {}, "uncertainty"), treated = el("p", { class: "hint", role: "status" });
   let image = null, pixels = null, seed = 0, noise = false;
+  let turn = 0, rested = -1, start = null, timer = null; // of searches: which is the newest, the last whole one, its latents
 
   const paint = () => pixels && draw(canvas, shaded(pixels, observed, model.shape, tool.cursor()), [height, width, 3]);
   const tool = brush(canvas, observed, [height, width], () => { paint(); fill(); });
 
-  const fill = newest(async () => {
+  // Decoders search for latents: along a stroke from those of the answer before, in few steps; when
+  // the pointer rests, thoroughly. Of mixtures every answer is exact.
+  const fill = () => {
+    turn += 1;
+    clearTimeout(timer);
+    live(!model.searched);
+  };
+  const answered = async (settled) => {
     if (!image) return;
-    const since = performance.now();
+    const since = performance.now(), mine = turn, [own, mask] = [image, pack(observed, [height, width])];
     try {
-      const found = await post("inpaint", { image, mask: pack(observed, [height, width]), samples: SAMPLES, seed, noise });
+      const found = await post("inpaint", { image: own, mask, samples: SAMPLES, seed, noise, settled, start: settled ? null : start });
+      const late = settled ? mine !== turn : rested === turn; // another is asked for, or a better one known
+      if (own !== image || (model.searched && late)) return;
+      if (settled) rested = mine;
+      start = found.latents ?? null;
       draw(mean, unpack(found.mean).values, model.shape);
       draw(deviation, unpack(found.deviation).values, model.shape);
       const samples = unpack(found.samples).values;
       others.forEach((other, i) => draw(other, samples, model.shape, i));
-      uncertain.textContent = `${found.deviation_of}, white is ${number(found.largest_deviation, 3)}`;
-      parts.observed = [found.what, `${number(found.observed)} nats`];
-      parts.time = ["answered in", `${number(performance.now() - since, 0)} ms`];
+      uncertain.textContent = `${found.deviation_of}, white is ${readable(found.largest_deviation)}`;
+      parts.observed = [found.what, nats(found.observed)];
+      const search = model.searched ? (settled ? ", by a whole search" : ", by a short search; a whole one follows when the pointer rests") : "";
+      parts.time = ["answered in", `${milliseconds(performance.now() - since)}${search}`];
       problem.replaceChildren();
     } catch (error) {
       problem.replaceChildren(told(error));
     }
     tell();
+  };
+  const live = newest(async (settled) => {
+    await answered(settled);
+    clearTimeout(timer);
+    if (!settled) timer = setTimeout(() => { timer = null; settle(); }, REST);
   });
+  const settle = newest(async () => { if (timer == null) await answered(true); });
 
   const parts = {};
   function tell() {
     scores.replaceChildren(facts([parts.whole, parts.percentile, parts.component, parts.observed, parts.time].filter(Boolean)));
   }
 
-  async function use(next, bytes) {
-    [image, pixels] = [next, bytes];
+  async function use(next, bytes, done = []) {
+    [image, pixels, start] = [next, bytes, null];
+    treated.textContent = done.length ? `The uploaded image was ${listed(done)}.` : "";
     delete parts.whole; delete parts.percentile; delete parts.component;
     paint();
     fill();
     if (!model.scored) return;
     try {
       const found = await post("score", image);
-      parts.whole = ["log p(whole image)", `${number(found.log_likelihood)} nats`];
-      if (found.percentile != null) parts.percentile = ["percentile", `${number(found.percentile, 1)} % of the training images are less likely`];
-      parts.component = ["component", found.components.flatMap((k, i) => (found.responsibilities[i] < 5e-4 ? [] : [`${k} (${number(100 * found.responsibilities[i], 1)} %)`])).join(", ")];
+      parts.whole = ["log p(whole image)", nats(found.log_likelihood)];
+      if (found.percentile != null) parts.percentile = ["percentile", `${percent(found.percentile / 100)} of the training images are less likely`];
+      parts.component = ["component", found.components.flatMap((k, i) => (found.responsibilities[i] < 5e-4 ? [] : [`${k} (${percent(found.responsibilities[i])})`])).join(", ")];
       tell();
     } catch (error) {
       problem.replaceChildren(told(error));
@@ -68,7 +90,7 @@ export async function render(model, page) {
     problem.replaceChildren();
     try {
       const found = await send("upload", file);
-      await use({ pixels: found.pixels }, unpack(found.pixels).values);
+      await use({ pixels: found.pixels }, unpack(found.pixels).values, found.done);
     } catch (error) {
       problem.replaceChildren(told(error));
     }
@@ -78,7 +100,7 @@ export async function render(model, page) {
     el("h2", {}, "Draw what is hidden"),
     el("p", { class: "soft" }, "Draw on the image: the pixels under the brush are hidden from the model, which fills them in from the rest."),
     el("div", { class: "drawing" },
-      el("div", { class: "card" }, canvas, controls(tool, observed, [height, width], () => { paint(); fill(); })),
+      el("div", { class: "card" }, canvas, treated, controls(tool, observed, [height, width], () => { paint(); fill(); })),
       el("div", { class: "card" },
         el("div", { class: "pair" },
           el("figure", {}, mean, el("figcaption", {}, "filled in")),
@@ -91,8 +113,10 @@ export async function render(model, page) {
         scores, problem)),
     ...chooser(model, use, upload, Math.floor(+page.argument) || 0));
   dropped(content, upload);
-  return content;
+  return { content, leave: () => clearTimeout(timer) };
 }
+
+const listed = (parts) => [parts.slice(0, -1).join(", "), parts[parts.length - 1]].filter(Boolean).join(" and ");
 
 function controls(tool, observed, size, changed) {
   const modes = ["Hide", "Reveal"].map((name, i) => el("button", {
@@ -100,7 +124,7 @@ function controls(tool, observed, size, changed) {
       tool.reveal = Boolean(i);
       modes.forEach((m, j) => m.setAttribute("aria-pressed", String(i === j)));
     } }, name));
-  const reach = slider("brush", { min: 0.5, max: Math.max(3, size[0] / 5), step: 0.5, value: tool.radius, show: (v) => `${number(v, 1)} px` }, (v) => { tool.radius = v; });
+  const reach = slider("brush", { min: 0.5, max: Math.max(3, size[0] / 5), step: 0.5, value: tool.radius, show: (v) => `${fixed(v, 1)} px` }, (v) => { tool.radius = v; });
   const ready = Object.keys(MASKS).map((name) => el("button", { type: "button", onclick: () => { MASKS[name](observed, size); changed(); } }, name));
   return el("div", {},
     el("div", { class: "row", role: "group", "aria-label": "Brush" }, ...modes),

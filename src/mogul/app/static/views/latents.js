@@ -2,18 +2,18 @@
 
 import { get, newest, post, unpack } from "../api.js";
 import { lines } from "../charts.js";
-import { el, facts, filled, number, told } from "../dom.js";
+import { el, facts, filled, told } from "../dom.js";
 import { pointMap } from "../map.js";
+import { count, fixed, nats, percent, readable } from "../numbers.js";
 import { draw, wall } from "../pixels.js";
 
 const LISTED = 12; // groups that the legend names
-const nats = (value) => `${number(value, 1)} nats`;
 
 export async function render(model) {
   const found = await get("latents");
   const panel = decodedPanel(model, found), between = el("div"), legend = el("div", { class: "legend" });
   let through = found.latents > 2 ? "row" : "mean";
-  const ends = [null, null];
+  const ends = [null, null], left = el("p", { class: "hint", role: "status" });
 
   const decode = newest(async (at) => {
     try {
@@ -35,6 +35,7 @@ export async function render(model) {
     label: "Map of latents: point at it, or move the crosshair by arrow keys",
     keyed: (groups, inks) => legend.replaceChildren(...key(groups, inks)),
     joined: (a, b) => { ends[0] = a; ends[1] = b; join(); },
+    fitted: (points, outlines) => { left.textContent = beyond(points, outlines, found); },
   });
   const choose = (which) => () => { ends[which] = map.nearest(map.at); join(); };
   const plane = el("select", { onchange: (event) => { through = event.target.value; decode(map.at); } },
@@ -49,15 +50,15 @@ export async function render(model) {
   map.go(map.point(edge[1]), true);
 
   const what = found.means ? "Means of the posteriors" : "Means of the particles";
-  const rows = found.rows.length.toLocaleString("en");
+  const rows = count(found.rows.length);
   const axes = found.latents > 2
-    ? `along the two principal axes of their ${found.latents} latents, which hold ${number(100 * found.share, 0)} % of the variance`
+    ? `along the two principal axes of their ${found.latents} latents, which hold ${percent(found.share)} of the variance`
     : found.latents === 2 ? "by their two latents" : "by their one latent";
   const prior = found.components === 1 ? "The ellipse is one standard deviation of the prior."
     : `Ellipses are one standard deviation of ${found.components > found.weights.length ? `the ${found.weights.length} heaviest of ` : "the prior's "}${found.components} components${found.components > found.weights.length ? " of the prior" : ""}.`;
   const content = el("div", { class: "stack" },
     el("div", { class: "split" },
-      el("section", { class: "card" }, el("h2", {}, "Map of latents"), map.canvas, legend, status),
+      el("section", { class: "card" }, el("h2", {}, "Map of latents"), map.canvas, legend, left, status),
       el("section", { class: "card" }, el("h2", {}, "Decoded"), panel.root,
         el("div", { class: "row" },
           el("button", { type: "button", onclick: choose(0) }, "Line from here"),
@@ -69,6 +70,15 @@ export async function render(model) {
       el("p", { class: "hint" }, "The straight line between the latents of two rows, decoded step by step."), between),
     ...(model.image && found.components > 1 ? [components(model, found)] : []));
   return { content, leave: map.leave };
+}
+
+// What the map leaves out, in words.
+function beyond(points, outlines, { rows, weights }) {
+  const parts = [
+    outlines ? `parts of ${count(outlines)} of ${count(weights.length)} ellipses` : "",
+    points ? `${count(points)} of ${count(rows.length)} rows` : "",
+  ].filter(Boolean);
+  return parts.length ? `Beyond the edge of the map: ${parts.join(", and ")}.` : "";
 }
 
 // Two points far apart that stand for a first line.
@@ -109,9 +119,9 @@ function decodedPanel(model, found) {
     ...(found.of ? [el("figure", {}, near, nearCaption)] : []));
 
   function tell() {
-    const near = `${last.row.toLocaleString("en")}${name ? `, ${name(last.place)}` : ""}`;
-    const z = last.latents.length <= 3 ? [["latents", last.latents.map((v) => number(v)).join(", ")]] : [];
-    const from = last.through == null ? [] : [["through row", last.through.toLocaleString("en")]];
+    const near = `${count(last.row)}${name ? `, ${name(last.place)}` : ""}`;
+    const z = last.latents.length <= 3 ? [["latents", last.latents.map((v) => fixed(v, 2)).join(", ")]] : [];
+    const from = last.through == null ? [] : [["through row", count(last.through)]];
     said.replaceChildren(facts([["log p(z)", nats(last.log_prior)], ...z, ...from, ["nearest row", near]]));
   }
 
@@ -135,16 +145,17 @@ function decodedPanel(model, found) {
 }
 
 function table(names, heads, columns) {
+  const scale = (i) => Math.max(...columns.map((values) => Math.abs(values[i])));
   return el("table", {},
     el("thead", {}, el("tr", {}, el("th", {}, "feature"), ...columns.map((_, j) => el("th", {}, heads[j])))),
     el("tbody", {}, ...names.map((name, i) =>
-      el("tr", {}, el("td", {}, name), ...columns.map((values) => el("td", {}, number(values[i], 3)))))));
+      el("tr", {}, el("td", {}, name), ...columns.map((values) => el("td", {}, readable(values[i], scale(i))))))));
 }
 
 function lineOf(model, found, answer) {
-  const [from, to] = answer.rows.map((row) => row.toLocaleString("en"));
+  const [from, to] = answer.rows.map(count);
   const decoded = unpack(answer.decoded[model.image ? "pixels" : "values"]), steps = decoded.shape[0];
-  const along = (i) => `${number((100 * i) / (steps - 1), 0)} %`;
+  const along = (i) => percent(i / (steps - 1));
   const size = decoded.shape[1];
   const strip = model.image
     ? wall(decoded, (i) => ({ text: along(i), alt: `Decoded at ${along(i)} of the line` }))
@@ -168,8 +179,8 @@ function components(model, found) {
     shown += page.index.length;
     more.hidden = shown >= page.total;
     const label = (i) => ({
-      text: `${number(100 * page.weights[i], 1)} %`,
-      alt: `Decoded mean of component ${page.index[i]}, weight ${number(100 * page.weights[i], 1)} %`,
+      text: percent(page.weights[i]),
+      alt: `Decoded mean of component ${page.index[i]}, weight ${percent(page.weights[i])}`,
     });
     walls.append(wall(unpack(page.decoded.pixels), label, (i, tile) => {
       pressed?.setAttribute("aria-pressed", "false");

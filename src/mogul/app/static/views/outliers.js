@@ -2,7 +2,8 @@
 
 import { get, unpack } from "../api.js";
 import { histogram } from "../charts.js";
-import { el, filled, number, slider } from "../dom.js";
+import { el, filled, slider } from "../dom.js";
+import { count, logs, nats, percent } from "../numbers.js";
 import { wall } from "../pixels.js";
 
 const MOST = 96; // rows shown
@@ -12,18 +13,18 @@ export async function render(model) {
   const all = unpack(found.all).values, chart = histogram(found.edges, found.counts, {
     xName: "log-likelihood in nats; the mark is the threshold", alt: "Histogram of log-likelihoods",
   });
-  const count = el("p", { role: "status" }), place = el("div"), more = model.image ? pictures : table;
+  const state = el("p", { role: "status" }), place = el("div"), more = model.image ? pictures : table;
   let timer = null;
 
   function change(exponent) {
     const share = 10 ** exponent, threshold = quantile(found.quantiles, share);
     const below = all.findIndex((v) => v >= threshold), n = below < 0 ? all.length : below;
     chart.mark(threshold);
-    count.textContent = `${n.toLocaleString("en")} of ${found.n.toLocaleString("en")} rows lie below ${number(threshold, 1)} nats, as ${percent(share)} of the training rows do.`;
+    state.textContent = `${count(n)} of ${count(found.n)} rows lie below ${nats(threshold)}, as ${percent(share)} of the training rows do.`;
     clearTimeout(timer);
     const shown = Math.min(n, MOST, found.rows.length);
     timer = setTimeout(() => filled(place, async () => [
-      await more(found, shown), shown < n ? el("p", { class: "hint" }, `… and ${(n - shown).toLocaleString("en")} more.`) : null,
+      await more(found, shown), shown < n ? el("p", { class: "hint" }, `… and ${count(n - shown)} more.`) : null,
     ]), 120);
   }
 
@@ -32,13 +33,11 @@ export async function render(model) {
   return el("section", {},
     el("h2", {}, `The least likely rows of ${model.sets.shown.name}`),
     el("p", { class: "soft" }, "Unusual, wrong, or not of this kind. The threshold is a share of the training rows, all of which are meant to be usual."),
-    el("div", { class: "card" }, chart, el("div", { class: "sliders" }, threshold), count),
-    found.with_gaps ? el("p", { class: "hint" }, `${found.with_gaps.toLocaleString("en")} rows with gaps are not judged: the density of a part cannot be compared with that of a whole.`) : null,
-    found.of > found.n + found.with_gaps ? el("p", { class: "hint" }, `The first ${(found.n + found.with_gaps).toLocaleString("en")} of ${found.of.toLocaleString("en")} rows were looked at.`) : null,
+    el("div", { class: "card" }, chart, el("div", { class: "sliders" }, threshold), state),
+    found.with_gaps ? el("p", { class: "hint" }, `${count(found.with_gaps)} rows with gaps are not judged: the density of a part cannot be compared with that of a whole.`) : null,
+    found.of > found.n + found.with_gaps ? el("p", { class: "hint" }, `The first ${count(found.n + found.with_gaps)} of ${count(found.of)} rows were looked at.`) : null,
     el("h3", {}, "The least likely first"), place);
 }
-
-const percent = (share) => `${(100 * share).toPrecision(2).replace(/\.0$/, "")} %`;
 
 function quantile(values, share) {
   const at = share * (values.length - 1), low = Math.floor(at);
@@ -48,13 +47,13 @@ function quantile(values, share) {
 async function pictures(found, n) {
   if (!n) return el("p", { class: "hint" }, "None.");
   const rows = found.rows.slice(0, n), images = await get(`rows/shown?${rows.map((i) => `index=${i}`).join("&")}`);
-  const label = (i) => ({ text: number(found.log_likelihoods[i], 0), alt: `Row ${rows[i]}, ${number(found.log_likelihoods[i], 1)} nats; draw on it` });
+  const label = (i) => ({ text: logs(found.log_likelihoods[i]), alt: `Row ${rows[i]}, ${nats(found.log_likelihoods[i])}; draw on it` });
   return wall(unpack(images.pixels), label, (i) => { location.hash = `drawing/${rows[i]}`; });
 }
 
 async function table(found, n) {
   if (!n) return el("p", { class: "hint" }, "None.");
-  const line = (i) => el("tr", {}, el("td", {}, String(found.rows[i])), el("td", {}, number(found.log_likelihoods[i], 2)));
+  const line = (i) => el("tr", {}, el("td", {}, String(found.rows[i])), el("td", {}, logs(found.log_likelihoods[i])));
   return el("div", { class: "table" }, el("table", {},
     el("thead", {}, el("tr", {}, el("th", {}, "row"), el("th", {}, "log-likelihood"))),
     el("tbody", {}, ...Array.from({ length: n }, (_, i) => line(i)))));

@@ -2,12 +2,14 @@
 
 import { get, newest, unpack } from "../api.js";
 import { labelled } from "../charts.js";
-import { bars, readable, rowPicker, table, telling } from "../columns.js";
-import { el, facts, number, svg } from "../dom.js";
-import { colour, fitted, keys, named, path } from "../plots.js";
+import { bars, rowPicker, table, telling } from "../columns.js";
+import { el, facts, svg } from "../dom.js";
+import { count, exact, nats, percent, spread } from "../numbers.js";
+import { LINE, colour, fitted, keys, measured, named, path, wrapped } from "../plots.js";
 import { rank } from "./rows.js";
 
-const NARROW = 54, NAME = 20, DIGIT = 6.8, RIGHT = 16, BOTTOM = 44, GAP = 6, SMALLEST = 72, LARGEST = 260;
+const NAME = 8, RIGHT = 16, BOTTOM = 42, GAP = 6, SMALLEST = 58, LARGEST = 260;
+const NEAR = 7, APART = 8; // pixels of ticks to their panel, and between them
 const REACH = 14; // pixels within which a click finds a point
 const CIRCLE = Array.from({ length: 49 }, (_, i) => [Math.cos((i * Math.PI) / 24), Math.sin((i * Math.PI) / 24)]);
 
@@ -36,7 +38,7 @@ export async function render(model) {
     places = page.places ? unpack(page.places).values : new Float32Array();
     chooser.mark(page.columns, page.most);
     summary.textContent = `Columns: ${page.columns.length} of ${names.length}`;
-    const few = page.rows.length < (page.of ?? 0) ? `${page.rows.length.toLocaleString("en")} of ${page.of.toLocaleString("en")} rows, evenly spread. ` : "";
+    const few = page.rows.length < (page.of ?? 0) ? `${count(page.rows.length)} of ${count(page.of)} rows, evenly spread. ` : "";
     const heaviest = page.components.index.length < page.components.total ? `the heaviest ${page.components.index.length} of ${page.components.total} components` : "all components";
     const several = page.columns.length > 1;
     note.textContent = `${page.why ? `No rows: ${page.why} ` : few}${several ? `Ellipses lie at one and two standard deviations of ${heaviest}; the stronger, the heavier.` : ""}`;
@@ -100,11 +102,14 @@ function columnChooser(names, changed) {
 // A triangle of panels: densities on the diagonal, pairs below it.
 function matrix(page, places, state, width, pick) {
   const n = page.columns.length, one = n === 1;
-  const longest = Math.max(...page.ranges.slice(1).flatMap((range) => labelled(...range, 3).map(([, text]) => text.length)), 0);
-  const LEFT = Math.max(NARROW, NAME + DIGIT * longest);
+  const smallest = Math.max(SMALLEST, Math.min(LARGEST, (width - RIGHT) / n - 30)); // about what it will be
+  const beside = page.names.map((name) => wrapped(name, smallest)), deep = Math.max(...beside.slice(1).map((lines) => lines.length), 1);
+  const longest = Math.max(...page.ranges.slice(1).flatMap((range) => upright(range, smallest).map(([, text]) => measured(text))), 20);
+  const LEFT = NAME + LINE * deep + longest + NEAR;
   const cell = one ? Math.min(560, width - LEFT - RIGHT) : Math.max(SMALLEST, Math.min(LARGEST, (width - LEFT - RIGHT - (n - 1) * GAP) / n));
   const tall = one ? 0.55 * cell : cell, step = cell + GAP;
-  const W = LEFT + n * step - GAP + RIGHT, H = n * (tall + GAP) + BOTTOM, ratio = Math.min(2, devicePixelRatio || 1);
+  const below = page.names.map((name) => wrapped(name, cell - GAP)), low = Math.max(...below.map((lines) => lines.length));
+  const W = LEFT + n * step - GAP + RIGHT, H = n * (tall + GAP) + BOTTOM + LINE * (low - 1), ratio = Math.min(2, devicePixelRatio || 1);
   const canvas = el("canvas", { width: Math.round(W * ratio), height: Math.round(H * ratio), "aria-hidden": "true", style: `left:0;top:0;width:${W}px;height:${H}px` });
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
@@ -146,8 +151,14 @@ function matrix(page, places, state, width, pick) {
         ellipses(group, page, i, j, sx, sy, chosen);
         if (picked && picked[i] != null && picked[j] != null) group.append(svg("circle", { class: "picked", cx: sx(picked[j]), cy: sy(picked[i]), r: 6, style: "fill:none;stroke:var(--c5);stroke-width:3" }));
       }
-      if (j === 0 && i > 0) scale(root, page.ranges[i], page.names[i], { at: sy, x: x0 - 6, cell: tall, middle: y0 + tall / 2 });
-      if (i === n - 1) below(root, page.ranges[j], page.names[j], { at: sx, y: y0 + tall, cell });
+      if (j === 0 && i > 0) {
+        for (const [v, text] of upright(page.ranges[i], tall)) root.append(svg("text", { x: x0 - NEAR, y: sy(v) + 4, "text-anchor": "end" }, text));
+        root.append(named(page.names[i], { x: -(y0 + tall / 2), y: LINE - 2, transform: "rotate(-90)" }, wrapped(page.names[i], tall - GAP)));
+      }
+      if (i === n - 1) {
+        for (const [v, text] of along(page.ranges[j], cell)) root.append(svg("text", { x: sx(v), y: y0 + tall + 16, "text-anchor": "middle" }, text));
+        root.append(named(page.names[j], { x: sx(0.5), y: y0 + tall + 34 }, below[j]));
+      }
     }
   }
   root.addEventListener("click", (event) => {
@@ -200,15 +211,21 @@ function ellipses(group, page, i, j, sx, sy, chosen) {
   if (chosen >= 0) draw(chosen, true);
 }
 
-function scale(root, range, name, { at, x, cell, middle }) {
-  for (const [v, text] of labelled(...range, cell / 50)) root.append(svg("text", { x, y: at(share(v, range)) + 4, "text-anchor": "end" }, text));
-  root.append(named(name, { transform: `translate(11 ${middle}) rotate(-90)`, "text-anchor": "middle" }, Math.floor(cell / 7)));
+// Ticks of a range that fit on a side of so many pixels, as [share of the side, text]; `size` is
+// what a text needs along the side.
+function fitting(range, length, most, size) {
+  let best = [];
+  for (let about = most; about > 0 && best.length < 2; about--) {
+    const found = labelled(...range, about).map(([v, text]) => [share(v, range), text])
+      .filter(([at, text]) => Math.min(at, 1 - at) * length + GAP / 2 >= size(text) / 2);
+    const free = found.every(([at, text], k) => !k || (at - found[k - 1][0]) * length >= APART + (size(text) + size(found[k - 1][1])) / 2);
+    if (free && found.length > best.length) best = found;
+  }
+  return best;
 }
 
-function below(root, range, name, { at, y, cell }) {
-  for (const [v, text] of labelled(...range, cell / 70)) root.append(svg("text", { x: at(share(v, range)), y: y + 16, "text-anchor": "middle" }, text));
-  root.append(named(name, { x: at(0.5), y: y + 34, "text-anchor": "middle" }, Math.floor(cell / 7)));
-}
+const along = (range, length) => fitting(range, length, Math.max(2, Math.round(length / 60)), measured);
+const upright = (range, length) => fitting(range, length, Math.max(3, Math.round(length / 45)), () => 10);
 
 function componentTable(page, owned, state, choose) {
   const { index, weights, means, deviations } = page.components;
@@ -216,9 +233,9 @@ function componentTable(page, owned, state, choose) {
     el("thead", {}, el("tr", {}, el("th", {}, "component"), el("th", {}, "weight"), el("th", {}, "training rows"), ...page.names.map((name) => el("th", { class: "named", title: name }, name)))),
     el("tbody", {}, ...index.map((k, i) => el("tr", { class: k === state.component ? "chosen" : "" },
       el("td", {}, el("button", { type: "button", class: "small", "data-k": k, "aria-pressed": String(k === state.component), onclick: () => choose(k) }, `component ${k}`)),
-      el("td", {}, `${number(100 * weights[i], 1)} %`),
-      el("td", {}, owned ? owned.counts[k]?.toLocaleString("en") ?? "–" : "…"),
-      ...means[i].map((mean, d) => el("td", {}, `${readable(mean, deviations[i][d])} ± ${readable(deviations[i][d], deviations[i][d])}`)))))));
+      el("td", {}, percent(weights[i])),
+      el("td", {}, owned ? count(owned.counts[k]) : "…"),
+      ...means[i].map((mean, d) => el("td", {}, spread(mean, deviations[i][d]))))))));
 }
 
 function more(page, all) {
@@ -226,11 +243,11 @@ function more(page, all) {
   return left > 0 ? el("div", { class: "row" }, el("button", { type: "button", onclick: all }, `${left} more components`)) : "";
 }
 
-function told(found, { names, low, high }, shown) {
-  const rest = names.map((_, i) => i).filter((i) => !shown.includes(i)), value = (i) => [names[i], readable(found.values[i], (high[i] - low[i]) / 10)];
+function told(found, { names }, shown) {
+  const rest = names.map((_, i) => i).filter((i) => !shown.includes(i)), value = (i) => [names[i], exact(found.values[i]) || "–"];
   const what = found.whole ? "log-likelihood" : "log p(what is there)";
   return [
-    facts([[what, `${number(found.log_likelihood, 3)} nats`], ...rank(found)]),
+    facts([[what, nats(found.log_likelihood)], ...rank(found)]),
     el("h3", {}, "Components that explain it"), bars(found.responsibilities),
     el("h3", {}, "Values"), facts(shown.map(value)),
     rest.length ? el("details", {}, el("summary", {}, `${rest.length} other columns`), facts(rest.map(value))) : "",

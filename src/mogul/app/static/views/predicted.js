@@ -1,17 +1,18 @@
 // Densities that a network predicts, while its inputs are moved, and along one of them.
 
 import { get, newest, post, unpack } from "../api.js";
-import { choice, knob, readable, rowPicker, searchable, table, telling } from "../columns.js";
-import { frame } from "../charts.js";
+import { choice, knob, rowPicker, searchable, table, telling } from "../columns.js";
+import { MARGINS, frame } from "../charts.js";
 import { el, facts, svg, told } from "../dom.js";
-import { KEYS, colour, curveChart, fitted, heatChart, keys, layered, path, shaded } from "../plots.js";
+import { exact, readable, rounded, spread } from "../numbers.js";
+import { KEYS, colour, curveChart, cut, fitted, heatChart, keys, layered, path, shaded } from "../plots.js";
 
 const HEIGHT = 340;
 
 export async function render(model) {
   const { names, low, high, typical, targets: last } = await table();
   const n = names.length - last, inputs = names.slice(0, n), targets = names.slice(n);
-  const values = typical.slice(0, n);
+  const values = typical.slice(0, n).map((v, i) => rounded(v, high[i] - low[i]));
   let chosen = [0], zoom = false, truth = null, found = null, density = null;
   let along = 0, fan = null, strength = null;
 
@@ -101,13 +102,13 @@ export async function render(model) {
 
 function says(one, real) {
   const say = (value) => readable(value, one.deviation);
-  const text = `${say(one.mean)} ± ${say(one.deviation)}; median ${say(one.median)}; 90 %: ${say(one.low)} to ${say(one.high)}`;
-  return real == null ? text : `${text}; true: ${say(real)}`;
+  const text = `${spread(one.mean, one.deviation)}; median ${say(one.median)}; 90 %: ${say(one.low)} to ${say(one.high)}`;
+  return real == null ? text : `${text}; true: ${exact(real)}`;
 }
 
 function fanChart(fan, strength, names, value, width) {
   const drawn = frame(fan.x, fan.y, {
-    width, height: HEIGHT, xName: names[0].slice(0, width / 9), yName: names[1].slice(0, width / 9),
+    width, height: HEIGHT, xName: cut(names[0], width - MARGINS), yName: cut(names[1], width - MARGINS),
     alt: `Predicted density of ${names[1]} along ${names[0]}, with training rows`,
   });
   const { root, sx, sy, inner } = drawn, inside = (v) => Math.max(inner.left, Math.min(inner.right, sx(v)));

@@ -1,8 +1,9 @@
 // A row with gaps: what is missing, inferred from what is there.
 
 import { get, newest, post } from "../api.js";
-import { bars, readable, rowPicker, searchable, table, telling, typed, written } from "../columns.js";
-import { el, facts, number } from "../dom.js";
+import { bars, rowPicker, searchable, table, telling, typed, widen, write } from "../columns.js";
+import { el, facts } from "../dom.js";
+import { exact, nats, percent, readable, rounded, spread } from "../numbers.js";
 
 const DRAWS = 5;
 
@@ -21,11 +22,11 @@ export async function render(model) {
   }));
 
   const fields = names.map((name) => el("input", {
-    type: "text", inputmode: "decimal", class: "number", placeholder: "missing", "aria-label": name, autocomplete: "off", oninput: () => ask(),
+    type: "text", inputmode: "decimal", class: "number", placeholder: "missing", "aria-label": name, autocomplete: "off", oninput: ({ target }) => { widen(target); ask(); },
   }));
   const entries = names.map((name, i) => {
     const says = el("div", { class: "says" });
-    const clear = el("button", { type: "button", class: "small", "aria-label": `Clear ${name}`, onclick: () => { fields[i].value = ""; ask(); } }, "clear");
+    const clear = el("button", { type: "button", class: "small", "aria-label": `Clear ${name}`, onclick: () => { write(fields[i], ""); ask(); } }, "clear");
     const entry = el("div", { class: "column entry" }, el("span", { class: "name" }, name), fields[i], clear, says);
     entry.say = (found, j) => {
       clear.disabled = j != null;
@@ -37,14 +38,14 @@ export async function render(model) {
 
   const picker = rowPicker(model, async (set, row) => {
     const [values] = (await get(`table/${set}?index=${row}`)).values;
-    fields.forEach((field, i) => { field.value = values[i] == null ? "" : exact(values[i]); });
+    fields.forEach((field, i) => { write(field, exact(values[i])); });
     ask();
   }, "Fill from row");
   const again = el("button", { type: "button", onclick: () => { seed += 1; ask(); } }, "Draw again");
-  const empty = el("button", { type: "button", onclick: () => { fields.forEach((f) => { f.value = ""; }); ask(); } }, "Clear all");
+  const empty = el("button", { type: "button", onclick: () => { fields.forEach((field) => write(field, "")); ask(); } }, "Clear all");
 
   if (Object.keys(model.sets).length) picker.go(0);
-  else { fields.forEach((field, i) => { field.value = written(typical[i], high[i] - low[i]); }); ask(); }
+  else { fields.forEach((field, i) => { write(field, exact(rounded(typical[i], high[i] - low[i]))); }); ask(); }
   return el("div", { class: "split" },
     el("section", {},
       el("h2", {}, "Fill the gaps of a row"),
@@ -54,13 +55,10 @@ export async function render(model) {
     el("section", { class: "card stays" }, el("h3", { class: "first" }, "The row as a whole"), about));
 }
 
-// Every digit that was there, as people write it.
-const exact = (value) => String(+value.toPrecision(12));
-
 function inferred(found, j) {
   const say = (value) => readable(value, found.deviation[j]);
   return [
-    el("strong", {}, `${say(found.mean[j])} ± ${say(found.deviation[j])}`),
+    el("strong", {}, spread(found.mean[j], found.deviation[j])),
     el("span", {}, `90 %: ${say(found.low[j])} to ${say(found.high[j])}`),
     el("span", { class: "soft" }, `draws: ${found.draws.map((draw) => say(draw[j])).join("; ")}`),
   ];
@@ -68,12 +66,12 @@ function inferred(found, j) {
 
 function likelihood(found) {
   if (!found.whole) {
-    return [["missing", `${found.missing.length} value${found.missing.length > 1 ? "s" : ""}`], ["log p(what is there)", `${number(found.log_likelihood, 3)} nats`]];
+    return [["missing", `${found.missing.length} value${found.missing.length > 1 ? "s" : ""}`], ["log p(what is there)", nats(found.log_likelihood)]];
   }
-  return [["log-likelihood", `${number(found.log_likelihood, 3)} nats`], ...rank(found)];
+  return [["log-likelihood", nats(found.log_likelihood)], ...rank(found)];
 }
 
 export function rank(found) {
   if (found.percentile == null) return [];
-  return [["among training rows", `likelier than ${number(found.percentile, 1)} %`]];
+  return [["among training rows", `likelier than ${percent(found.percentile / 100)}`]];
 }

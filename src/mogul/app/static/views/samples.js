@@ -2,13 +2,14 @@
 
 import { get, newest, unpack } from "../api.js";
 import { el, filled } from "../dom.js";
+import { count } from "../numbers.js";
 import { wall } from "../pixels.js";
 
 export async function render(model) {
   const decoder = model.views.includes("latents");
   const sides = decoder ? [
     side("prior", "Latents from the prior", ({ components: k }) => k > 1 ? `The prior is a mixture of ${k} components.` : "The prior is one Gaussian."),
-    side("mixture", "Latents from a mixture fitted to those of the rows", ({ components: k, most_rows: n }) => `${k} component${k > 1 ? "s" : ""}, as many as BIC asks for, fitted to the latents of up to ${n.toLocaleString("en")} rows.`),
+    side("mixture", "Latents from a mixture fitted to those of the rows", ({ components: k, most_rows: n }) => `${k} component${k > 1 ? "s" : ""}, as many as BIC asks for, fitted to the latents of up to ${count(n)} rows.`),
   ] : [side(null, null, null)];
   let seed = 0, noise = false;
   const drawn = () => sides.forEach((one) => one.draw(decoder ? 32 : 48, seed, noise));

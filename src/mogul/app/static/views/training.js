@@ -2,7 +2,8 @@
 
 import { get } from "../api.js";
 import { lines } from "../charts.js";
-import { el, facts, number } from "../dom.js";
+import { el, facts } from "../dom.js";
+import { figure, seconds as long } from "../numbers.js";
 
 const EVERY = 1000; // milliseconds between questions
 const NAMES = { log_likelihood: "training", validation: "held out", free_energy: "free energy", evidence_bound: "evidence bound" };
@@ -16,7 +17,7 @@ export async function render(model, page) {
   async function look() {
     const found = await get("history");
     const { rows } = found, seconds = rows.reduce((sum, row) => sum + (row.seconds ?? 0), 0);
-    state.textContent = found.live ? underWay(found, seconds) : `${rows.length} passes in ${number(seconds, 1)} s.`;
+    state.textContent = found.live ? underWay(found, seconds) : `${rows.length} passes in ${long(seconds)}.`;
     if (rows.length !== seen) {
       seen = rows.length;
       charts.replaceChildren(...drawn(rows));
@@ -32,7 +33,7 @@ export async function render(model, page) {
 
   await look();
   const about = model.command ? [el("h3", {}, "How the model was made"), el("pre", {}, model.command)] : [];
-  const figures = Object.entries(model.figures ?? {}).map(([k, v]) => [k.replaceAll("_", " "), typeof v === "number" ? number(v, Number.isInteger(v) ? 0 : 4) : v]);
+  const figures = Object.entries(model.figures ?? {}).map(([k, v]) => [k.replaceAll("_", " "), typeof v === "number" ? figure(v) : v]);
   return {
     content: el("section", {}, el("h2", {}, "Training"), state, charts, notes,
       ...(figures.length ? [el("h3", {}, "Figures"), facts(figures)] : []), ...about),
@@ -42,7 +43,7 @@ export async function render(model, page) {
 
 function underWay({ rows, passes }, seconds) {
   if (!passes) return "The data are being read and the parameters started.";
-  const made = rows.length ? rows[rows.length - 1].pass : 0, took = `${number(seconds, 1)} s so far.`;
+  const made = rows.length ? rows[rows.length - 1].pass : 0, took = `${long(seconds)} so far.`;
   if (made >= passes) return `All ${passes} passes are made; the last figures are being worked out. ${took}`;
   return rows.length ? `Pass ${made + 1} of at most ${passes}; ${took}` : `Pass 1 of at most ${passes}.`;
 }
