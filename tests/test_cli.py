@@ -11,8 +11,10 @@ from PIL import Image
 
 import mogul
 from command_line import run_command
+from mogul import InputError
 from mogul.cli import main
 from mogul.cli.fit_mixture import overfitted
+from mogul.cli.main import app
 from mogul.distributions import families
 
 
@@ -332,3 +334,26 @@ def test_rows_with_gaps_have_scores_but_no_percentile(run, tmp_path):
     filled = np.load(tmp_path / "filled.npy")
     assert np.isfinite(filled).all()
     np.testing.assert_allclose(filled[0], x[0], rtol=1e-6)
+
+
+def test_columns_of_a_table_are_scored_by_their_names(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(60, 2)) * [1, 5]
+    model = str(tmp_path / "m.mogul")
+
+    def written(name, header, x):
+        np.savetxt(tmp_path / name, x, delimiter=",", header=header, comments="", fmt="%.6f")
+        return str(tmp_path / name)
+
+    def scores(data):
+        output = tmp_path / "scores.npy"
+        app(["score", model, data, "-o", str(output)], standalone_mode=False)
+        return np.load(output)
+
+    data = written("a.csv", "a,b", rows)
+    app(["fit", data, "-o", model, "--model", "full", "--components", "1"], standalone_mode=False)
+    expected = scores(data)
+    np.testing.assert_array_equal(scores(written("b.csv", "b,a", rows[:, ::-1])), expected)
+    more = np.column_stack([rows[:, 1], np.arange(60), rows[:, 0]])
+    np.testing.assert_array_equal(scores(written("c.csv", "b,label,a", more)), expected)
+    with pytest.raises(InputError, match="no column a, b; its columns are x, y"):
+        scores(written("d.csv", "x,y", rows))

@@ -282,3 +282,25 @@ def test_a_mixture_about_an_origin_is_that_of_its_means(name, batched):
         ]  # fmt: skip
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(other, one)
+
+
+@pytest.mark.parametrize(
+    "covariance",
+    [
+        torch.ones(1, 2, 2), -torch.eye(2)[None], torch.full((1, 2, 2), torch.nan),
+        torch.tensor([[[1.0, 0.9], [0.0, 1.0]]]), torch.eye(2), torch.ones(1, 2, 3),
+        torch.eye(2, dtype=torch.long)[None], torch.eye(2, dtype=torch.float16)[None],
+    ],
+)  # fmt: skip
+def test_matrices_that_are_no_covariances_are_refused(covariance):
+    with pytest.raises(InputError, match=r"Covariances of"):
+        Full.from_covariance(covariance)
+
+
+def test_covariances_of_any_units_are_factorised():
+    units = torch.tensor([1e-12, 1.0, 1e9], dtype=torch.float64)
+    dense = random_covariance("full", 2, 3).dense() * units * units.unsqueeze(-1)
+    dense = dense * (1 + 1e-14 * torch.ones(3, 3, dtype=torch.float64).triu(1))  # rounding
+    found = Full.from_covariance(dense)
+    torch.testing.assert_close(found.dense() / units / units.unsqueeze(-1),
+                               dense / units / units.unsqueeze(-1))  # fmt: skip

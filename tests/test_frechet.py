@@ -223,3 +223,9 @@ def test_files_of_other_things_are_refused(tmp_path):
     save_tensors(path, {}, config)
     with pytest.raises(InputError, match="not a readable classifier"):
         load_classifier(path)
+
+
+@pytest.mark.parametrize("measure", [frechet_distance, kernel_distance, precision_recall])
+def test_features_beyond_the_range_of_powers_are_refused(measure):
+    with pytest.raises(InputError, match="rescale"):
+        measure(1e200 * _normal(40, 2), _normal(40, 2, seed=1))

@@ -1,5 +1,6 @@
 """Inputs that once ended in a wrong number, a NaN, or a message of another library."""
 
+import copy
 import math
 import warnings
 
@@ -9,12 +10,26 @@ import scipy.sparse
 import torch
 
 from mogul import EM, GaussianMixture, Gradient, InputError, OnlineEM, fit, initialise, open_source
-from mogul.algorithms import mean_log_likelihood, pga
+from mogul.algorithms import Supervised, mean_log_likelihood, pga
 from mogul.algorithms.kmeans import kmeans, nearest_centre
 from mogul.data import ArraySource
-from mogul.distributions import Diagonal, FactorAnalysis, Full, Isotropic, Mixture, families
+from mogul.distributions import (
+    Diagonal,
+    FactorAnalysis,
+    Full,
+    Isotropic,
+    Mixture,
+    Moments,
+    families,
+)
 from mogul.distributions.full import floored_cholesky
-from mogul.models import BayesianGaussianMixture, LatentVariableModel, LinearDecoder
+from mogul.models import (
+    MLP,
+    BayesianGaussianMixture,
+    LatentVariableModel,
+    LinearDecoder,
+    MixtureDensityNetwork,
+)
 from mogul.sklearn import MFA, KMeans
 from mogul.sklearn import BayesianGaussianMixture as BayesianEstimator
 from mogul.sklearn import GaussianMixture as Estimator
@@ -271,3 +286,56 @@ def test_a_floor_under_variances_of_unlike_size():
     )
     with pytest.raises(InputError, match="not finite"):
         floored_cholesky(covariance * math.nan, floor)
+
+
+def test_a_variational_posterior_without_data_is_its_prior():
+    strong = {"mean_strength": 1e6, "mean": torch.zeros(3), "covariance_prior": torch.eye(3)}
+    model = BayesianGaussianMixture(2, 3, dtype=torch.float64, **strong)
+    nothing = torch.zeros(2, 3, 3, dtype=torch.float64)
+    model.maximise(Moments(nothing[:, 0, 0], nothing[:, 0], nothing))
+    assert abs(float(model.log_prior().detach())) < 1e-9
+
+
+def test_fits_by_gradient_work_in_no_grad_and_refuse_inference_mode():
+    source = ArraySource(X)
+    model = GaussianMixture(2, 3)
+    initialise(model, source)
+    expected = fit(copy.deepcopy(model), source, Gradient(), passes=2).history[-1]["objective"]
+    with torch.no_grad():
+        found = fit(copy.deepcopy(model), source, Gradient(), passes=2)
+    assert found.history[-1]["objective"] == expected
+    decoder = LatentVariableModel(LinearDecoder(2, (3,)), 2, (3,))
+    network = MixtureDensityNetwork(MLP(2), 2, 1)
+    tries = [(model, Gradient()), (decoder, pga()), (network, Supervised())]
+    with torch.inference_mode():
+        for one, algorithm in tries:
+            with pytest.raises(InputError, match="inference_mode"):
+                fit(one, source, algorithm, passes=1)
+        assert fit(model, source, EM(), passes=1).history
+        within = GaussianMixture(2, 3)
+        initialise(within, source)
+    with pytest.raises(InputError, match="inference_mode"):
+        fit(within, source, EM(), passes=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", list(families()))
+def test_parameters_of_half_precision_are_worked_with_in_single(name, dtype):
+    wide = mixture(name, torch.float32)
+    short = [t.to(dtype) for t in (wide.logits, wide.centres)]
+    made = Mixture(*short, wide.covariance.map(lambda t: t.to(dtype)))
+    twin = Mixture(*(t.float() for t in short), made.covariance)
+    assert made.dtype == made.covariance.variances.dtype == torch.float32
+    rows = wide.sample((5,), seed=0).to(dtype)
+    gaps = rows.clone()
+    gaps[1, 2] = torch.nan
+    for ask in (
+        lambda m: m.log_prob(rows), lambda m: m.log_prob(gaps), lambda m: m.rsample((2,), seed=0),
+        lambda m: m.condition([0], rows[:, :1]).mean, lambda m: m.responsibilities(rows),
+    ):  # fmt: skip
+        assert torch.equal(ask(made), ask(twin))
+    model = GaussianMixture(2, 3, name).to(dtype)
+    assert model().log_prob(rows).isfinite().all()
+    for start in (initialise, lambda *given: fit(*given, EM())):
+        with pytest.raises(InputError, match="float32"):
+            start(model, ArraySource(X))

@@ -34,6 +34,17 @@ def test_two_proportions_by_hand(left, differs):
     assert found.different[0] == differs
 
 
+@pytest.mark.parametrize("whiten", [False, True])
+@pytest.mark.parametrize(("scale", "origin"), [(1.0, 2.0**33), (1e-40, 0.0), (1e45, 0.0)])
+def test_bins_do_not_depend_on_units_nor_on_the_origin(whiten, scale, origin):
+    rows, other = _normal(600, 3), _normal(400, 3, seed=1) ** 3
+    plain = BinModel(rows, 12, whiten).compare(other)
+    moved = BinModel(scale * rows + origin, 12, whiten).compare(scale * other + origin)
+    assert plain.ndb > 2
+    np.testing.assert_allclose(moved.reference, plain.reference, atol=2e-3)
+    np.testing.assert_allclose(moved.proportions, plain.proportions, atol=3e-3)
+
+
 def test_the_level_of_significance_sets_the_critical_value():
     # z = 2.67 for 64 of 100 has the two-sided p-value 2(1 - Φ(2.67)) = 0.0076.
     train, other = _two_bins(500, 500), _two_bins(64, 36)
@@ -139,7 +150,7 @@ def test_bins_are_those_of_the_nearest_centres():
     found = bins.compare(train)
     np.testing.assert_array_equal(found.proportions, found.reference)
     assert (found.ndb, found.js, found.n) == (0, 0.0, 9000)
-    centres = bins._centres + bins._shift
+    centres = bins._centres * bins._scale + bins._shift
     nearest = np.square(train[:, None] - centres).sum(2).argmin(1)
     np.testing.assert_allclose(np.bincount(nearest) / 9000, found.reference, atol=3 / 9000)
 

@@ -158,3 +158,14 @@ def test_mixture_demo_starts_where_it_is_told(monkeypatch, capsys, tmp_path):
         out = _run(monkeypatch, capsys, "demo", "mixture", *line, "--json")
         reached[start] = json.loads(out)["log_likelihood"]
     assert reached["random"] < min(reached["k-means"], reached["k-means++"]) - 0.1
+
+
+def test_weights_that_sum_to_one_are_no_numbers_of_rows():
+    x = random_mixture("full", 2, 3, 2).sample((100,), seed=0)
+    model = GaussianMixture(2, 3, dtype=torch.float64)
+    initialise(model, ArraySource(x))
+    share = np.full(100, 0.01)
+    with pytest.raises(InputError, match="count rows"):
+        information_criteria(model, ArraySource(x, share))
+    whole = information_criteria(model, ArraySource(x))
+    assert information_criteria(model, ArraySource(x, 100 * share)).bic == pytest.approx(whole.bic)

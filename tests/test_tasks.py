@@ -8,12 +8,13 @@ from families import random_mixture
 from mogul import EM, GaussianMixture, InputError, fit, initialise, open_source
 from mogul.algorithms import log_likelihoods
 from mogul.data import ArraySource, hide_half, hide_random
-from mogul.distributions import families
+from mogul.distributions import Mixture, families
 from mogul.evaluation import inpainting_error, reconstruction_error
 from mogul.tasks import (
     characteristic,
     find_outliers,
     inpaint,
+    nearest_rows,
     percentile_of,
     reconstruct,
     training_quantiles,
@@ -38,6 +39,32 @@ def test_inpainting_is_conditioning(name):
     torch.testing.assert_close(done.samples[:, :, a], x[:, a].expand(2, -1, -1))
     again = inpaint(mixture, x, observed, n_samples=2, seed=1)
     torch.testing.assert_close(done.samples, again.samples, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("far", [1e6, 1e9])
+def test_deviations_of_what_is_hidden_do_not_depend_on_where_clusters_lie(name, far):
+    near = random_mixture(name, 3, 4, 3)
+    apart = torch.tensor([0.0, -far, far], dtype=torch.float64).unsqueeze(-1)
+    mixture = Mixture(near.logits, near.centres + apart, near.covariance)
+    x = mixture.means[1:2].clone()
+    x[0, [0, 2]] = torch.nan
+    exact = mixture.condition([1, 3], x[:, [1, 3]]).variance.sqrt()
+    assert (exact > 0.1).all()
+    torch.testing.assert_close(inpaint(mixture, x).deviation[:, [0, 2]], exact)
+
+
+def test_the_nearest_rows_are_found_far_from_the_origin_and_beside_gaps():
+    rows = torch.randn(300, 4, generator=torch.Generator().manual_seed(0)) + 1e4
+    gaps = rows.clone()
+    gaps[250:, 2] = torch.nan
+    source = ArraySource(gaps.numpy())
+    wanted = rows[:40]
+    assert torch.equal(nearest_rows(source, wanted + 1e-3), wanted)
+    with pytest.raises(InputError, match="all have gaps"):
+        nearest_rows(ArraySource(gaps[250:].numpy()), wanted)
+    with pytest.raises(InputError, match="NaN or infinite"):
+        nearest_rows(source, gaps)
 
 
 def test_inpainting_refuses_a_mask_of_another_shape():

@@ -19,8 +19,10 @@ from torch.distributions import (
 )
 
 from families import random_mixture
-from mogul import InputError, Mixture
-from mogul.distributions import Isotropic, families
+from mogul import EM, GaussianMixture, Gradient, InputError, Mixture, OnlineEM, fit, initialise
+from mogul.algorithms import TruncatedEM
+from mogul.data import ArraySource
+from mogul.distributions import Isotropic, families, family
 from mogul.distributions.checks import has_gaps
 
 FAMILIES = list(families())
@@ -258,6 +260,79 @@ def test_quantiles_undo_the_distribution_functions_of_features(name):
         assert mixture.icdf(0.5).shape == (*batch, 4)
     edges = random_mixture(name, 2, 3, 2).cdf(torch.tensor([[-math.inf] * 3, [math.inf] * 3]))
     torch.testing.assert_close(edges, torch.tensor([[0.0] * 3, [1.0] * 3], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("n_features", [3, 27])
+def test_autocast_costs_no_digits(name, n_features):
+    wide = random_mixture(name, 3, n_features, 3)
+    mixture = Mixture(*(t.float() for t in (wide.logits, wide.centres)),
+                      wide.covariance.map(torch.Tensor.float))  # fmt: skip
+    x = mixture.sample((50,), seed=0)
+    gaps = x.clone()
+    gaps[::2, 0] = torch.nan
+    asked = {
+        "plain": lambda: mixture.log_prob(x),
+        "gradient": lambda: mixture.log_prob(x.clone().requires_grad_()).detach(),
+        "gaps": lambda: mixture.log_prob(gaps),
+        "responsibilities": lambda: mixture.responsibilities(x.clone().requires_grad_()).detach(),
+        "reconstruction": lambda: mixture.reconstruct(x),
+        "conditional": lambda: mixture.condition([0], x[:, :1]).mean,
+        "filled in": lambda: mixture.complete(gaps).mean,
+        "variance": lambda: mixture.complete(gaps).variance,
+        "samples": lambda: mixture.sample((5,), seed=1),
+        "samples with gradient": lambda: mixture.rsample((5,), seed=1),
+        "samples of a conditional": lambda: mixture.complete(gaps).sample(seed=1),
+        "noisy": lambda: mixture.with_noise(0.1).variances,
+    }
+    for what, ask in asked.items():
+        expected = ask()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = ask()
+        assert torch.equal(found.nan_to_num(), expected.nan_to_num()), what
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_fits_inside_autocast_are_those_outside(name):
+    x = random_mixture(name, 3, 4, 3).sample((200,), seed=0).numpy()
+
+    def reached(algorithm):
+        model = GaussianMixture(3, 4, name, 1 if family(name).low_rank else None)
+        source = ArraySource(x)
+        initialise(model, source)
+        return fit(model, source, algorithm, passes=3).history[-1]["objective"]
+
+    for algorithm in (EM(), TruncatedEM(), OnlineEM()):
+        expected = reached(algorithm)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert reached(algorithm) == expected
+
+
+@pytest.fixture
+def doubled():
+    """Numbers made without a type are double."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("doubled")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_single_precision_stays_where_double_is_the_default(name):
+    x = random_mixture(name, 3, 4, 3).sample((90,), seed=0).float()
+    x[::5, 1] = torch.nan
+    source = ArraySource(x.numpy())
+    for algorithm in (EM(), OnlineEM(), Gradient()):
+        model = GaussianMixture(3, 4, name, 1 if family(name).low_rank else None)
+        initialise(model, source)
+        assert math.isfinite(fit(model, source, algorithm, passes=2).history[-1]["objective"])
+        mixture = model()
+        found = [
+            mixture.log_prob(x), mixture.marginal([0, 2]).log_prob(x[:, [0, 2]]),
+            mixture.condition([0], x[:, :1]).mean, mixture.complete(x).variance,
+            mixture.sample((2,)), mixture.rsample((2,)), mixture.cdf(x), mixture.icdf(0.5),
+        ]  # fmt: skip
+        assert {t.dtype for t in found} == {torch.float32}
 
 
 def test_what_there_is_no_closed_form_of_is_not_implemented():

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from mogul.algorithms.scoring import mean_log_likelihood
@@ -141,6 +142,7 @@ class Fit:
         return html_table(f"Fit({self._line()})", columns, cells, note)
 
 
+@torch.enable_grad()
 def fit(
     model: Any,
     source: Source,
@@ -176,7 +178,8 @@ def fit(
         the fitted model, its history, the reason for stopping, and the seconds taken.
 
     Raises:
-        InputError: if data and model do not fit each other, or passes is not positive.
+        InputError: if data and model do not fit each other, passes is not positive, the model is of
+            half precision, or gradients are needed inside `torch.inference_mode`.
         RuntimeError: if another process was lost.
         KeyboardInterrupt: as it came, once the algorithm has put the model in order.
     """
@@ -185,6 +188,7 @@ def fit(
     if not tolerance >= 0:
         raise InputError(f"tolerance is {tolerance}; it must be zero or more.")
     check_source(source)
+    check_model(model)
     began = time.perf_counter()
     kept = None if checkpoint is None else checkpoint.restore(model, source)
     history = [] if kept is None else list(kept.history)
@@ -268,6 +272,37 @@ def _held_out(algorithm: Algorithm, model: Any, source: Source) -> float:
     """Return the mean log-likelihood, or the bound of it by which the algorithm scores."""
     score = getattr(algorithm, "score", None)
     return mean_log_likelihood(model(), source) if score is None else score(model, source)
+
+
+def check_model(model: Any) -> None:
+    """Refuse a model that no algorithm could move.
+
+    Raises:
+        InputError: if its numbers are too short, or made in `torch.inference_mode`.
+    """
+    dtype = getattr(model, "dtype", torch.float32)
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"The model is of {dtype}; take it to float32 or float64: model.float().")
+    parameters = model.parameters() if isinstance(model, torch.nn.Module) else ()
+    frozen = any(p.is_inference() for p in parameters)
+    if frozen and not torch.is_inference_mode_enabled():
+        raise InputError(
+            "The model was made in torch.inference_mode, outside of which it cannot change; make "
+            "it outside."
+        )
+
+
+def check_gradients() -> None:
+    """Refuse to go on where there are no gradients.
+
+    Raises:
+        InputError: inside `torch.inference_mode`.
+    """
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "Gradients are needed, and there are none in torch.inference_mode; leave it, or use "
+            "torch.no_grad instead, which may stay."
+        )
 
 
 def check_source(source: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mogul.algorithms.base import Pass
+from mogul.algorithms.base import Pass, check_gradients
 from mogul.algorithms.em import looked_through
 from mogul.algorithms.initialise import row_weights, total_weight
 from mogul.algorithms.minibatches import minibatches, n_steps, pool, random_order
@@ -92,6 +92,7 @@ class Gradient:
                 of the data are such that one size of step cannot serve all columns, or the type
                 cannot hold their gradients.
         """
+        check_gradients()
         model.check_started()
         looked_through(source, model)
         _check_units(model)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from mogul.algorithms.afk_mc2 import afk_mc2
-from mogul.algorithms.base import check_source, fit
+from mogul.algorithms.base import check_model, check_source, fit
 from mogul.algorithms.em import EM, check_enough_rows
 from mogul.algorithms.kmeans import kmeans, kmeans_plusplus, nearest_centre
 from mogul.algorithms.rows import Rows
 from mogul.algorithms.scoring import mean_log_likelihood
 from mogul.algorithms.truncated_kmeans import truncated_kmeans
-from mogul.compute.backend import make_generator
+from mogul.compute.backend import in_full_precision, make_generator
 from mogul.compute.collective import Group, group_of
 from mogul.compute.columns import column_means
 from mogul.errors import InputError
@@ -30,6 +30,7 @@ _SHORT_PASSES = 5
 _MOST_PERMUTED = 2**22  # rows of which a permutation is held in memory
 
 
+@in_full_precision
 def initialise(
     model: Any,
     source: Source,
@@ -68,6 +69,7 @@ def initialise(
     if method not in METHODS:
         raise InputError(f"Unknown start '{method}'; choose one of: {', '.join(METHODS)}.")
     check_source(source)
+    check_model(model)
     if n_init < 1:
         raise InputError(f"n_init is {n_init}; it must be at least 1.")
     group = group_of(source)

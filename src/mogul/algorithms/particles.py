@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mogul.algorithms.base import Pass
+from mogul.algorithms.base import Pass, check_gradients
 from mogul.algorithms.initialise import row_weights
 from mogul.algorithms.minibatches import Minibatch, minibatches, pool, pool_statistics, random_order
 from mogul.algorithms.particle_moves import LatentMove, State, SteinCoin
@@ -348,6 +348,7 @@ def check_latent_model(model: Any, source: Source) -> None:
     Raises:
         InputError: if the model is not p(x, z), or rows are of another width or fewer than two.
     """
+    check_gradients()
     if not hasattr(model, "log_joint"):
         raise InputError(
             f"A {type(model).__name__} has no latents that particles or an encoder could stand "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mogul.algorithms.base import Pass
+from mogul.algorithms.base import Pass, check_gradients
 from mogul.algorithms.initialise import initialise, row_weights
 from mogul.algorithms.rows import Rows
 from mogul.algorithms.watch import Watch
@@ -122,6 +122,7 @@ class Supervised:
         Raises:
             InputError: if data and model do not fit each other, or no row has a target.
         """
+        check_gradients()
         if not hasattr(model, "set_units"):
             raise InputError(
                 f"A {type(model).__name__} predicts no targets from inputs; build a "

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 from mogul.errors import InputError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -32,7 +37,14 @@ def make_generator(seed: int | None, device: torch.device | str = "cpu") -> torc
 
 @contextmanager
 def full_precision(device: torch.device) -> Generator[None]:
-    """Keep a GPU from rounding the factors of float32 products, which costs likelihoods nats."""
+    """Keep the factors of float32 products from being rounded, which costs likelihoods nats.
+
+    By autocast anywhere, and to TF32 on a GPU.
+    """
+    if torch.is_autocast_enabled(device.type):
+        with torch.autocast(device.type, enabled=False), full_precision(device):
+            yield
+        return
     if device.type != "cuda":  # CPU threads would put each other's setting back
         yield
         return
@@ -42,6 +54,18 @@ def full_precision(device: torch.device) -> Generator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+def in_full_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """Run a function in `full_precision` on the device of its first argument that has one."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        given: list[Any] = [*args, *kwargs.values()]
+        with full_precision(next(a.device for a in given if hasattr(a, "device"))):
+            return function(*args, **kwargs)
+
+    return run
 
 
 def resolve_device(name: str) -> torch.device:

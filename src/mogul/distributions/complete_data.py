@@ -64,7 +64,7 @@ def own_statistics(
     shared = covariance.n_covariances == 1
     mass = pi.sum(0, keepdim=True) if shared else pi
     if not isinstance(covariance, DiagonalPlusLowRank):
-        return Moments(pi, first, mass[:, None, None] * covariance.dense().double())
+        return Moments(pi, first, mass[:, None, None] * covariance.map(torch.Tensor.double).dense())
     W = covariance.factors.double()
     eye = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device)
     return _alike(

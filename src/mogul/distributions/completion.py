@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mogul.compute.backend import make_generator
+from mogul.compute.backend import in_full_precision, make_generator
 from mogul.distributions.checks import has_gaps
 from mogul.distributions.kernel import active
 from mogul.distributions.linear_algebra import cholesky
@@ -37,28 +37,35 @@ class Completion(ABC):
         self.log_prob = self._component_log_prob() + mixture.log_weights
 
     @property
+    def device(self) -> torch.device:
+        """Where the rows are."""
+        return self.x.device
+
+    @property
     def responsibilities(self) -> Tensor:
         """p(k | observed part), (n, K)."""
         return self.log_prob.softmax(-1)
 
     @property
+    @in_full_precision
     def mean(self) -> Tensor:
         """The rows with E[hidden | observed] filled in, (n, D), in the units of the data."""
         filled = torch.where(self.observed, self.x, self._mean())
         return self.mixture.origin + filled
 
     @property
+    @in_full_precision
     def reconstruction(self) -> Tensor:
         """Posterior mean of the noise-free part of all features, (n, D), in data units."""
         return self.mixture.origin + self._noise_free()
 
     @property
+    @in_full_precision
     def variance(self) -> Tensor:
         """Var[hidden | observed] of each feature, (n, D); zero where observed."""
-        mean, second = self._moments()
-        variance = (second - mean.square()).clamp_min(0).to(self.x.dtype)
-        return torch.where(self.observed, 0.0, variance)
+        return torch.where(self.observed, 0.0, self._moments()[1].to(self.x.dtype))
 
+    @in_full_precision
     def sample(self, noise: bool = True, seed: int | None = None) -> Tensor:
         """Draw the hidden features given the observed ones, (n, D), observed ones kept."""
         generator = make_generator(seed, self.x.device)
@@ -66,6 +73,7 @@ class Completion(ABC):
         draw = torch.where(self.observed, self.x, self._draw(component, noise, generator))
         return self.mixture.origin + draw
 
+    @in_full_precision
     def statistics(self, weight: Tensor | None) -> Moments | MaskedMoments:
         """Return the expected moments of the rows, for an M-step.
 
@@ -96,7 +104,7 @@ class Completion(ABC):
 
     @abstractmethod
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Return mean and mean square of hidden features about the origin, (n, D), in float64."""
+        """Return mean about the origin, and variance, of hidden features, (n, D), in float64."""
 
     @abstractmethod
     def _draw(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:
@@ -162,18 +170,19 @@ class _LowRankCompletion(Completion):
         r, E = self.responsibilities.double(), self._extended.double()
         z, covariance = self._extended_factors().double(), self._factor_covariance()
         noise = self.mixture.noise_variances.double()
-        mean, second = torch.zeros_like(self.x).double(), r @ noise
+        mean, variance = (
+            (r.unsqueeze(-1) * z).flatten(1) @ E.movedim(1, -1).flatten(0, 1),
+            r @ noise,
+        )
         # Component by component: all outer products at once would be D·K·H² numbers.
         for k in range(len(E)):
             rows = active(r[:, k]).nonzero().squeeze(-1)
             if not len(rows):
                 continue
-            means = z[rows, k] @ E[k].mT
+            away = z[rows, k] @ E[k].mT - mean[rows]  # squares about the origin would cancel
             spread = ((covariance[rows, k] @ E[k, :, 1:].mT) * E[k, :, 1:].mT).sum(1)
-            share = r[rows, k, None]
-            mean.index_add_(0, rows, share * means)
-            second.index_add_(0, rows, share * (means.square() + spread))
-        return mean, second
+            variance.index_add_(0, rows, r[rows, k, None] * (away.square() + spread))
+        return mean, variance
 
     def _factor_covariance(self) -> Tensor:
         """M_n⁻¹, the posterior covariance of the factors, (n, K, H, H)."""
@@ -279,13 +288,15 @@ class _PatternCompletion(Completion):
         return self._moments()[0].to(self.x.dtype)
 
     def _moments(self) -> tuple[Tensor, Tensor]:
-        first = torch.zeros_like(self.x).double()
-        second, resp = torch.zeros_like(first), self.responsibilities.double().unsqueeze(-1)
+        mean = torch.zeros_like(self.x).double()
+        variance, resp = torch.zeros_like(mean), self.responsibilities.double().unsqueeze(-1)
         for rows, hidden, means, cov in self._groups:
             r, means = resp[rows], means.double()
-            first[rows[:, None], hidden] = (r * means).sum(1)
-            second[rows[:, None], hidden] = (r * (means.square() + cov.variances)).sum(1)
-        return first, second
+            middle = (r * means).sum(1)
+            away = means - middle.unsqueeze(1)  # squares about the origin would cancel
+            mean[rows[:, None], hidden] = middle
+            variance[rows[:, None], hidden] = (r * (away.square() + cov.variances)).sum(1)
+        return mean, variance
 
     def _draw(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:
         out = torch.zeros_like(self.x)

@@ -14,11 +14,13 @@ import math
 import torch
 from torch import Tensor
 
+from mogul.compute.backend import in_full_precision
 from mogul.distributions.mixture import Mixture
 from mogul.distributions.posterior import Posterior
 from mogul.errors import InputError
 
 
+@in_full_precision
 def component_divergences(q: Posterior, p: Mixture) -> Tensor:
     r"""Return $KL(q_s \,\|\, p_k)$ of every pair of components, (n, S, K): exact.
 

@@ -34,6 +34,7 @@ from mogul.errors import InputError
 
 _MOST_FEATURES = 24  # up to which products with all x_i x_j beat whitening
 _JITTER = 1e-13  # of a variance: what float64 can tell of it beside collinear ones
+_SKEW = 10  # by how many roots of rounding entries across the diagonal may differ
 _WIDEST = 1e12  # variance in units of the floor beyond which eigenvalues near it have no digits
 
 
@@ -50,8 +51,25 @@ class Full(Covariance):
 
     @classmethod
     def from_covariance(cls, covariance: Tensor) -> Self:
-        """Return the family member with covariance matrices (..., C, D, D)."""
-        return cls(torch.linalg.cholesky(covariance))
+        """Return the family member with covariance matrices (..., C, D, D).
+
+        Raises:
+            InputError: if they are not of real numbers, symmetric and positive definite.
+        """
+        if not covariance.dtype.is_floating_point or covariance.dtype.itemsize < 4:
+            raise InputError(
+                f"Covariances of {covariance.dtype} came; give them in float32 or float64."
+            )
+        square = covariance.dim() > 2 and covariance.shape[-1] == covariance.shape[-2]
+        scale_tril, failed = torch.linalg.cholesky_ex(covariance) if square else (covariance, None)
+        skew = (covariance - covariance.mT).abs() if square else covariance
+        if failed is None or bool(failed.any()) or bool((skew > _skew_allowed(covariance)).any()):
+            raise InputError(
+                f"Covariances of shape {tuple(covariance.shape)} came that are not (C, D, D), "
+                f"symmetric and positive definite in {covariance.dtype}; add a ridge to their "
+                "diagonals, use float64, or choose a low-rank family."
+            )
+        return cls(scale_tril)
 
     @classmethod
     def raw_shapes(cls, n: int, n_features: int, rank: int) -> dict[str, tuple[int, ...]]:
@@ -293,8 +311,8 @@ class Full(Covariance):
         rows = self.scale_tril[..., features, :]
         # QR of the rows avoids squaring the condition number as L Lᵀ would.
         r = torch.linalg.qr(rows.mT).R
-        sign = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).unsqueeze(-1)
-        return type(self)((r * sign).mT.contiguous())
+        flipped = r.diagonal(dim1=-2, dim2=-1).unsqueeze(-1) < 0
+        return type(self)(torch.where(flipped, -r, r).mT.contiguous())
 
     def condition(
         self, observed: Tensor, hidden: Tensor, x: Tensor, centres: Tensor
@@ -328,6 +346,13 @@ def _whitened(L: Tensor, deviation: Tensor) -> Tensor:
     shared = L.expand(*columns.shape[:-2], *L.shape[-2:])
     white = torch.linalg.solve_triangular(shared, columns, upper=False)
     return white.movedim(-1, 0).reshape(deviation.shape)
+
+
+def _skew_allowed(covariance: Tensor) -> Tensor:
+    """Return by how much entries (..., D, D) may differ from those across the diagonal."""
+    deviation = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    scale = deviation.unsqueeze(-1) * deviation.unsqueeze(-2)
+    return _SKEW * torch.finfo(covariance.dtype).eps ** 0.5 * scale
 
 
 def _eye_and_below(like: Tensor) -> tuple[Tensor, Tensor]:

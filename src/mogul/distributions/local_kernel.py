@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from mogul.compute.backend import in_full_precision
 from mogul.distributions.kernel import near_zero
 from mogul.distributions.local_forms import SharedForm, constants
 from mogul.distributions.moments import Moments
@@ -83,6 +84,7 @@ class LocalKernel:
         return x if self._origin is None else x - self._origin
 
     @torch.no_grad()
+    @in_full_precision
     def search(self, x: Tensor, held: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         """Score rows under their candidates, and under those to be looked at with these.
 
@@ -109,6 +111,7 @@ class LocalKernel:
         return scores[..., 0].clone(), scores
 
     @torch.no_grad()
+    @in_full_precision
     def score(self, x: Tensor, component: Tensor, row: Tensor) -> Tensor:
         """Return accurate log-joints (p,) of pairs (p,) of rows as `centred` returns them."""
         found = x.new_empty(len(row) + 1)
@@ -121,6 +124,7 @@ class LocalKernel:
         return found[:-1]
 
     @torch.no_grad()
+    @in_full_precision
     def add(self, x: Tensor, component: Tensor, row: Tensor, mass: Tensor) -> None:
         """Add the moments of pairs (p,) with masses (p,)."""
         padded = torch.cat([mass, mass.new_zeros(1)])

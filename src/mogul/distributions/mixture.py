@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from mogul.compute.backend import make_generator
+from mogul.compute.backend import in_full_precision, make_generator
 from mogul.distributions.checks import check_width, feature_indices, has_gaps
 from mogul.distributions.completion import Completion, complete
 from mogul.distributions.covariance import Covariance
@@ -19,11 +19,14 @@ from mogul.distributions.reparameterise import attach
 from mogul.distributions.shown import line_of, table_of
 from mogul.errors import InputError
 
+_SINGLE = 4  # bytes of the shortest numbers in which densities have digits
+
 
 class Mixture(Distribution):
     r"""A mixture of Gaussians, $p(x) = \sum_k \pi_k\,N(x;\, o + c_k,\, \Sigma_k)$.
 
-    Rows of any real type may be given; they are computed with in the type of the parameters.
+    Rows of any real type may be given; they are computed with in the type of the parameters, and
+    parameters of half precision in float32: densities of shorter numbers have no digits.
 
     Args:
         logits: unnormalised log mixing weights, (..., K).
@@ -70,6 +73,9 @@ class Mixture(Distribution):
             ValueError: with `validate_args`, if a value is not allowed.
         """
         batch = _batch_of(logits, centres, covariance, origin)
+        if min(logits.dtype.itemsize, centres.dtype.itemsize) < _SINGLE:
+            logits, centres, covariance = logits.float(), centres.float(), covariance.map(_single)
+        origin = None if origin is None else _single(origin)
         d = centres.shape[-1]
         self.logits = logits
         self.log_weights = logits.log_softmax(-1)
@@ -140,6 +146,7 @@ class Mixture(Distribution):
         centre = (w * self.centres).sum(-2, keepdim=True)
         return (w * (self.variances + (self.centres - centre).square())).sum(-2)
 
+    @in_full_precision
     def kernel(self) -> Kernel:
         """Return what scores many rows, and sums their moments, by a few large products.
 
@@ -148,6 +155,7 @@ class Mixture(Distribution):
         with torch.no_grad():
             return self.covariance.kernel(self.centres, self.log_weights, self.origin)
 
+    @in_full_precision
     def component_log_prob(self, value: Tensor) -> Tensor:
         """Return log π_k + log N(x; k) for rows (..., D), as (..., K), in nats.
 
@@ -242,6 +250,7 @@ class Mixture(Distribution):
             self._validate_sample(value)
         return has_gaps(value)
 
+    @in_full_precision
     def reconstruct(self, value: Tensor) -> Tensor:
         r"""Return the posterior mean of the noise-free part of rows (n, D), as (n, D).
 
@@ -260,6 +269,7 @@ class Mixture(Distribution):
         rebuilt = self.covariance.reconstruct(x, resp, self.centres)
         return self.origin + rebuilt.reshape(value.shape)
 
+    @in_full_precision
     def sample(  # type: ignore[override]
         self, sample_shape: Any = (), noise: bool = True, seed: int | None = None
     ) -> Tensor:
@@ -296,6 +306,7 @@ class Mixture(Distribution):
             pick = index[..., None, None].expand(*shape, 1, self.n_features)
             return self.origin + centres.gather(-2, pick).squeeze(-2) + draws
 
+    @in_full_precision
     def rsample(  # type: ignore[override]
         self, sample_shape: Any = (), seed: int | None = None
     ) -> Tensor:
@@ -388,6 +399,7 @@ class Mixture(Distribution):
             shift + scale * self.origin,
         )
 
+    @in_full_precision
     def with_noise(self, variance: float) -> Mixture:
         """Return the mixture of X + ε, where ε ~ N(0, variance · I) is independent of X."""
         return Mixture(self.logits, self.centres, self.covariance.with_noise(variance), self.origin)
@@ -406,6 +418,7 @@ class Mixture(Distribution):
             self.origin[features],
         )
 
+    @in_full_precision
     def condition(self, features: Tensor, values: Tensor) -> Mixture:
         """Return p(other features | features = values), exact, one mixture per row of values.
 
@@ -448,6 +461,7 @@ class Mixture(Distribution):
             logits, centres = logits[0], centres[0]
         return Mixture(logits, centres, covariance, self.origin[hidden])
 
+    @in_full_precision
     def complete(self, x: Tensor, observed: Tensor | None = None) -> Completion:
         """Infer hidden features of each row, whatever its pattern, under the whole mixture.
 
@@ -492,6 +506,11 @@ class Mixture(Distribution):
     def _repr_html_(self) -> str | None:
         """Show the heaviest components in a notebook."""
         return table_of(self)
+
+
+def _single(tensor: Tensor) -> Tensor:
+    """Return half precision as single."""
+    return tensor.float() if tensor.dtype.itemsize < _SINGLE else tensor
 
 
 def _batch_of(

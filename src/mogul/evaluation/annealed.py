@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from mogul.algorithms.base import check_gradients
 from mogul.algorithms.particles import held_still
 from mogul.compute.backend import make_generator
 from mogul.distributions import Mixture
@@ -238,6 +239,7 @@ class _Path:
         # Where a trajectory diverged, its momentum is no number and refuses it; the densities need
         # not be asked about such latents, and some would raise.
         z = z.to(model.dtype).nan_to_num(0.0, 0.0, 0.0)
+        check_gradients()
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             log_prior = self._prior.log_prob(z)

@@ -29,9 +29,11 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
         the distance in squared units of the features; zero at best.
 
     Raises:
-        InputError: if a set has fewer than two rows, the widths differ, or a value is not finite.
+        InputError: if a set has fewer than two rows, the widths differ, or a value is not finite
+            or too large.
     """
     _check(a, b, 2)
+    _check_range(a, b, 2)
     a, b = a.double(), b.double()
     root_a, root_b = _covariance_root(a), _covariance_root(b)
     # Singular values of Σa^½ Σb^½ are the roots of the eigenvalues of Σa^½ Σb Σa^½, and unlike
@@ -64,7 +66,7 @@ def kernel_distance(
 
     Raises:
         InputError: if fewer than two subsets of two rows fit into a set, the widths differ, or a
-            value is not finite.
+            value is not finite or too large.
     """
     _check(a, b, 4)
     rows = min(len(a), len(b))
@@ -74,6 +76,7 @@ def kernel_distance(
             f"{subsets} disjoint subsets of {size} rows were asked for, and the smaller set has "
             f"{rows}; ask for at least two subsets of at least two rows, and no more than fit."
         )
+    _check_range(a, b, 6)
     draw = make_generator(seed)
     order_a, order_b = (
         torch.randperm(len(rows), generator=draw)[: subsets * size].to(rows.device)
@@ -101,11 +104,12 @@ def precision_recall(real: Tensor, fake: Tensor, neighbours: int = 3) -> tuple[f
 
     Raises:
         InputError: if a set has no more rows than neighbours, neighbours are fewer than one, the
-            widths differ, or a value is not finite.
+            widths differ, or a value is not finite or too large.
     """
     if neighbours < 1:
         raise InputError(f"{neighbours} neighbours were asked for; give at least one: try 3.")
     _check(real, fake, neighbours + 1)
+    _check_range(real, fake, 2)
     real, fake = real.double(), fake.double()
     return _share_amid(fake, real, neighbours), _share_amid(real, fake, neighbours)
 
@@ -161,4 +165,19 @@ def _check(a: Tensor, b: Tensor, least: int) -> None:
         raise InputError(
             "Features with missing or infinite values cannot be compared; drop these rows, or "
             "find what produced them."
+        )
+
+
+def _check_range(a: Tensor, b: Tensor, power: int) -> None:
+    """Refuse rows whose values cannot be raised to a power in float64, and summed.
+
+    Raises:
+        InputError: if they are too large.
+    """
+    largest = max(float(a.abs().max()), float(b.abs().max()))
+    limit = 1e250 ** (1 / power)
+    if largest > limit:
+        raise InputError(
+            f"Features as large as {largest:.3g} came to be compared, and powers of those above "
+            f"{limit:.0e} are beyond float64; rescale them."
         )

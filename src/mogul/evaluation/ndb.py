@@ -88,12 +88,20 @@ class BinModel:
         self._width = train.shape[1]
         self._critical = NormalDist().inv_cdf(1 - significance / 2)
         self._used = _coordinates(self._width, seed)
-        part = train[:, self._used].astype(np.float32, copy=False)
+        part = train[:, self._used]
         # Sums over many rows drift in float32, hence float64 here and in the deviations.
-        self._shift = part.mean(0, dtype=np.float64).astype(np.float32)
-        self._scale = _deviations(part) if whiten else np.ones_like(self._shift)
+        self._shift = part.mean(0, dtype=np.float64)
+        spans = part.max(0).astype(np.float64) - part.min(0)
+        # In units of the widest, squares stay in the range of float32; a power of two rounds none.
+        unit = np.exp2(np.rint(np.log2(spans.max()))) if spans.max() > 0 else 1.0
+        self._scale = np.full(len(spans), unit)
+        if whiten:
+            units = np.where(spans > 0, spans, 1)
+            self._scale = units  # in which squares do not overflow
+            deviations = self._standardised(part).std(0, dtype=np.float64)
+            self._scale = np.where(spans > 0, units * deviations, 1)
         means = KMeans(n_bins, n_init=1, random_state=seed)  # pyright: ignore
-        means.fit((part - self._shift) / self._scale)
+        means.fit(self._standardised(part))
         self._centres = np.asarray(means.cluster_centers_, np.float32)
         self._n = len(train)
         self._counts = np.bincount(self._assign(train), minlength=n_bins)
@@ -119,14 +127,21 @@ class BinModel:
         ndb = int(different.sum())
         return BinComparison(ndb, self.n_bins, js, m, proportions, reference, different)
 
+    def _standardised(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows less their mean, in units in which float32 holds them."""
+        out = np.empty(rows.shape, np.float32)
+        for start in range(0, len(rows), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            out[chunk] = (rows[chunk] - self._shift) / self._scale
+        return out
+
     def _assign(self, rows: np.ndarray) -> np.ndarray:
         """Return the bin (n,) with the nearest centre to each row."""
         labels = np.empty(len(rows), np.int64)
         half_norms = 0.5 * np.square(self._centres).sum(1)
         for start in range(0, len(rows), _CHUNK):
             chunk = slice(start, start + _CHUNK)
-            part = rows[chunk, self._used].astype(np.float32, copy=False)
-            part = (part - self._shift) / self._scale
+            part = self._standardised(rows[chunk, self._used])
             # ½‖x − c‖² less ½‖x‖², which is the same for every centre.
             labels[chunk] = (half_norms - part @ self._centres.T).argmin(1)
         return labels
@@ -145,12 +160,6 @@ def _coordinates(width: int, seed: int) -> np.ndarray:
         return np.arange(width)
     chosen = np.random.default_rng(seed).choice(width, width // 6, replace=False)
     return np.sort(chosen)
-
-
-def _deviations(rows: np.ndarray) -> np.ndarray:
-    """Return standard deviations (D,), one where a feature is constant."""
-    varies = rows.max(0) > rows.min(0)
-    return np.where(varies, rows.std(0, dtype=np.float64), 1).astype(np.float32)
 
 
 def _check(rows: np.ndarray, width: int | None) -> None:

@@ -17,6 +17,7 @@ from mogul.distributions import Prior, family
 from mogul.errors import InputError
 from mogul.models import GaussianMixture
 
+_ROUNDING = 1e-3  # of sums of weights
 CRITERIA = ("bic", "aic", "icl", "validation")
 
 
@@ -39,7 +40,11 @@ class Criteria:
 
 @torch.no_grad()
 def information_criteria(model: GaussianMixture, source: DataSource) -> Criteria:
-    """Return the criteria of a fitted model on the rows it was fitted to."""
+    """Return the criteria of a fitted model on the rows it was fitted to.
+
+    Raises:
+        InputError: if the weights of many rows sum to no more than that of one.
+    """
     mixture, total, entropy, n = model(), 0.0, 0.0, 0.0
     for x, weight, _ in source.batches(
         default_batch_size(source.n_features), model.dtype, model.device
@@ -52,6 +57,11 @@ def information_criteria(model: GaussianMixture, source: DataSource) -> Criteria
         total += float((w * log_prob).sum())
         entropy += float((w * each).sum())
         n += float(w.sum())
+    if n <= 1 + _ROUNDING and len(source) > 1:
+        raise InputError(
+            f"The weights of {len(source)} rows sum to {n:.3g}, and criteria would count no more "
+            "rows than that; give weights that count rows, such as weights * n / weights.sum()."
+        )
     p = model.n_parameters
     bic = -2 * total + p * math.log(n)
     return Criteria(total, p, entropy, -2 * total + 2 * p, bic, bic + 2 * entropy)

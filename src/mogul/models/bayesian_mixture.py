@@ -2,6 +2,7 @@ r"""A variational Bayesian mixture: EM's steps on distributions over parameters.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -215,7 +216,7 @@ class BayesianGaussianMixture(GaussianMixture):
         self.logits.copy_(weights.clamp_min(1e-300).log())
         half = 0.5 * (freedom.unsqueeze(-1) - torch.arange(d, device=n.device))
         # E[log N] exceeds log N at the posterior means by this much.
-        log_lambda = d * torch.log(torch.tensor(2.0)) + torch.digamma(half).sum(-1)
+        log_lambda = d * math.log(2) + torch.digamma(half).sum(-1)
         gain = 0.5 * (log_lambda - d / b - d * freedom.log())
         self.offsets.copy_(log_weights + gain)
         return self._told_of_floor(low)
@@ -260,7 +261,7 @@ class BayesianGaussianMixture(GaussianMixture):
         centres = self.centres.double()
         # −2 log N at the prior mean, less its constants, is the Mahalanobis distance.
         distance = -2 * double.log_prob(at_prior, centres)[0]
-        distance = distance - double.log_det() - d * torch.log(torch.tensor(2 * torch.pi))
+        distance = distance - double.log_det() - d * math.log(2 * math.pi)
         means = 0.5 * (d * (b0 / b - 1 - (b0 / b).log()) + b0 * distance)
         return -(weights.sum() + means.sum() + self._wishart_kl(double).sum())
 

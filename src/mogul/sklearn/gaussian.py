@@ -154,7 +154,7 @@ class GaussianMixture(OnlineEstimator):
         if not good:
             raise ValueError("'precisions_init' should be symmetric, positive-definite")
         if self.covariance_type in ("full", "tied"):
-            dense = torch.linalg.inv(precision if precision.dim() == 3 else precision[None])
+            dense = torch.cholesky_inverse(torch.linalg.cholesky(square))
             return model.family.from_covariance(dense)  # pyright: ignore[reportAttributeAccessIssue]
         noise = precision.reciprocal()
         raw = {"log_noise": (noise if noise.dim() == 2 else noise.unsqueeze(-1)).log()}

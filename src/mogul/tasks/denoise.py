@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import fold
 
+from mogul.compute.backend import in_full_precision
 from mogul.compute.threads import threads_for
 from mogul.distributions import Full, Kernel, Mixture
 from mogul.distributions.checks import check_width
@@ -100,6 +101,7 @@ def one_gaussian(mixture: Mixture) -> Mixture:
 
 
 @torch.no_grad()
+@in_full_precision
 def denoise_rows(mixture: Mixture, rows: Tensor, noise: float) -> Tensor:
     r"""Return E[x | y] of rows y = x + ε, where x follows the mixture and ε ~ N(0, σ²I).
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mogul.algorithms.base import check_gradients
 from mogul.algorithms.particles import held_still
 from mogul.compute.backend import make_generator
 from mogul.errors import InputError
@@ -153,6 +154,7 @@ def log_joint_and_gradient(
 
     The model must be `held_still`.
     """
+    check_gradients()
     with torch.enable_grad():
         variable = z.detach().requires_grad_()
         value = model.log_joint(x, variable)
