@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -33,7 +34,7 @@ from mogul.compute.checkpoint import atomic_write
 from mogul.compute.collective import Group
 from mogul.compute.heartbeat import LOST, Heartbeat
 from mogul.compute.signals import StopSignals
-from mogul.data import ArraySource
+from mogul.data import ArraySource, write_store
 
 PASSES = 5
 
@@ -266,6 +267,66 @@ def test_no_space_says_what_to_do(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def umask():
+    """Let only the owner read what is made."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+def test_who_may_read_a_file_is_what_the_umask_or_the_file_before_says(tmp_path, umask):
+    path = tmp_path / "x"
+    atomic_write(path, b"first")
+    assert mode(path) == 0o600
+    os.chmod(path, 0o640)
+    atomic_write(path, b"second")
+    assert mode(path) == 0o640
+    folder = tmp_path / "store"
+    write_store(ArraySource(rows()), folder, rows_per_file=100)
+    assert mode(folder) == 0o700
+    assert {mode(part) for part in folder.iterdir()} == {0o600}
+
+
+def test_a_link_stays_and_the_file_behind_it_is_written(tmp_path):
+    (tmp_path / "far").mkdir()
+    link, real = tmp_path / "m.mogul", tmp_path / "far" / "real.mogul"
+    link.symlink_to(real)
+    stale = real.with_name(".real.mogul.abcdefgh.part")
+    stale.write_bytes(b"x")
+    source = ArraySource(rows())
+    before = []
+    checkpoint = Checkpoint(link)
+    fit(
+        started(source), source, EM(), passes=3, tolerance=0.0, checkpoint=checkpoint,
+        callback=lambda row: before.append(
+            checkpoint.before.exists() and len(load_model(checkpoint.before)[1]["history"])
+        ),
+    )  # fmt: skip
+    assert before == [False, 1, 2]  # the file of the pass before, not a second link
+    assert link.is_symlink()
+    assert len(load_model(real)[1]["history"]) == 3
+    assert not stale.exists()
+
+
+def test_a_device_is_never_replaced(tmp_path, monkeypatch, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="a device or the like, not a file"):
+        atomic_write(pipe, b"x")
+    code, _, err = run_command(monkeypatch, capsys, "fit", "digits", "-o", str(pipe))
+    assert code == 2
+    assert "a device" in err
+    pipe = pipe.rename(tmp_path / "x.parquet")
+    with pytest.raises(InputError, match="a device or the like, not a file"):
+        write_store(ArraySource(rows()), pipe)
+    assert pipe.is_fifo()
+
+
 def test_a_finished_fit_whose_parameters_were_averaged_goes_on_with_those_before(tmp_path):
     source, path = ArraySource(rows()), tmp_path / "m.mogul"
     whole, cut = started(source), started(source)
@@ -364,8 +425,17 @@ def test_the_command_stops_at_a_signal_and_says_how_to_go_on(tmp_path, monkeypat
     code, _, err = run_command(monkeypatch, capsys, "score", str(path), str(tmp_path / "x.npy"))
     assert code == 2
     assert "has not ended" in err
-    shown = json.loads(run_command(monkeypatch, capsys, "show", str(path), "--json")[1])
+    code, out, err = run_command(monkeypatch, capsys, "show", str(path), "--json")
+    assert code == 0, err
+    shown = json.loads(out)
     assert (shown["stopped"], shown["passes"]) == ("before its end", 2)
+    assert shown["objective"] == shown["history"][-1]["objective"]
+    for more, told in (("--seed 3", "seed was 0, and 3 came"), ("--components 2", "n_components")):
+        given = f"{command} {more} --resume".split()
+        code, _, err = run_command(monkeypatch, capsys, *given)
+        assert code == 2
+        assert told in err
+    assert "n_components is 3, and 2 came" in err
 
 
 def test_files_of_models_without_digests_are_read(tmp_path):
@@ -478,6 +548,32 @@ def test_other_rows_of_the_same_shape_are_refused(tmp_path):
     other = ArraySource(rows() + 1)
     with pytest.raises(InputError, match="other rows"):
         fit(started(source), other, EM(), passes=9, checkpoint=Checkpoint(path, resume=True))
+
+
+@pytest.mark.parametrize("of", [ArraySource, lambda x: open_source(np.split(x, 2))])
+def test_one_changed_value_among_the_last_rows_is_refused(tmp_path, of):
+    x = rows()
+    path = tmp_path / "m.mogul"
+    fit(started(of(x)), of(x), EM(), passes=1, checkpoint=Checkpoint(path))
+    x[-2, 1] += 0.1
+    with pytest.raises(InputError, match="other rows"):
+        fit(started(of(x)), of(x), EM(), passes=9, checkpoint=Checkpoint(path, resume=True))
+
+
+def test_of_large_data_rows_from_all_over_are_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr("mogul.models.checkpoint._VALUES", 1)
+    monkeypatch.setattr("mogul.models.checkpoint._SPREAD", 4)
+    source, path = finished(tmp_path)
+    x = rows()
+    x[len(x) // 2 :] *= 2  # the later half was written anew, in other units
+    with pytest.raises(InputError, match="other rows"):
+        fit(
+            started(source),
+            ArraySource(x),
+            EM(),
+            passes=9,
+            checkpoint=Checkpoint(path, resume=True),
+        )
 
 
 def test_the_command_goes_on_from_the_file_before(tmp_path, monkeypatch, capsys):

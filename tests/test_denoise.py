@@ -411,6 +411,6 @@ def test_the_command_refuses_what_it_cannot_do(run, fitted, picture, tmp_path):
     more = ("--against", good)
     assert "--against" in refused(good, picture, "--noise", 5, "-o", out, *more)
     assert "noise of -" in refused(good, picture, "--noise", -5, "-o", out)
-    assert "decoded" in refused(good, tmp_path / "none.png", "--noise", 5, "-o", out)
+    assert "There is no image" in refused(good, tmp_path / "none.png", "--noise", 5, "-o", out)
     assert "is read" in refused(good, picture, "--noise", 5, "-o", picture)
     assert not out.exists()

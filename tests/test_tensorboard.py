@@ -91,6 +91,19 @@ def test_what_cannot_be_written_is_told_before_a_fit(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file"):
         TensorBoard(tmp_path / "file")
+    with pytest.raises(InputError, match="is not a writable folder"):
+        TensorBoard(tmp_path / "file" / "runs")
+    monkeypatch.setattr("os.access", lambda path, how: False)
+    with pytest.raises(InputError, match="is not a writable folder"):
+        TensorBoard(tmp_path / "runs")
+
+
+def test_a_folder_that_cannot_be_written_any_more_is_told(tmp_path):
+    pytest.importorskip("tensorboard")
+    board = TensorBoard(tmp_path / "runs")
+    (tmp_path / "runs").touch()
+    with pytest.raises(InputError, match="cannot be written into"):
+        board({"pass": 1, "log_likelihood": -1.0, "events": []})
 
 
 @pytest.mark.parametrize(

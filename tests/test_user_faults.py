@@ -1,6 +1,9 @@
 """Mistakes that users make, and what they are told."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -234,3 +237,96 @@ def test_the_bayesian_estimator_imputes():
     rows[0, 2] = np.nan
     filled = BayesianGaussianMixture(n_components=3, random_state=0).fit(X).impute(rows)
     assert np.isfinite(filled).all()
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [("Wind", "one text"), (["a", "b", "a"], "Column a was asked"), ([], "No columns")],
+)
+def test_columns_that_cannot_be_meant_are_told(iris, columns, told):
+    with pytest.raises(InputError, match=told):
+        open_source(iris / "gaps.csv", columns=columns)
+    with pytest.raises(InputError, match=told):
+        open_source([{"a": [1.0], "b": [2.0]}], columns=columns)
+
+
+def test_columns_of_an_array_may_be_numbers(iris):
+    assert torch.equal(
+        open_source(iris / "x.npy", columns=[2, 0]).take(torch.arange(5)),
+        open_source(X[:, [2, 0]]).take(torch.arange(5)),
+    )
+    with pytest.raises(InputError, match="no column 0"):
+        open_source(iris / "gaps.csv", columns=[0])
+    with pytest.raises(InputError, match="Column 0 was asked"):
+        open_source(iris / "x.npy", columns=[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"algorithm": EM}, r"such as EM\(\)"),
+        ({"algorithm": "em"}, "'em'"),
+        ({"passes": 2.5}, "passes is 2.5"),
+        ({"passes": "3"}, "passes is '3'"),
+        ({"passes": True}, "whole number"),
+        ({"tolerance": "a"}, "tolerance is 'a'"),
+        ({"tolerance": None}, "tolerance is None"),
+        ({"validation": X}, "open_source"),
+        ({"validation": ArraySource(X[:, :2])}, "2 features and the others 4"),
+        ({"checkpoint": "m.mogul"}, r"give Checkpoint\(path\)"),
+    ],
+)
+def test_settings_of_a_fit_that_make_no_sense_are_told(settings, told):
+    given = {"algorithm": EM()} | settings
+    with pytest.raises(InputError, match=told):
+        fit(trained(), open_source(X), given.pop("algorithm"), **given)
+
+
+def test_settings_of_a_fit_may_be_numbers_of_numpy():
+    numbers = {"passes": np.int64(2), "tolerance": np.float32(0)}
+    done = fit(trained(), open_source(X), EM(), **numbers)
+    assert len(done.history) == 2
+
+
+@pytest.mark.parametrize("passes", ["0", "-1"])
+def test_no_passes_are_refused(iris, tmp_path, passes):
+    command = ["fit", iris / "x.npy", "-o", tmp_path / "m.mogul", "--passes", passes]
+    assert run(command) == 2
+    assert not (tmp_path / "m.mogul").exists()
+
+
+@pytest.mark.parametrize("shape", [(-1,), (2, -3), 3, "ab", (2.5,), None])
+def test_a_sample_shape_that_makes_no_sense_is_told(shape):
+    mixture = trained()()
+    for draw in (mixture.sample, mixture.rsample):
+        with pytest.raises((InputError, TypeError), match="Samples of shape"):
+            draw(shape)
+
+
+@pytest.mark.parametrize("values", [[5.0, 3.0], np.array([5.0, 3.0]), 5.0, torch.tensor(5.0)])
+def test_values_to_condition_on_that_are_no_rows_are_told(values):
+    with pytest.raises(InputError, match="give a tensor"):
+        trained()().condition([0, 1], values)
+
+
+def test_a_picture_that_is_missing_or_none_is_told(iris, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 255, (9, 4, 4), np.uint8))
+    run(["fit", tmp_path / "x.npy", "-o", tmp_path / "m.mogul", "--components", "1", "--rank", "1"])
+    (tmp_path / "text.png").write_text("a,b")
+    for name, told in (("absent.png", "There is no image"), ("text.png", "none of PNG")):
+        command = ["denoise", "m.mogul", name, "--noise", "9", "-o", "out.png"]
+        paths = [tmp_path / part if "." in part else part for part in command]
+        with pytest.raises(InputError, match=told) as refused:
+            app([str(path) for path in paths], standalone_mode=False)
+        assert "BytesIO" not in str(refused.value)
+        assert "Errno" not in str(refused.value)
+
+
+def test_output_of_any_encoding_is_written(iris):
+    done = subprocess.run(
+        [sys.executable, "-m", "mogul", "show", str(iris / "m.mogul")],
+        capture_output=True, timeout=120, check=False,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"log likelihood" in done.stdout

@@ -386,14 +386,14 @@ BUGS = [
     Bug(
         "a fit goes on with other data",
         "models/checkpoint.py",
-        'if facts.get("first_rows", first_rows) != first_rows:',
+        'if facts.get("rows_sha256", digest) != digest:',
         "if False:",
         ("checkpoint",),
     ),
     Bug(
         "files are written in place",
         "compute/checkpoint.py",
-        "        os.replace(temporary, path)",
+        "        os.replace(temporary, real)",
         "        Path(path).write_bytes(content)",
         ("checkpoint", "models"),
     ),

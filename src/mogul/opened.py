@@ -70,8 +70,8 @@ class _OpenedFile:
         if "figures" in self.extra:
             return self.extra["figures"]
         history = self.extra["history"]
-        made = {"passes": len(history), "objective": history[-1]["objective"]}
-        return {"stopped": "before its end"} | made
+        made = {"objective": history[-1]["objective"]} if history else {}
+        return {"stopped": "before its end", "passes": len(history)} | made
 
     @property
     def columns(self) -> list[str]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, Protocol
 
 import torch
@@ -178,16 +179,14 @@ def fit(
         the fitted model, its history, the reason for stopping, and the seconds taken.
 
     Raises:
-        InputError: if data and model do not fit each other, passes is not positive, the model is of
-            half precision, or gradients are needed inside `torch.inference_mode`.
+        InputError: if data and model do not fit each other, a setting makes no sense, the model is
+            of half precision, or gradients are needed inside `torch.inference_mode`.
         RuntimeError: if another process was lost.
         KeyboardInterrupt: as it came, once the algorithm has put the model in order.
     """
-    if passes < 1:
-        raise InputError(f"passes is {passes}; it must be at least 1.")
-    if not tolerance >= 0:
-        raise InputError(f"tolerance is {tolerance}; it must be zero or more.")
+    _check_settings(algorithm, passes, tolerance, checkpoint)
     check_source(source)
+    _check_validation(source, validation)
     check_model(model)
     began = time.perf_counter()
     kept = None if checkpoint is None else checkpoint.restore(model, source)
@@ -272,6 +271,40 @@ def _held_out(algorithm: Algorithm, model: Any, source: Source) -> float:
     """Return the mean log-likelihood, or the bound of it by which the algorithm scores."""
     score = getattr(algorithm, "score", None)
     return mean_log_likelihood(model(), source) if score is None else score(model, source)
+
+
+def _check_settings(algorithm: Any, passes: Any, tolerance: Any, checkpoint: Any) -> None:
+    """Refuse settings that make no sense.
+
+    Raises:
+        InputError: naming one.
+    """
+    if isinstance(algorithm, type) or not hasattr(algorithm, "step"):
+        raise InputError(f"The algorithm is {algorithm!r}; give one that is made, such as EM().")
+    if isinstance(passes, bool) or not isinstance(passes, Integral):
+        raise InputError(f"passes is {passes!r}; it must be a whole number.")
+    if passes < 1:
+        raise InputError(f"passes is {passes}; it must be at least 1.")
+    if not isinstance(tolerance, Real) or not float(tolerance) >= 0:
+        raise InputError(f"tolerance is {tolerance!r}; it must be zero or more.")
+    if checkpoint is not None and not hasattr(checkpoint, "restore"):
+        raise InputError(f"The checkpoint is {checkpoint!r}; give Checkpoint(path).")
+
+
+def _check_validation(source: Source, validation: Any) -> None:
+    """Refuse held-out data that are no source, or of another width.
+
+    Raises:
+        InputError: saying what came.
+    """
+    if validation is None:
+        return
+    check_source(validation)
+    if validation.n_features != source.n_features:
+        raise InputError(
+            f"The held-out rows have {validation.n_features} features and the others "
+            f"{source.n_features}; give rows of the same columns."
+        )
 
 
 def check_model(model: Any) -> None:

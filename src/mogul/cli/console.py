@@ -193,19 +193,19 @@ def check_output(path: Path, kinds: tuple[str, ...], *read: str | Path | None) -
     """Refuse a path that cannot be written, before any work is done.
 
     Raises:
-        InputError: for another kind of file, a file that the command reads, or a folder that is
-            missing or not writable.
+        InputError: for another kind of file, a file that the command reads, a device, or a folder
+            that is missing or not writable.
     """
     if any(name is not None and path.resolve() == Path(name).resolve() for name in read):
         raise InputError(f"{path} is read by this command, and would be lost; choose another -o.")
     if kinds and path.suffix not in kinds:
         raise InputError(f"Cannot write {path}: its name must end in {' or '.join(kinds)}.")
-    folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+    from mogul.compute.target import target
+
+    folder = target(path).parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise InputError(
-            f"Cannot write {path}: "
-            + ("it is a folder" if path.is_dir() else f"{folder} is not a writable folder")
-            + "; choose another place."
+            f"Cannot write {path}: {folder} is not a writable folder; choose another place."
         )
 
 
@@ -254,8 +254,10 @@ def write_table(path: Path, columns: list[str], values: list[list[Any]]) -> None
 def run(command: Callable[[], None]) -> None:
     """Run the command line: input errors become one sentence and exit code 2, no traceback.
 
-    SIGTERM ends it in order, as Ctrl-C does.
+    SIGTERM ends it in order, as Ctrl-C does. What the encoding of the output lacks is shown as "?".
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         command()

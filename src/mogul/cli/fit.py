@@ -238,8 +238,8 @@ def fit(
         "seed": seed,
     }  # fmt: skip
     asked = MixtureSettings(
-        components, model, rank, sharing, passes or 30, tolerance, start, n_init, variance_floor,
-        seed, dtype, hide,
+        components, model, rank, sharing, 30 if passes is None else passes, tolerance, start,
+        n_init, variance_floor, seed, dtype, hide,
     )  # fmt: skip
     with page as live, joined() as group:
         told = followers(live, group.first)

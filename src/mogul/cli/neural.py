@@ -129,10 +129,13 @@ def going_on(
                 f"There is no fit in {checkpoint.path} to go on with; leave --resume out."
             )
         return None
-    if _reading(held.get("options", {})) != _reading(source.options):
+    was, now = _reading(held.get("options", {})), _reading(source.options)
+    if was != now:
+        changed = [name for name in was | now if was.get(name) != now.get(name)]
+        what = "; ".join(f"{n} was {was.get(n)}, and {now.get(n)} came" for n in changed)
         raise InputError(
-            f"{checkpoint.path} is of a fit to data that were read otherwise "
-            f"({held.get('options')}); go on with the same data and options, or leave --resume out."
+            f"{checkpoint.path} is of a fit to data that were read otherwise: {what}; go on with "
+            "the same data and options, or leave --resume out."
         )
     made = len(held.get("history", []))
     if checkpoint.resume and "figures" in held and made >= passes:

@@ -7,7 +7,8 @@ import glob
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mogul.compute.target import target
 from mogul.errors import InputError
 
 _KEY = "mogul"
@@ -27,22 +29,27 @@ _PART = ".part"  # ending of what is being written
 def atomic_write(path: str | Path, content: bytes) -> None:
     """Write a file so that it is never seen half-written: a temporary beside it, then a rename.
 
+    Who may read it is what the umask says, or what it was for the file that it replaces.
+
     Raises:
-        InputError: if the folder does not exist or cannot be written.
+        InputError: if the folder does not exist or cannot be written, or the path is of something
+            else than a file, such as a device.
     """
     path = Path(path)
-    temporary = None
+    real = target(path)
+    name, temporary = real.with_name(f".{real.name}.{secrets.token_hex(4)}{_PART}"), None
     try:
-        handle, temporary = tempfile.mkstemp(_PART, f".{path.name}.", path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with name.open("xb") as file:
+            temporary = name
+            if real.exists():
+                os.chmod(temporary, stat.S_IMODE(real.stat().st_mode))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        os.replace(temporary, real)
     except OSError as error:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         raise InputError(
             f"Cannot write {path}: {error.strerror}; {_remedy(path, error)}"
         ) from error
@@ -50,7 +57,7 @@ def atomic_write(path: str | Path, content: bytes) -> None:
 
 def remove_stale(path: str | Path) -> None:
     """Remove what writers of this file left behind that were killed; none may be at work."""
-    path = Path(path)
+    path = target(path)
     for left in path.parent.glob(f".{glob.escape(path.name)}.{8 * '?'}{_PART}"):
         remove(left)
 

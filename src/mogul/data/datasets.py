@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ def open_source(
     crop: Size | None = None,
     size: Size | None = None,
     colour: bool | None = None,
-    columns: Sequence[str] | None = None,
+    columns: Sequence[str] | Sequence[int] | None = None,
     dequantise: bool = True,
     binarise: str | None = None,
     limit: int | None = None,
@@ -96,7 +97,7 @@ def open_streaming(
     crop: Size | None = None,
     size: Size | None = None,
     colour: bool | None = None,
-    columns: Sequence[str] | None = None,
+    columns: Sequence[str] | Sequence[int] | None = None,
     dequantise: bool = True,
     binarise: str | None = None,
     limit: int | None = None,
@@ -128,6 +129,8 @@ def open_streaming(
     """
     if limit is not None and limit < 1:
         raise InputError(f"The limit is {limit} rows; it must be at least 1.")
+    if columns is not None:
+        columns = _names(columns, of_file=isinstance(data, str | Path))
 
     def scale(first: Any) -> PixelScale | None:
         return PixelScale(256, dequantise, seed) if _holds_pixels(first) else None
@@ -259,6 +262,29 @@ def _binary(
     if how == "dynamic":
         return ArraySource(array, scale=scale, name=name, options=options)
     return ArraySource(scale.binarised(array), name=name, options=options)
+
+
+def _names(columns: Sequence[Any], of_file: bool) -> list[Any]:
+    """Return names of columns, or the numbers of those of an array in a file, each once.
+
+    Raises:
+        InputError: for one text, or a column that is there twice: it has no density beside itself.
+    """
+    if isinstance(columns, str):
+        raise InputError(
+            f"The columns are '{columns}', which is one text; give a list of names, such as "
+            f"columns=['{columns}']."
+        )
+    names = [str(name) for name in columns] if of_file else list(columns)
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise InputError(
+            f"Column {', '.join(map(str, twice))} was asked for more than once, and numbers have "
+            "no density beside themselves; name every column once."
+        )
+    if not names:
+        raise InputError("No columns were named; name at least one, or leave columns out for all.")
+    return names
 
 
 def _of_frame(frame: Any, columns: Sequence[str] | None) -> np.ndarray:

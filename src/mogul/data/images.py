@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mogul.compute.prefetch import made_ahead
 from mogul.data.members import Members, is_image
@@ -152,11 +152,23 @@ def decode_image(
     """
     try:
         content = read()
+    except FileNotFoundError as error:
+        raise InputError(f"There is no image {name()}; give a path that exists.") from error
+    except Exception as error:  # archives raise errors of many kinds
+        raise InputError(
+            f"Image {name()} cannot be read ({error}); replace or remove it."
+        ) from error
+    try:
         # Others are not asked: that of PostScript starts another program.
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
         if image.width * image.height > _MOST_PIXELS:  # before any is decoded
             raise InputError(f"{image.width} × {image.height} pixels, over {_MOST_PIXELS:,}")
         return coloured(image, colour)
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"Image {name()} cannot be decoded: it is none of {', '.join(_FORMATS)}, or damaged; "
+            "replace or remove it."
+        ) from error
     except Exception as error:  # decoders of damaged files raise errors of many kinds
         raise InputError(
             f"Image {name()} cannot be decoded ({error}); replace or remove it."

@@ -330,7 +330,8 @@ def finite_rows(rows: Tensor, index: Tensor, name: str) -> Tensor:
         row, column = infinite.nonzero()[0].tolist()
         raise InputError(
             f"{name}: row {int(index[row])}, column {column} is infinite in {rows.dtype}; "
-            "replace it by a number, or by NaN if it is missing."
+            "replace it by a number, or by NaN if it is missing"
+            + ("; numbers beyond its range need float64." if rows.dtype == torch.float32 else ".")
         )
     return rows
 

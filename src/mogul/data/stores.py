@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mogul.compute.prefetch import made_ahead
+from mogul.compute.target import target
 from mogul.data.columnar import ARROW, PARQUET, need_pyarrow
 from mogul.data.pixels import ALIGNED
 from mogul.data.sources import Block, DataSource
@@ -85,19 +86,18 @@ def write_store(
         )
     if rows_per_file is not None and path.exists():
         raise InputError(f"{path} exists; choose the name of a folder that does not.")
-    folder, temporary = _folder(path), None
-    for left in folder.glob(f".{glob.escape(path.name)}.{8 * '?'}"):  # of one that was killed
+    real, temporary = target(path), None
+    folder = _folder(path)
+    for left in folder.glob(f".{glob.escape(real.name)}.{8 * '?'}"):  # of one that was killed
         shutil.rmtree(left, ignore_errors=True)
     try:
-        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=f".{path.name}."))
+        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=f".{real.name}."))
         tables = _tables(source, names, weight, row_group, rows_per_file, path.suffix in ARROW)
+        store = temporary / "store"  # for all whom the umask lets read, unlike what is about it
+        store.mkdir()
         ending = path.suffix if rows_per_file is None else ".parquet"
-        n = _write_files(tables, temporary, ending, rows_per_file, seen)
-        if rows_per_file is None:
-            os.replace(next(temporary.iterdir()), path)
-        else:
-            os.chmod(temporary, 0o755)
-            os.replace(temporary, path)
+        n = _write_files(tables, store, ending, rows_per_file, seen)
+        os.replace(store if rows_per_file else next(store.iterdir()), real)
     except InputError:
         raise
     except (pyarrow.ArrowException, ValueError) as error:
@@ -121,12 +121,10 @@ def _folder(path: Path) -> Path:
     Raises:
         InputError: if it does not exist or cannot be written.
     """
-    folder = path.absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
+    folder = target(path).parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise InputError(
-            f"Cannot write {path}: "
-            + ("it is a folder" if path.is_dir() else f"{folder} is not a writable folder")
-            + "; choose another place."
+            f"Cannot write {path}: {folder} is not a writable folder; choose another place."
         )
     return folder
 

@@ -45,6 +45,25 @@ def has_gaps(x: Tensor) -> bool:
     return bool(x.isnan().any())
 
 
+def sample_sizes(shape: Any) -> torch.Size:
+    """Return how many samples are asked for, as sizes.
+
+    Raises:
+        InputError: if one is negative.
+        TypeError: if they are no tuple of whole numbers, as `torch.distributions` raises it.
+    """
+    try:
+        sizes = torch.Size(shape)
+    except TypeError as error:
+        raise TypeError(
+            f"Samples of shape {shape!r} were asked for; give a tuple of whole numbers, such as "
+            "(16,)."
+        ) from error
+    if any(size < 0 for size in sizes):
+        raise InputError(f"Samples of shape {tuple(sizes)} were asked for; none may be negative.")
+    return sizes
+
+
 def feature_indices(features: Any, n_features: int, device: torch.device) -> Tensor:
     """Return indices of features as a tensor (m,).
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from mogul.compute.backend import in_full_precision, make_generator
-from mogul.distributions.checks import check_width, feature_indices, has_gaps
+from mogul.distributions.checks import check_width, feature_indices, has_gaps, sample_sizes
 from mogul.distributions.completion import Completion, LowRankCompletion, complete
 from mogul.distributions.covariance import Covariance
 from mogul.distributions.kernel import Kernel, in_batches
@@ -308,15 +308,20 @@ class Mixture(Distribution):
 
         Returns:
             samples in the units of the data.
+
+        Raises:
+            InputError: if a number of the sample shape is negative.
+            TypeError: if it is no tuple of whole numbers.
         """
         generator = make_generator(seed, self.centres.device)
-        shape = torch.Size(sample_shape) + self.batch_shape
+        asked = sample_sizes(sample_shape)
+        shape = asked + self.batch_shape
         with torch.no_grad():
             weights = self.weights.expand(*self.batch_shape, -1)
             flat = weights.reshape(-1, self.n_components)
             if not shape.numel():
                 return self.centres.new_empty(*shape, self.n_features)
-            per = torch.Size(sample_shape).numel()
+            per = asked.numel()
             # torch draws at least one.
             index = torch.multinomial(flat, max(1, per), replacement=True, generator=generator)
             index = index.mT[:per].reshape(shape)
@@ -458,10 +463,15 @@ class Mixture(Distribution):
             or () for a single row, or that of the batch.
 
         Raises:
-            InputError: if the number of values differs from the number of features, a value is
-                NaN or infinite, or the features are none, repeated or out of range.
+            InputError: if the values are no tensor, or differ in number from the features, a value
+                is NaN or infinite, or the features are none, repeated or out of range.
         """
         features = feature_indices(features, self.n_features, self.device)
+        if not isinstance(values, Tensor) or values.dim() == 0:
+            raise InputError(
+                f"The values to condition on are {values!r}; give a tensor (a,) or (n, a): "
+                "torch.as_tensor(values)."
+            )
         if values.shape[-1] != len(features):
             raise InputError(
                 f"{values.shape[-1]} values came for {len(features)} observed features; "

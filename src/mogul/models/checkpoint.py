@@ -14,12 +14,14 @@ from torch import Tensor
 
 from mogul.compute.checkpoint import remove, remove_stale
 from mogul.compute.collective import Group, group_of
+from mogul.compute.target import target
 from mogul.errors import InputError
 from mogul.models.files import fill, load_fit, save_model
 from mogul.protocols import Saved, Source
 
 _LAST = "last/"  # before the names of parameters that a fit goes on with, and does not end with
-_FIRST_ROWS = 16  # by which data are told from others
+_VALUES = 2**24  # in data of which every row is compared when a fit goes on
+_SPREAD = 256  # rows of larger data that are compared
 _OF_ROWS = "latents/"  # before the names of what an algorithm remembers of every particle
 
 
@@ -73,7 +75,7 @@ class Checkpoint:
         self.facts = facts or {}
         self.memory: dict[str, Tensor] = {}
         self._saved: dict[str, Tensor] = {}
-        self._first_rows: str | None = None
+        self._rows_digest: str | None = None
         self._ours = False  # whether the file, and no other, holds this fit
         self.kept = False  # whether there is anything of this fit to go on with
 
@@ -101,7 +103,7 @@ class Checkpoint:
             InputError: if the file is damaged, of another model, or of a fit to other data.
         """
         group, rows = group_of(source), _rows(source)
-        self._first_rows = first_rows = group.said(_fingerprint(source) if group.first else None)
+        self._rows_digest = digest = group.said(_fingerprint(source, rows, group))
         found = None
         if group.first:
             remove_stale(self.path)
@@ -120,15 +122,18 @@ class Checkpoint:
                 f"{self.path} is of a fit to {facts['rows']:,} rows, and {rows:,} came; go on with "
                 "the same data, or begin anew."
             )
-        if facts.get("first_rows", first_rows) != first_rows:
+        if facts.get("rows_sha256", digest) != digest:
             raise InputError(
                 f"{self.path} is of a fit to other rows than those that came; go on with the same "
                 "data, or begin anew."
             )
-        if _fixed(config["arguments"]) != _fixed(json.loads(json.dumps(model.config()))):
+        held, came = _fixed(config["arguments"]), _fixed(json.loads(json.dumps(model.config())))
+        if held != came:
+            changed = [name for name in held | came if held.get(name) != came.get(name)]
+            what = "; ".join(f"{n} is {held.get(n)}, and {came.get(n)} came" for n in changed)
             raise InputError(
-                f"{self.path} holds another model than the one to be fitted; go on with the same "
-                "settings, or begin anew."
+                f"{self.path} holds another model than the one to be fitted ({what}); go on with "
+                "the same settings, or begin anew."
             )
         last = {k.removeprefix(_LAST): v for k, v in memory.items() if k.startswith(_LAST)}
         fill(model, tensors | last)
@@ -148,7 +153,7 @@ class Checkpoint:
             return
         where = {
             "history": saved.history, "disturbed": saved.disturbed, "rows": rows, "run": group.run,
-            "first_rows": self._first_rows,
+            "rows_sha256": self._rows_digest,
         }  # fmt: skip
         if self._ours:
             self._set_aside()
@@ -166,7 +171,7 @@ class Checkpoint:
         group = group_of(source)
         whole = _whole(model, group)
         if group.first:
-            facts = self.facts | {"run": group.run, "first_rows": self._first_rows} | facts
+            facts = self.facts | {"run": group.run, "rows_sha256": self._rows_digest} | facts
             save_model(self.path, whole, facts, self.memory | self._last(whole))
 
     def _last(self, model: Any) -> dict[str, Tensor]:
@@ -183,7 +188,7 @@ class Checkpoint:
         link = self.before.with_name(f".{self.path.name}.before.part")
         remove(link)
         try:
-            os.link(self.path, link)
+            os.link(target(self.path), link)
         except OSError:
             return  # a file system without links keeps the newest alone
         os.replace(link, self.before)
@@ -227,12 +232,20 @@ def _rows(source: Source) -> int | None:
     return int(group_of(source).total(len(source))[0])
 
 
-def _fingerprint(source: Source) -> str | None:
-    """Return a digest of the first rows, which tell data apart; None if they are read once."""
-    if not getattr(source, "repeatable", True):
+def _fingerprint(source: Source, rows: int | None, group: Group) -> str | None:
+    """Return, to the first process, a digest that tells data apart; None if they are read once.
+
+    It is of all rows, or of large data of some that are spread over all processes' rows evenly.
+    """
+    if rows is None:
         return None
-    x = source.take(torch.arange(min(_FIRST_ROWS, len(source))), torch.float32)
-    return hashlib.sha256(x.cpu().contiguous().numpy().tobytes()).hexdigest()
+    n = rows if rows * source.n_features <= _VALUES else min(rows, _SPREAD)
+    chosen = torch.linspace(0, rows - 1, n, dtype=torch.float64).round().long()
+    start = sum(group.gather(len(source))[: group.rank])
+    own = chosen[(chosen >= start) & (chosen < start + len(source))] - start
+    x = source.take(own, torch.float32).cpu() if len(own) else torch.empty(0, source.n_features)
+    x = group.brought(x)
+    return hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest() if group.first else None
 
 
 def _whole(model: Any, group: Group) -> Any:

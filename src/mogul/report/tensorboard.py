@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +21,7 @@ class TensorBoard:
         folder: where to write; it is made if it does not exist.
 
     Raises:
-        InputError: if tensorboard is not installed, or the folder is a file.
+        InputError: if tensorboard is not installed, or the folder is a file or cannot be written.
 
     Example:
         >>> from mogul import EM, GaussianMixture, fit, initialise, open_source
@@ -46,10 +47,29 @@ class TensorBoard:
         self._folder = Path(folder)
         if self._folder.exists() and not self._folder.is_dir():
             raise InputError(f"{folder} is a file; give TensorBoard a folder to write into.")
+        there = next(p for p in (self._folder, *self._folder.absolute().parents) if p.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise InputError(
+                f"TensorBoard cannot write into {folder}: {there} is not a writable folder; choose "
+                "another."
+            )
         self._writer: Any = None
 
     def __call__(self, row: dict[str, Any]) -> None:
-        """Write a row of the history."""
+        """Write a row of the history.
+
+        Raises:
+            InputError: if the disk is full, or the folder went away.
+        """
+        try:
+            self._write(row)
+        except OSError as error:
+            raise InputError(
+                f"The history cannot be written into {self._folder}: {error.strerror or error}; "
+                "make room, or choose another folder."
+            ) from error
+
+    def _write(self, row: dict[str, Any]) -> None:
         step = row["pass"]
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
