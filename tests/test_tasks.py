@@ -97,6 +97,38 @@ def test_reconstruction_is_the_posterior_mean_of_the_noise_free_part(name, n_cov
     assert reconstruction_error(mixture, x) == pytest.approx(error)
 
 
+@pytest.mark.parametrize("name", ["ppca", "factor-analysis"])
+@pytest.mark.parametrize("n_covariances", [1, 3])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_factors_are_the_posterior_means_of_the_joint_gaussian(name, n_covariances, gaps):
+    mixture = random_mixture(name, 3, 5, n_covariances)
+    x = mixture.sample((7,), seed=0)
+    if gaps:
+        x[::2, 1] = x[3, 0] = torch.nan
+    found = mixture.factors(x)
+    W = mixture.loadings.expand(3, -1, -1)
+    assert found.shape == (7, 3, W.shape[-1])
+    for n in range(7):
+        seen = ~x[n].isnan()
+        for k in range(3):
+            dense = mixture.covariance.dense().expand(3, -1, -1)[k][seen][:, seen]
+            expected = W[k][seen].mT @ torch.linalg.solve(dense, (x[n] - mixture.means[k])[seen])
+            torch.testing.assert_close(found[n, k], expected)
+
+
+def test_factors_rebuild_what_reconstruct_does():
+    mixture = random_mixture("ppca", 3, 5, 3)
+    x = mixture.sample((7,), seed=0)
+    each = mixture.means + torch.einsum("kdh,nkh->nkd", mixture.loadings, mixture.factors(x))
+    rebuilt = (mixture.responsibilities(x).unsqueeze(-1) * each).sum(1)
+    torch.testing.assert_close(rebuilt, reconstruct(mixture, x))
+
+
+def test_families_without_factors_say_so():
+    with pytest.raises(InputError, match="have no factors"):
+        random_mixture("full", 2, 3, 2).factors(torch.zeros(1, 3))
+
+
 def test_outliers_come_first_and_the_threshold_is_a_quantile():
     mixture = random_mixture("ppca", 2, 4, 2)
     train, test = mixture.sample((2000,), seed=0), mixture.sample((500,), seed=1)

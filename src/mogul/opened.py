@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mogul.compute.backend import resolve_device
+from mogul.algorithms import log_likelihoods
+from mogul.compute.backend import make_generator, resolve_device
 from mogul.data import (
+    ArraySource,
     DataSource,
     PixelScale,
     counterpart,
@@ -23,6 +25,7 @@ from mogul.data import (
 )
 from mogul.distributions import Mixture
 from mogul.errors import InputError
+from mogul.evaluation import importance_log_likelihood
 from mogul.models import (
     LatentVariableModel,
     MixtureDensityNetwork,
@@ -31,6 +34,9 @@ from mogul.models import (
 )
 from mogul.tasks import decode_rows, encode
 
+DRAWS = 500  # per row of importance sampling, by which autoencoders are scored
+_ENCODED = 1280  # rows encoded at a time
+_USUAL = 1000  # training rows that others are compared with
 _NAMED = 12  # columns in one message
 
 
@@ -57,6 +63,15 @@ class _OpenedFile:
         """Whether rows are pictures."""
         shape = self.feature_shape
         return len(shape) == 2 or (len(shape) == 3 and shape[-1] == 3)
+
+    @property
+    def reached(self) -> dict[str, Any]:
+        """Figures of the fit, by name; where it has not come to its end, how far it came."""
+        if "figures" in self.extra:
+            return self.extra["figures"]
+        history = self.extra["history"]
+        made = {"objective": history[-1]["objective"]} if history else {}
+        return {"stopped": "before its end", "passes": len(history)} | made
 
     @property
     def columns(self) -> list[str]:
@@ -159,6 +174,26 @@ class Opened(_OpenedFile):
 
     mixture: Mixture
 
+    scored_by: ClassVar = "log_likelihood"  # what `scores` are
+
+    def scores(self, source: DataSource) -> Tensor:
+        """Return log p(x) of every row, (n,), in nats."""
+        return log_likelihoods(self.mixture, source)
+
+    def factors(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return posterior means (n, H) of the factors of each row's most responsible component.
+
+        Returns:
+            these, the component (n,), and its responsibility (n,).
+        """
+        mixture, parts = self.mixture, []
+        for rows in x.split(_ENCODED):
+            every = mixture.factors(rows)
+            responsibility, k = mixture.responsibilities(rows).max(-1)
+            parts.append((every[torch.arange(len(rows), device=x.device), k], k, responsibility))
+        factors, component, responsibility = (torch.cat(t) for t in zip(*parts, strict=True))
+        return factors, component, responsibility
+
     def rows(self, source: DataSource, n: int | None = None) -> Tensor:
         """Return the first n rows of a source as the mixture wants them."""
         return _first(source, n, self.mixture)
@@ -170,13 +205,41 @@ class OpenedDecoder(_OpenedFile):
 
     model: LatentVariableModel
 
+    scored_by: ClassVar = "log_joint"  # what `scores` are
+
     def rows(self, source: DataSource, n: int | None = None) -> Tensor:
         """Return the first n rows of a source as the model wants them."""
         return _first(source, n, self.model)
 
+    def scores(self, source: DataSource) -> Tensor:
+        """Return log p(x, z) of the most probable latents z of every row, (n,), in nats.
+
+        The log-likelihood itself is an integral over z, which a decoder alone has no way to.
+        """
+        batches = source.batches(_ENCODED, self.model.dtype, self.model.device)
+        return torch.cat([
+            encode(self.model, batch.x).log_joint.cpu().double() for batch in batches
+        ])
+
+    def usual_scores(self, data: str | None = None) -> np.ndarray:
+        """Return scores of 1,000 training rows at random, or of all where there are no more.
+
+        Args:
+            data: where the training data are now; default: where the fit read them.
+        """
+        options = self.extra["options"]
+        static = {"binarise": "static"} if options.get("binarise") else {}
+        train = open_source(**options | static | ({} if data is None else {"data": data}))
+        index = torch.randperm(len(train), generator=make_generator(0))[:_USUAL].sort().values
+        return self.scores(ArraySource(train.take(index, self.model.dtype))).numpy()
+
+    def latents(self, x: Tensor) -> Tensor:
+        """Return the most probable latents of rows, (n, d)."""
+        return encode(self.model, x).latents
+
     def rebuild(self, x: Tensor) -> Tensor:
-        """Return rows decoded from their most probable latents."""
-        return decode_rows(self.model, encode(self.model, x).latents)
+        """Return rows decoded from their latents."""
+        return decode_rows(self.model, self.latents(x))
 
     def labels(self, data: str | None) -> Tensor:
         """Return the classes of the training rows, from a file or those of the data set."""
@@ -190,9 +253,16 @@ class OpenedAutoencoder(OpenedDecoder):
 
     model: VariationalAutoencoder
 
-    def rebuild(self, x: Tensor) -> Tensor:
-        """Return rows decoded from the means that the encoder gives."""
-        return decode_rows(self.model, self.model.posterior(x).mean)
+    scored_by: ClassVar = "log_likelihood"
+
+    def scores(self, source: DataSource) -> Tensor:
+        """Return log p(x) of every row by importance sampling with 500 draws, (n,), in nats."""
+        return importance_log_likelihood(self.model, source, DRAWS).log_likelihood[DRAWS]
+
+    def latents(self, x: Tensor) -> Tensor:
+        """Return the posterior means of rows that the encoder gives, (n, d)."""
+        parts = [self.model.posterior(rows).mean for rows in x.split(_ENCODED)]
+        return torch.cat(parts)
 
     def classes(self, source: DataSource, labels: str | None) -> Tensor | None:
         """Return the classes of rows, from a file or those of their data set, if it has any.

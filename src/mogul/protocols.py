@@ -434,6 +434,10 @@ class HasConditional(Protocol):
         """Yield the parameters."""
         ...
 
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Yield the parameters with their names."""
+        ...
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return parameters and buffers by name."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from mogul.algorithms.base import Pass, check_gradients
 from mogul.algorithms.em import looked_through
 from mogul.algorithms.initialise import row_weights, total_weight
 from mogul.algorithms.minibatches import minibatches, n_steps, pool, random_order
+from mogul.algorithms.optimiser_state import moments_of, restore_moments
 from mogul.algorithms.watch import Watch, check_memory
 from mogul.compute.backend import make_generator
 from mogul.compute.collective import group_of
@@ -92,6 +94,14 @@ class Gradient:
                 of the data are such that one size of step cannot serve all columns, or the type
                 cannot hold their gradients.
         """
+        return self._begun(model, source, passes, 0)
+
+    def _begun(self, model: HasGradient, source: Source, passes: int, made: int) -> _State:
+        """Return the state of a fit that has made some steps, without the optimiser's moments.
+
+        Raises:
+            InputError: as `init` says.
+        """
         check_gradients()
         model.check_started()
         looked_through(source, model)
@@ -104,7 +114,7 @@ class Gradient:
             "locations": self.learning_rate * scale**power,
         }
         groups: list[dict[str, Any]] = [
-            {"params": parameters, "lr": rates[name], "name": name}
+            {"params": parameters, "lr": rates[name], "initial_lr": rates[name], "name": name}
             for name, parameters in model.parameter_groups().items()
             if parameters
         ]
@@ -117,7 +127,11 @@ class Gradient:
         group = group_of(source)
         n = group.total(len(source))[0]
         steps = passes * n_steps(len(source), self.batch_size, group)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        # A function of the steps made alone, so that a fit that goes on has the rates of one that
+        # never stopped.
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: (1 + math.cos(math.pi * step / steps)) / 2, made - 1
+        )
         weight, mass = row_weights(source), total_weight(source)
         if weight is not None:
             weight = weight / (mass / n)
@@ -126,8 +140,7 @@ class Gradient:
 
     def memory(self, state: _State) -> dict[str, Tensor]:
         """Return the moments of the optimiser, the steps made, and the state of the generator."""
-        held = state.optimiser.state_dict()["state"]
-        moments = {f"{i}/{k}": v for i, each in held.items() for k, v in each.items()}
+        moments = moments_of(state.optimiser, _names(state.optimiser))
         steps = torch.tensor(state.schedule.last_epoch)
         return moments | {"steps": steps, "generator": state.generator.get_state()}
 
@@ -140,16 +153,9 @@ class Gradient:
             InputError: if another algorithm made the passes before.
         """
         check_memory(memory, "generator")
-        state = self.init(model, source, passes)
-        whole: dict[str, Any] = state.optimiser.state_dict()
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in memory.items():
-            number, _, key = name.partition("/")
-            if key:
-                moments.setdefault(int(number), {})[key] = tensor
-        state.optimiser.load_state_dict(whole | {"state": moments})
-        for _ in range(int(memory["steps"])):
-            state.schedule.step()
+        state = self._begun(model, source, passes, int(memory["steps"]))
+        moments = {name: tensor for name, tensor in memory.items() if "/" in name}
+        restore_moments(state.optimiser, _names(state.optimiser), moments)
         if group_of(source).world == 1:
             state.generator.set_state(memory["generator"])
         return state
@@ -191,6 +197,11 @@ class Gradient:
 def _moving(optimiser: torch.optim.Optimizer) -> list[Tensor]:
     """Return what an optimiser moves."""
     return [p for part in optimiser.param_groups for p in part["params"]]
+
+
+def _names(optimiser: torch.optim.Optimizer) -> list[str]:
+    """Return names of what an optimiser moves, in its order."""
+    return [str(i) for i in range(len(_moving(optimiser)))]
 
 
 def _check_units(model: Any) -> None:

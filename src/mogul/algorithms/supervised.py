@@ -10,8 +10,9 @@ from torch import Tensor
 
 from mogul.algorithms.base import Pass, check_gradients
 from mogul.algorithms.initialise import initialise, row_weights
+from mogul.algorithms.optimiser_state import moments_of, restore_moments
 from mogul.algorithms.rows import Rows
-from mogul.algorithms.watch import Watch
+from mogul.algorithms.watch import Watch, check_memory
 from mogul.compute.backend import make_generator
 from mogul.compute.threads import threads_for
 from mogul.errors import InputError
@@ -24,11 +25,14 @@ _LEAST_STEPS = 400  # without progress before patience ends, where passes have f
 _FEW = 50  # different values of a target that is told to be discrete
 _CUTS = 2  # times the learning rate falls
 _CUT = 0.3  # by what factor
+_MOMENTS, _BEST = "adamw/", "best/"  # before the names of what a fit that goes on takes up
+_COUNTS = ("done", "waited", "cuts")  # of a state, kept by these names
 
 
 @dataclass
 class _State:
     optimiser: torch.optim.Optimizer
+    names: list[str]  # of parameters, in its order
     weight: Tensor | None  # of every row
     share: Tensor | None  # of every copy of a row in training, one on average
     training: Tensor
@@ -122,6 +126,55 @@ class Supervised:
         Raises:
             InputError: if data and model do not fit each other, or no row has a target.
         """
+        state = self._begun(model, source)
+        if len(state.held_out):
+            state.best = self._score(model, source, state.held_out, state.weight)
+        return state
+
+    def memory(self, state: _State) -> dict[str, Tensor]:
+        """Return the moments of the optimiser, the best parameters, and how far the fit came."""
+        moments = moments_of(state.optimiser, state.names)
+        return (
+            {_MOMENTS + name: tensor for name, tensor in moments.items()}
+            | {_BEST + name: tensor for name, tensor in state.parameters.items()}
+            | {name: torch.tensor(getattr(state, name)) for name in _COUNTS}
+            | {"best": torch.tensor(state.best, dtype=torch.float64), "split": self._split(state)}
+        )
+
+    def resume(
+        self, model: HasConditional, source: Source, passes: int, memory: dict[str, Tensor]
+    ) -> _State:
+        """Go on where a fit ended, with the rate and the noise that it had fallen to.
+
+        Raises:
+            InputError: if another algorithm made the passes before, or held other rows out.
+        """
+        check_memory(memory, "best", "split", *_COUNTS)
+        state = self._begun(model, source)
+        if not torch.equal(memory["split"], self._split(state)):
+            raise InputError(
+                "The passes before held other rows out, and their best log-likelihood is of those; "
+                "go on with the same seed and the same share held out, or begin anew."
+            )
+        of = {p: {k.removeprefix(p): t for k, t in memory.items() if k.startswith(p)}
+              for p in (_MOMENTS, _BEST)}  # fmt: skip
+        restore_moments(state.optimiser, state.names, of[_MOMENTS])
+        state.parameters, state.best, state.told = of[_BEST], float(memory["best"]), []
+        for name in _COUNTS:
+            setattr(state, name, int(memory[name]))
+        self._set_rate(state)
+        return state
+
+    def _split(self, state: _State) -> Tensor:
+        """Return what tells which rows are held out of the same data."""
+        return torch.tensor([self.seed, len(state.held_out)])
+
+    def _begun(self, model: HasConditional, source: Source) -> _State:
+        """Return the state of a fit before its first pass, the start not yet scored.
+
+        Raises:
+            InputError: as `init` says.
+        """
         check_gradients()
         if not hasattr(model, "set_units"):
             raise InputError(
@@ -144,21 +197,19 @@ class Supervised:
             training = training.repeat_interleave(copies[training].long())
             share = weight / copies
             share = share / share[training].mean()
-        decayed = [p for p in model.parameters() if p.dim() > 1]
-        others = [p for p in model.parameters() if p.dim() <= 1]
+        decayed = {n: p for n, p in model.named_parameters() if p.dim() > 1}
+        others = {n: p for n, p in model.named_parameters() if p.dim() <= 1}
         groups = [
-            {"params": decayed, "weight_decay": self.weight_decay},
-            {"params": others, "weight_decay": 0.0},
+            {"params": list(decayed.values()), "weight_decay": self.weight_decay},
+            {"params": list(others.values()), "weight_decay": 0.0},
         ]
         optimiser = torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
         start = {k: v.clone() for k, v in model.state_dict().items()}
         told = _discrete(
             model.split(source.take(order[:_MEASURED].sort().values, torch.float64))[1]
         )
-        state = _State(optimiser, weight, share, training, held_out, start, told)
-        if len(held_out):
-            state.best = self._score(model, source, held_out, weight)
-        return state
+        names = [*decayed, *others]
+        return _State(optimiser, names, weight, share, training, held_out, start, told)
 
     def _start(
         self, model: HasConditional, source: Source, training: Tensor, weight: Tensor | None
@@ -255,9 +306,15 @@ class Supervised:
             return [], True
         state.cuts, state.waited = state.cuts + 1, 0
         self.finish(model, state)
+        rate = self._set_rate(state)
+        return [f"learning rate fell to {rate:.2g}"], False
+
+    def _set_rate(self, state: _State) -> float:
+        """Give the optimiser the learning rate that so many cuts leave."""
+        rate = self.learning_rate * _CUT**state.cuts
         for group in state.optimiser.param_groups:
-            group["lr"] *= _CUT
-        return [f"learning rate fell to {self.learning_rate * _CUT**state.cuts:.2g}"], False
+            group["lr"] = rate
+        return rate
 
     def finish(self, model: HasConditional, state: _State) -> None:
         """Take up the parameters with the best held-out log-likelihood."""

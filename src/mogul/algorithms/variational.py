@@ -13,6 +13,7 @@ from mogul.algorithms.base import Pass
 from mogul.algorithms.bounds import Bound, EvidenceBound, Objective
 from mogul.algorithms.initialise import initialise
 from mogul.algorithms.minibatches import minibatches, random_order
+from mogul.algorithms.optimiser_state import moments_of, restore_moments
 from mogul.algorithms.particles import check_latent_model
 from mogul.algorithms.rows import Rows
 from mogul.algorithms.watch import Watch
@@ -257,11 +258,8 @@ def bound_width(model: HasPosterior, x: Tensor) -> dict[str, float]:
 
 def _flat(state: _State) -> dict[str, Tensor]:
     """Return what a fit needs to go on, by name."""
-    found = {"done": torch.tensor(state.done)}
-    for i, memory in state.optimiser.state_dict()["state"].items():
-        # Cloned, because the optimiser goes on writing into its own.
-        found |= {f"{_STATE}{state.names[i]}/{part}": t.clone() for part, t in memory.items()}
-    return found
+    moments = moments_of(state.optimiser, state.names)
+    return {"done": torch.tensor(state.done)} | {_STATE + k: t for k, t in moments.items()}
 
 
 def _restore(state: _State, held: dict[str, Tensor]) -> None:
@@ -270,19 +268,8 @@ def _restore(state: _State, held: dict[str, Tensor]) -> None:
     Raises:
         InputError: if the state is that of another algorithm.
     """
-    moments: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in held.items():
-        if key.startswith(_STATE):
-            name, _, part = key.removeprefix(_STATE).rpartition("/")
-            moments.setdefault(name, {})[part] = tensor.clone()
-    if not moments or not set(moments) <= set(state.names):
-        raise InputError(
-            "The model was trained by another algorithm, or other parts of it were learned; build "
-            "it anew, or go on with the algorithm it was trained by."
-        )
-    whole: dict[str, Any] = state.optimiser.state_dict()
-    whole["state"] = {i: moments[n] for i, n in enumerate(state.names) if n in moments}
-    state.optimiser.load_state_dict(whole)
+    moments = {k.removeprefix(_STATE): t for k, t in held.items() if k.startswith(_STATE)}
+    restore_moments(state.optimiser, state.names, moments)
     state.done = int(held["done"])
 
 

@@ -17,13 +17,8 @@ if TYPE_CHECKING:
     from mogul.evaluation import Evaluation
     from mogul.opened import OpenedAutoencoder
 
-_DRAWS = 500  # per row of importance sampling
 _BINS = 100  # as many as usual
 
-Train = Annotated[
-    str | None,
-    typer.Option(help="Training data for the bins; default: what the model was fitted to."),
-]
 Bins = Annotated[
     int | None,
     typer.Option(
@@ -36,7 +31,7 @@ Bins = Annotated[
 def evaluate(
     model: options.Model,
     test: options.Test = None,
-    train: Train = None,
+    train: options.Train = None,
     bins: Bins = None,
     whiten: Annotated[bool, typer.Option(help="Scale features to unit variance to bin.")] = False,
     labels: Annotated[
@@ -107,8 +102,9 @@ def _of_autoencoder(
         purity,
         summarise_latents,
     )
+    from mogul.opened import DRAWS
 
-    source, most = opened.test(test), _DRAWS
+    source, most = opened.test(test), DRAWS
     scores = importance_log_likelihood(opened.model, source, (1, 50, most), seed)
     found = summarise_latents(opened.model, source)
     figures: dict[str, Any] = {f"log_likelihood_{n}": scores.mean(n) for n in (1, 50, most)}
@@ -133,7 +129,7 @@ def report(
     output: Annotated[Path, typer.Option("-o", "--output", help="The .html file to write.")] = Path(
         "report.html"
     ),
-    train: Train = None,
+    train: options.Train = None,
     bins: Bins = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import math
 import os
 import shlex
 import signal
@@ -228,6 +229,13 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     from mogul.report import to_png
 
     atomic_write(path, to_png(picture))
+
+
+def write_grid(path: Path, images: np.ndarray) -> None:
+    """Write images (n, h, w[, 3]) as one picture, about as wide as high."""
+    from mogul.report import tile
+
+    write_picture(path, tile(images, columns=math.ceil(len(images) ** 0.5)))
 
 
 def write_table(path: Path, columns: list[str], values: list[list[Any]]) -> None:

@@ -47,7 +47,7 @@ _OF = {
     "an mdn": (
         "components", "rank", "sharing", "test", "variance_floor", "learning_rate", "batch_size",
         "target", "covariance", "hidden", "held_out", "patience", "input_noise", "target_noise",
-        "weight_decay",
+        "weight_decay", "resume",
     ),
 }  # fmt: skip
 

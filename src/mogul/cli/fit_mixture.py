@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mogul.cli.console import FitProgress, Followers, command_line, err, escaped, show
-from mogul.cli.neural import tell_how_to_go_on
+from mogul.cli.neural import going_on, tell_how_to_go_on
 from mogul.cli.options import share_of
 from mogul.errors import InputError
 
@@ -174,41 +174,17 @@ def _goes_on(
     """Tell whether the fit goes on with an earlier one, which needs no start.
 
     Raises:
-        InputError: if it is to go on and there is none, or one of other data, or one that has ended
-            after as many passes.
+        InputError: if it cannot, or other values were hidden from the earlier one.
     """
-    held = checkpoint.held(run)
+    held = going_on(checkpoint, source, settings.passes, run)
     if held is None:
-        if checkpoint.resume:
-            raise InputError(
-                f"There is no fit in {checkpoint.path} to go on with; leave --resume out."
-            )
         return False
-    was, now = _reading(held.get("options", {})), _reading(source.options)
-    if was != now:
-        changed = [name for name in was | now if was.get(name) != now.get(name)]
-        what = "; ".join(f"{n} was {was.get(n)}, and {now.get(n)} came" for n in changed)
-        raise InputError(
-            f"{checkpoint.path} is of a fit to data that were read otherwise: {what}; go on with "
-            "the same data and options, or leave --resume out."
-        )
     if held.get("hidden") != settings.hide:
         raise InputError(
             f"{checkpoint.path} is of a fit with --hide {held.get('hidden')}, and "
             f"{settings.hide} came; go on with the same, or leave --resume out."
         )
-    made, passes = len(held.get("history", [])), settings.passes
-    if checkpoint.resume and "figures" in held and made >= passes:
-        raise InputError(
-            f"The fit in {checkpoint.path} made {made} passes before, and {passes} were asked for, "
-            "in all; ask for more, or leave --resume out."
-        )
     return True
-
-
-def _reading(options: dict[str, Any]) -> dict[str, Any]:
-    """Return how data were read, wherever they are."""
-    return {name: value for name, value in options.items() if name != "data"}
 
 
 def _about(source: DataSource, hidden: float | None = None) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mogul.cli.console import FitProgress, Followers, command_line, err, show
+from mogul.cli.console import FitProgress, Followers, err, show
+from mogul.cli.neural import commands, going_on, tell_how_to_go_on
 from mogul.cli.options import listed, share_of
 from mogul.errors import InputError
 
@@ -50,7 +51,7 @@ def fit_network(
     json: bool,
     followers: Followers,
 ) -> None:
-    """Fit, write the model with the names of its columns, and tell how good it is.
+    """Fit, writing the model after every pass, and tell how good it is.
 
     Args:
         data: a table with inputs and targets.
@@ -64,11 +65,13 @@ def fit_network(
         followers: who is told of passes besides the screen.
 
     Raises:
-        InputError: for options out of range, or data that are no table with such columns.
-        Exit: when interrupted, having written the best model so far.
+        InputError: for options out of range, data that are no table with such columns, or a file
+            that this fit cannot go on with.
+        Exit: when a signal asked to stop, having written the best model so far, and told how to go
+            on.
     """
     import mogul
-    from mogul.algorithms import Supervised
+    from mogul.algorithms import StopReason, Supervised
     from mogul.compute.backend import resolve_device, resolve_dtype
 
     settings = replace(
@@ -86,14 +89,30 @@ def fit_network(
     )  # fmt: skip
     network = _network(settings, len(inputs), len(targets)).to(resolve_dtype(dtype))
     network.to(resolve_device(device))
+    checkpoint = mogul.Checkpoint(output, bool(given.get("resume")))
+    before = going_on(checkpoint, source, settings.passes)
+    checkpoint.facts = {
+        "options": source.options, "feature_shape": list(source.feature_shape), "levels": None,
+        "inputs": inputs, "targets": targets, "settings": asdict(settings),
+        "command": commands(None if before is None else before["command"]),
+    }  # fmt: skip
     if not json:
         err.print(
             f"{len(source):,} rows; {', '.join(targets)} from {len(inputs)} column(s), "
             f"{network.n_parameters:,} parameters"
         )
-    history, stopped, seconds, advice = _fitted(
-        network, source, algorithm, settings, json, followers
-    )
+    with FitProgress(settings.passes, len(source), json, followers) as progress:
+        done = mogul.fit(
+            network, source, algorithm, passes=settings.passes, callback=progress.passed,
+            seen=progress.seen, checkpoint=checkpoint,
+        )  # fmt: skip
+    history = done.history
+    made = {"history": history, "rows": len(source)}
+    if done.reason is StopReason.INTERRUPTED:
+        if checkpoint.kept:
+            checkpoint.finish(network, source, made)  # with the best parameters so far
+        tell_how_to_go_on(checkpoint, len(history))
+        raise typer.Exit(130)
     network.requires_grad_(False)
     figures: dict[str, Any] = {"log_likelihood": algorithm.score(network, source)}
     if "held_out" in history[-1]:
@@ -112,53 +131,11 @@ def fit_network(
         found = evaluated(network, held_out)
         figures |= {f"test_{k}": v for k, v in figures_of(found, targets).items()}
     figures |= {
-        "n_parameters": network.n_parameters, "passes": len(history), "seconds": seconds,
-        "stopped": stopped,
+        "n_parameters": network.n_parameters, "passes": len(history),
+        "seconds": sum(row["seconds"] for row in history), "stopped": done.reason.value,
     }  # fmt: skip
-    extra = {
-        "options": source.options, "feature_shape": list(source.feature_shape), "levels": None,
-        "inputs": inputs, "targets": targets, "settings": asdict(settings),
-        "command": command_line(), "history": history, "figures": figures,
-    }  # fmt: skip
-    mogul.save_model(output, network, extra)
-    show(f"{output}", figures | {"advice": advice}, json)
-    if stopped == "interrupted":
-        raise typer.Exit  # nothing more was asked for, such as a page over the model
-
-
-def _fitted(
-    network: MixtureDensityNetwork,
-    source: Any,
-    algorithm: Any,
-    settings: Settings,
-    quiet: bool,
-    followers: Followers,
-) -> tuple[list[dict[str, Any]], str, float, str]:
-    """Fit; return the history, why it stopped, the seconds it took, and what to do about it.
-
-    Raises:
-        KeyboardInterrupt: when interrupted before the first pass ended.
-    """
-    import mogul
-
-    history: list[dict[str, Any]] = []
-    with FitProgress(settings.passes, len(source), quiet, followers) as progress:
-
-        def passed(row: dict[str, Any]) -> None:
-            history.append(row)
-            progress.passed(row)
-
-        try:
-            done = mogul.fit(
-                network, source, algorithm, passes=settings.passes, callback=passed,
-                seen=progress.seen,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            if not history:
-                raise
-            seconds = sum(row["seconds"] for row in history)
-            return history, "interrupted", seconds, "The best parameters so far are kept."
-    return history, done.reason.value, done.seconds, done.reason.advice
+    checkpoint.finish(network, source, made | {"figures": figures})
+    show(f"{output}", figures | {"advice": done.reason.advice}, json)
 
 
 def chosen_columns(

@@ -15,8 +15,10 @@ from mogul.cli import (
     demo_mixture,
     denoise,
     doctor,
+    encode,
     explore,
     fit,
+    outliers,
     predict,
     select,
     use,
@@ -24,7 +26,7 @@ from mogul.cli import (
 
 app = typer.Typer(
     help="Density modelling with mixtures of Gaussians: fit, predict, score, sample, find "
-    "outliers, in-paint, denoise, compare, report, explore.",
+    "outliers, encode, in-paint, denoise, compare, report, explore.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -50,7 +52,8 @@ app.command()(console.guarded(select.select))
 app.command()(console.guarded(predict.predict))
 app.command()(console.guarded(use.sample))
 app.command()(console.guarded(use.score))
-app.command()(console.guarded(use.outliers))
+app.command()(console.guarded(outliers.outliers))
+app.command()(console.guarded(encode.encode))
 app.command()(console.guarded(use.reconstruct))
 app.command()(console.guarded(use.inpaint))
 app.command()(console.guarded(denoise.denoise))

@@ -1,4 +1,4 @@
-"""What fits of decoders and autoencoders share: data, the run with its files, and its pictures."""
+"""What fits share: files that they go on from; of decoders and autoencoders, runs and pictures."""
 
 from __future__ import annotations
 
@@ -105,6 +105,50 @@ class Run:
         if self.source.is_image and self.source.group.first:
             picture = progress_picture(self.model, self.source, self.seed)
             write_picture(self.output.with_suffix(".png"), picture)
+
+
+def going_on(
+    checkpoint: Checkpoint, source: DataSource, passes: int, run: str = ""
+) -> dict[str, Any] | None:
+    """Return the facts of the fit that is to go on; None if one begins.
+
+    Args:
+        checkpoint: the file of the fit.
+        source: the data.
+        passes: how many are asked for, in all.
+        run: name of the run, of processes that torchrun began.
+
+    Raises:
+        InputError: if a fit is to go on and there is none, or one of data that were read otherwise,
+            or one that has ended after as many passes.
+    """
+    held = checkpoint.held(run)
+    if held is None:
+        if checkpoint.resume:
+            raise InputError(
+                f"There is no fit in {checkpoint.path} to go on with; leave --resume out."
+            )
+        return None
+    was, now = _reading(held.get("options", {})), _reading(source.options)
+    if was != now:
+        changed = [name for name in was | now if was.get(name) != now.get(name)]
+        what = "; ".join(f"{n} was {was.get(n)}, and {now.get(n)} came" for n in changed)
+        raise InputError(
+            f"{checkpoint.path} is of a fit to data that were read otherwise: {what}; go on with "
+            "the same data and options, or leave --resume out."
+        )
+    made = len(held.get("history", []))
+    if checkpoint.resume and "figures" in held and made >= passes:
+        raise InputError(
+            f"The fit in {checkpoint.path} made {made} passes before, and {passes} were asked for, "
+            "in all; ask for more, or leave --resume out."
+        )
+    return held
+
+
+def _reading(options: dict[str, Any]) -> dict[str, Any]:
+    """Return how data were read, wherever they are."""
+    return {name: value for name, value in options.items() if name != "data"}
 
 
 def tell_how_to_go_on(checkpoint: Checkpoint, passes: int) -> None:

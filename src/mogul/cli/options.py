@@ -61,6 +61,13 @@ Colour = Annotated[
     bool | None, typer.Option("--colour/--grey", help="Read images in colour or grey.")
 ]
 Limit = Annotated[int | None, typer.Option(help="Take the first rows only.", show_default=False)]
+Train = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the training data are, to compare with; default: where the fit read them.",
+        show_default=False,
+    ),
+]
 Count = Annotated[int, typer.Option("-n", min=1, help="How many.")]
 Rows = Annotated[
     int | None,

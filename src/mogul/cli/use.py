@@ -1,4 +1,4 @@
-"""Commands that use a fitted model: sample, score, outliers, reconstruct, inpaint, show."""
+"""Commands that use a fitted model: sample, score, reconstruct, inpaint, show."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ import typer
 
 from mogul.cli import completion, options
 from mogul.cli.completion import offered
-from mogul.cli.console import check_output, rows, show, write_arrays, write_picture, write_table
+from mogul.cli.console import (
+    check_output,
+    rows,
+    show,
+    write_arrays,
+    write_grid,
+    write_picture,
+    write_table,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +89,7 @@ def sample(
         )
         x = opened.mixture.sample((n,), noise=noise is not False, seed=seed)
     if output.suffix == ".png":
-        _write_grid(output, opened.to_pixels(x))
+        write_grid(output, opened.to_pixels(x))
     else:
         _write_rows(output, x, opened)
     figures = {"n": n, "output": str(output), "seconds": time.perf_counter() - since}
@@ -115,7 +123,7 @@ def score(
 
     from mogul.algorithms import log_likelihoods
     from mogul.evaluation import bits_per_dim, importance_log_likelihood
-    from mogul.opened import OpenedAutoencoder, OpenedNetwork, open_scored
+    from mogul.opened import DRAWS, OpenedAutoencoder, OpenedNetwork, open_scored
     from mogul.tasks import percentile_of
 
     since = time.perf_counter()
@@ -128,7 +136,7 @@ def score(
     doubt: dict[str, float] = {}
     ranks: dict[str, Any] = {}
     if isinstance(opened, OpenedAutoencoder):
-        most = samples or 500
+        most = samples or DRAWS
         found = importance_log_likelihood(opened.model, source, (most,), seed)
         values = found.log_likelihood[most].numpy()
         mean, error = _mean(values, weights)
@@ -176,59 +184,6 @@ def score(
         "seconds": time.perf_counter() - since,
     }
     show(f"Scores of {data}", figures, json)
-
-
-def outliers(
-    model: options.Model,
-    data: options.Data,
-    fraction: Annotated[
-        float, typer.Option(help="Share of training rows below the threshold.")
-    ] = 0.01,
-    n: options.Count = 20,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="A .png picture or .csv table of the first n rows."),
-    ] = None,
-    device: options.Device = "auto",
-    json: options.Json = False,
-) -> None:
-    """Rank the rows of DATA from the least likely up, and mark outliers."""
-    from mogul.opened import open_model
-    from mogul.tasks import find_outliers, percentile_of
-
-    since = time.perf_counter()
-    if output is not None:
-        check_output(output, (".png", ".csv"), model, data)
-    opened = open_model(model, device)
-    source = opened.open(data)
-    found = find_outliers(opened.mixture, source, opened.quantiles, fraction)
-    first = found.order[:n]
-    values = found.log_likelihood[first]
-    percentile = percentile_of(values, opened.quantiles)
-    table = [
-        [int(i), float(v), None, "has gaps"]
-        if found.incomplete[i]
-        else [int(i), float(v), float(p), "yes" if v < found.threshold else "no"]
-        for i, v, p in zip(first, values, percentile, strict=True)
-    ]
-    columns = ["row", "log_likelihood", "training_percentile", "outlier"]
-    if output is not None and output.suffix == ".png":
-        _write_grid(output, opened.to_pixels(source.take(first)))
-    elif output is not None:
-        write_table(output, columns, table)
-    if not json:
-        rows(f"Least likely rows of {data}", [c.replace("_", " ") for c in columns], table)
-    figures = {
-        "threshold": found.threshold,
-        "n_outliers": found.n_below,
-        "n_with_gaps": int(found.incomplete.sum()),
-        "n": len(found.order),
-        "rows": first.tolist(),
-        "log_likelihoods": values.tolist(),
-        "output": None if output is None else str(output),
-        "seconds": time.perf_counter() - since,
-    }
-    show("Outliers", figures, json)
 
 
 def reconstruct(
@@ -371,9 +326,8 @@ def show_model(
             from mogul.report import density_picture
 
             write_picture(output, density_picture(opened.model, opened.train(), opened.extra))
-        kept = {key: opened.extra[key] for key in ("inputs", "targets", "settings", "figures")}
-        settings, reached = kept.pop("settings"), kept.pop("figures")
-        figures = kept | settings | reached
+        kept = {key: opened.extra[key] for key in ("inputs", "targets")}
+        figures = kept | opened.extra["settings"] | opened.reached
         figures |= {"command": opened.extra["command"], "history": opened.extra["history"]}
         show(str(model), figures, json)
         return
@@ -389,7 +343,7 @@ def show_model(
             write_picture(output, prior_picture(opened.model, opened.to_pixels, n))
         parts = {key: opened.config[key] for key in ("decoder", "likelihood")}
         about = parts | {"algorithm": opened.extra["algorithm"], **opened.extra["settings"]}
-        figures = {**about, **_reached(opened.extra), "command": opened.extra["command"]}
+        figures = {**about, **opened.reached, "command": opened.extra["command"]}
         show(str(model), figures | {"history": opened.extra["history"]}, json)
         return
     found = characteristic(opened.mixture, n)
@@ -401,21 +355,13 @@ def show_model(
         _show_components(found, opened)
     figures = {
         **opened.config,
-        **_reached(opened.extra),
+        **opened.reached,
         "data": opened.extra["options"]["data"],
         "command": opened.extra["command"],
         "weights": opened.mixture.weights.tolist(),
         "history": opened.extra["history"],
     }
     show(str(model), figures, json)
-
-
-def _reached(extra: dict[str, Any]) -> dict[str, Any]:
-    """Return what a fit reached, also one that was stopped."""
-    history = extra["history"]
-    made = {"objective": history[-1]["objective"]} if history else {}
-    so_far = {"stopped": "before its end", "passes": len(history)} | made
-    return extra.get("figures", so_far)
 
 
 def _show_components(found: ComponentPictures, opened: Opened) -> None:
@@ -513,10 +459,3 @@ def _cells(x: Tensor) -> np.ndarray:
     plain = np.char.endswith(text.astype(str), ".0") | (abs(values) >= _EXPONENT)
     text[plain] = [np.format_float_positional(value, trim="-") for value in values[plain]]
     return np.where(np.isnan(values), "", text)
-
-
-def _write_grid(path: Path, images: np.ndarray) -> None:
-    """Write images (n, h, w[, 3]) as one picture, about as wide as high."""
-    from mogul.report import tile
-
-    write_picture(path, tile(images, columns=math.ceil(len(images) ** 0.5)))

@@ -111,7 +111,7 @@ class Completion(ABC):
         """Draw hidden features about the origin from the given component of each row."""
 
 
-class _LowRankCompletion(Completion):
+class LowRankCompletion(Completion):
     r"""All rows at once: $M_n = I + \sum_d o_{nd}\,w_dw_d^\top/\psi_d$ is one matrix product."""
 
     def _component_log_prob(self) -> Tensor:
@@ -145,6 +145,11 @@ class _LowRankCompletion(Completion):
         size = o @ (centres.square() / psi).mT
         terms, dtype = squares + 2 * size, self.x.dtype
         return cov.rescored(x, centres, nats, terms, self.observed, dtype).to(dtype)
+
+    @property
+    def factors(self) -> Tensor:
+        """E[z | observed part, k], (n, K, H)."""
+        return self._z
 
     @cached_property
     def _extended(self) -> Tensor:
@@ -389,4 +394,4 @@ def complete(mixture: Mixture, x: Tensor, observed: Tensor) -> Completion:
     if has_gaps(x[observed]):
         raise InputError("The mask marks a NaN value as observed; hide it in the mask, or fill it.")
     low_rank = isinstance(mixture.covariance, DiagonalPlusLowRank)
-    return (_LowRankCompletion if low_rank else _PatternCompletion)(mixture, x, observed)
+    return (LowRankCompletion if low_rank else _PatternCompletion)(mixture, x, observed)

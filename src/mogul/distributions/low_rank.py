@@ -176,6 +176,12 @@ class DiagonalPlusLowRank(WoodburyCovariance):
         basis = basis.expand(len(centres), -1, -1)
         return resp @ centres + z.flatten(1) @ basis.flatten(0, 1)
 
+    def infer_factors(self, x: Tensor, centres: Tensor) -> Tensor:
+        """Return E[z | x, k] = R_k⁻ᵀ V_kᵀ (x − μ_k) of rows x (n, D), as (n, K, H)."""
+        V, R = self.whitener()
+        z = self._project(x.double(), centres.double(), V).unsqueeze(-1)
+        return torch.linalg.solve_triangular(R.mT, z, upper=True).squeeze(-1).to(x.dtype)
+
     def statistics(self, x: Tensor, resp: Tensor, centres: Tensor) -> Moments:
         """Counts, means, squares, and the second moments projected on V, by matrix products."""
         parts = self._split(centres)

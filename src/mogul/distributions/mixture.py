@@ -11,9 +11,10 @@ from torch.distributions import Distribution, constraints
 
 from mogul.compute.backend import in_full_precision, make_generator
 from mogul.distributions.checks import check_width, feature_indices, has_gaps, sample_sizes
-from mogul.distributions.completion import Completion, complete
+from mogul.distributions.completion import Completion, LowRankCompletion, complete
 from mogul.distributions.covariance import Covariance
 from mogul.distributions.kernel import Kernel, in_batches
+from mogul.distributions.low_rank import DiagonalPlusLowRank
 from mogul.distributions.marginals import marginal_cdf, marginal_quantiles
 from mogul.distributions.reparameterise import attach
 from mogul.distributions.shown import line_of, table_of
@@ -249,6 +250,31 @@ class Mixture(Distribution):
         if self._validate_args:
             self._validate_sample(value)
         return has_gaps(value)
+
+    @in_full_precision
+    def factors(self, value: Tensor) -> Tensor:
+        r"""Return the posterior means of the factors of rows (n, D), as (n, K, H).
+
+        $E[z|x,k] = (I + W_k^\top\Psi_k^{-1}W_k)^{-1}W_k^\top\Psi_k^{-1}(x-\mu_k)$: every component
+        has factors of its own, standard normal before x is seen. Of a row with NaN, from the rest.
+
+        Raises:
+            InputError: for a family without factors, a mixture of a batch, rows of the wrong number
+                of features, or an infinite value.
+        """
+        if self.loadings is None:
+            raise InputError(
+                f"Covariances of the family {self.covariance.name} have no factors; fit ppca or "
+                "factor-analysis."
+            )
+        if self.batch_shape or self._checked(value):
+            completion = self.complete(value)
+            assert isinstance(completion, LowRankCompletion)
+            return completion.factors
+        x = (value - self.origin).to(self.dtype)
+        covariance = self.covariance
+        assert isinstance(covariance, DiagonalPlusLowRank)
+        return covariance.infer_factors(x, self.centres)
 
     @in_full_precision
     def reconstruct(self, value: Tensor) -> Tensor:

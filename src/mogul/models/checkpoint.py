@@ -137,9 +137,11 @@ class Checkpoint:
             )
         last = {k.removeprefix(_LAST): v for k, v in memory.items() if k.startswith(_LAST)}
         fill(model, tensors | last)
+        # Before a next pass is made, the fit may end with other parameters than it goes on with.
+        self._saved = _parameters(model)
         if group.world > 1:
             _keep_own(model, source, group)
-        self.memory = memory
+        self.memory = memory = {k: v for k, v in memory.items() if not k.startswith(_LAST)}
         return Saved(facts.get("history", []), memory, bool(facts.get("disturbed")))
 
     def save(self, model: Any, source: Source, saved: Saved) -> None:
@@ -157,7 +159,7 @@ class Checkpoint:
             self._set_aside()
         save_model(self.path, whole, self.facts | where, saved.memory)
         self._ours = self.kept = True
-        self._saved = {k: v.clone() for k, v in whole.state_dict().items() if k != "particles"}
+        self._saved = _parameters(whole)
 
     def ended(self, source: Source) -> None:
         """Leave nothing but the file itself."""
@@ -211,6 +213,11 @@ class Checkpoint:
         if error is not None and self.resume:
             raise error
         return None
+
+
+def _parameters(model: Any) -> dict[str, Tensor]:
+    """Return copies of what a model has learned, but for its particles."""
+    return {k: v.clone() for k, v in model.state_dict().items() if k != "particles"}
 
 
 def _fixed(arguments: dict[str, Any]) -> dict[str, Any]:

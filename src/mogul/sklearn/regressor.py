@@ -66,10 +66,10 @@ class MixtureDensityRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     Example:
         >>> import numpy as np
         >>> from mogul.sklearn import MixtureDensityRegressor
-        >>> X = np.linspace(0, 1, 50)[:, None]
-        >>> regressor = MixtureDensityRegressor(2, max_iter=3, random_state=0).fit(X, X[:, 0])
-        >>> regressor.predict_interval(X, coverage=0.9).shape
-        (50, 2)
+        >>> x, noise = np.random.default_rng(0).normal(size=(2, 300))
+        >>> regressor = MixtureDensityRegressor(2, random_state=0).fit(x[:, None], x + noise)
+        >>> regressor.predict_interval([[0.0], [1.0]], coverage=0.9).shape
+        (2, 2)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

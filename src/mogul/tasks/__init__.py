@@ -11,7 +11,14 @@ from mogul.tasks.encode import Encoding, decode_rows, encode
 from mogul.tasks.inpaint import Inpainting, inpaint
 from mogul.tasks.inpaint_latent import LatentInpainting, inpaint_latent, posterior_samples
 from mogul.tasks.nearest import nearest_rows
-from mogul.tasks.outliers import Outliers, find_outliers, percentile_of, training_quantiles
+from mogul.tasks.outliers import (
+    Outliers,
+    find_outliers,
+    percentile_of,
+    rank_rows,
+    rows_with_gaps,
+    training_quantiles,
+)
 from mogul.tasks.reconstruct import reconstruct
 from mogul.tasks.regress import Prediction, predict
 from mogul.tasks.synthesis import SUMMARIES, interpolate, of_class, summarise
@@ -40,7 +47,9 @@ __all__ = [
     "percentile_of",
     "posterior_samples",
     "predict",
+    "rank_rows",
     "reconstruct",
+    "rows_with_gaps",
     "summarise",
     "training_quantiles",
 ]
