@@ -125,6 +125,21 @@ def test_what_a_box_says_is_what_is_used(browser, address):
         assert field.evaluate("f => f.scrollWidth <= f.clientWidth")
 
 
+def test_an_answer_leaves_what_is_being_typed(browser, address):
+    with page_of(browser, address + "#conditional") as page:
+        before, held = path_of(page), []
+        page.route("**/api/conditional", lambda route: held.append(route))
+        with page.expect_request("**/api/conditional"):
+            page.get_by_label("fix petal width").check()
+        field = page.get_by_label("petal length, exact value")
+        field.fill("1.25")
+        held.pop().continue_()
+        wait_for_other_path(page, before)
+        assert field.input_value() == "1.25"
+        field.press("Enter")
+        assert page.get_by_label("fix petal length").is_checked()
+
+
 FORMATS = """async () => {
   const { exact, percent, readable, rounded, spread, tick } = await import("/static/numbers.js");
   return {

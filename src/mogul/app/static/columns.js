@@ -41,21 +41,24 @@ export function telling(place, work, drawing = null) {
 }
 
 // A column's value by slider and by field: `value` is what the field says. `set` moves both without
-// telling, and `propose` to a value that is rounded first.
+// telling, and `propose` to a value that is rounded first, but not under the hands of who is typing.
 export function knob({ name, low, high, value }, changed) {
   const range = el("input", { type: "range", min: low, max: high, step: (high - low) / 200, value, "aria-label": name });
   const field = el("input", { type: "text", inputmode: "decimal", class: "number", "aria-label": `${name}, exact value`, autocomplete: "off" });
   const made = el("div", { class: "knob" }, range, field);
   made.set = (v) => { made.value = v; range.value = v; write(field, exact(v)); };
-  made.propose = (v) => made.set(v == null ? v : rounded(v, high - low));
+  let typing = false;
+  made.propose = (v) => { if (!typing) made.set(v == null ? v : rounded(v, high - low)); };
   made.propose(value);
-  field.addEventListener("input", () => widen(field));
+  field.addEventListener("input", () => { typing = true; widen(field); });
+  field.addEventListener("blur", () => { typing = false; });
   range.addEventListener("input", () => {
     made.value = rounded(+range.value, high - low);
     write(field, exact(made.value));
     changed(made.value, null);
   });
   field.addEventListener("change", () => {
+    typing = false;
     try {
       const v = typed(field, name);
       if (v == null) throw new Error(`${name} has no value; give a number.`);
