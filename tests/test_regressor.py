@@ -15,7 +15,7 @@ from mogul.sklearn import MixtureDensityRegressor, log_likelihood_scorer
 
 pytestmark = pytest.mark.filterwarnings("ignore:The fit did not end by itself")
 
-QUICK = MixtureDensityRegressor(learning_rate=1e-2, max_iter=100, batch_size=16)
+QUICK = MixtureDensityRegressor(learning_rate=2e-2, max_iter=40, batch_size=16)
 # As with scikit-learn's own estimators that learn by minibatches.
 STOCHASTIC = {
     "check_sample_weight_equivalence_on_dense_data": "minibatches of repeated rows are others",
