@@ -1,4 +1,4 @@
-"""What torchrun runs in tests of fits by several processes: together.py OUT KIND."""
+"""What torchrun runs in tests of fits by several processes: together.py OUT KIND ..."""
 
 import json
 import os
@@ -91,17 +91,24 @@ def killer(group):
     return seen
 
 
+def told(kind, group, out):
+    """Make a fit; return what a process tells of it."""
+    model, done = fitted(kind, group, out)
+    return {
+        "history": [row["objective"] for row in done.history],
+        "parameters": {k: v.tolist() for k, v in model.state_dict().items()},
+        "rows": len(source(kind).shard(group)),
+        "restarts": restarts(),
+    }
+
+
 def main():
-    out, kind = Path(sys.argv[1]), sys.argv[2]
     with joined() as group:
-        model, done = fitted(kind, group, out)
-        found = {
-            "history": [row["objective"] for row in done.history],
-            "parameters": {k: v.tolist() for k, v in model.state_dict().items()},
-            "rows": len(source(kind).shard(group)),
-            "restarts": restarts(),
-        }
-        (out / f"{group.rank}.json").write_text(json.dumps(found))
+        for kind in sys.argv[2:]:
+            folder = Path(sys.argv[1]) / kind
+            folder.mkdir(exist_ok=True)
+            found = told(kind, group, folder)
+            (folder / f"{group.rank}.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
