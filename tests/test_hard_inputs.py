@@ -92,6 +92,16 @@ def test_rows_that_differ_by_rounding_have_no_scale():
         initialise(GaussianMixture(1, 3), open_source(np.full((9, 3), 1 / 3)))
 
 
+OUT_OF_RANGE = [(1e200, "float64"), (1e-200, "float64"), (1e-30, "float32"), (1e30, "float32")]
+
+
+@pytest.mark.parametrize(("unit", "dtype"), OUT_OF_RANGE)
+def test_rows_whose_squares_are_out_of_range_are_not_called_equal(unit, dtype):
+    x = unit * np.random.default_rng(0).normal(size=(40, 3))
+    with pytest.raises(InputError, match="cannot square"):
+        initialise(GaussianMixture(2, 3, dtype=getattr(torch, dtype)), open_source(x))
+
+
 def test_a_decoder_refuses_weights_of_rows():
     model = LatentVariableModel(LinearDecoder(2, (3,)), 2, (3,))
     with pytest.raises(InputError, match="weights"):

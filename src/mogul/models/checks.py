@@ -11,22 +11,28 @@ from mogul.distributions import Covariance
 from mogul.errors import InputError
 
 
-def check_scale(variance: float, dtype: torch.dtype) -> None:
+def check_scale(variance: float, dtype: torch.dtype, size: float) -> None:
     """Refuse data without a scale, or with one that the type cannot square.
 
+    Args:
+        variance: mean variance of features; 0 if they are constant but for rounding.
+        dtype: type of the numbers.
+        size: the largest distance of a value from the mean of its feature.
+
     Raises:
-        InputError: if the mean variance of features is such.
+        InputError: if the variance is zero, or beyond the type.
     """
-    if variance == 0:
+    # Squares, their ratio to the floor, and sums over features must stay in range.
+    limit = torch.finfo(dtype).max ** 0.8
+    vanished = 0 < size < torch.finfo(dtype).tiny ** 0.5
+    if variance == 0 and not vanished:
         raise InputError(
             f"All rows are equal, or differ by no more than rounding in {dtype}, so the data have "
             "no scale; give rows that differ, or subtract what all have in common."
         )
-    # Squares, their ratio to the floor, and sums over features must stay in range.
-    limit = torch.finfo(dtype).max ** 0.8
     if not 1 / limit < variance < limit:
         raise InputError(
-            f"The data have a mean variance of {variance:.3g}, which {dtype} cannot square "
+            f"The rows lie up to {size:.3g} from their mean, which {dtype} cannot square "
             "safely; rescale the columns, or use float64."
         )
 

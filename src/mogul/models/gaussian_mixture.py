@@ -425,6 +425,7 @@ class GaussianMixture(HubModel, nn.Module):
         self.origin.copy_(column_means(x))
         # In the order of the clusters, each of which fits the cache better than all.
         x = x[labels.argsort(stable=True)].sub_(self.origin)
+        size = float(x.abs().max())
         sizes = torch.bincount(labels, minlength=self.n_components)
         groups = x.split(sizes.tolist())
         within, between = x.new_zeros(2, self.n_features, dtype=torch.float64)
@@ -439,8 +440,8 @@ class GaussianMixture(HubModel, nn.Module):
         variance = (within + between) / len(x)
         # What rounding makes of a constant column is not a variance.
         step = torch.finfo(self.dtype).eps * self.origin.double().abs()
-        equal = variance <= (2 * step).square()  # all columns of a few steps are still data
-        check_scale(float(variance.masked_fill(equal, 0.0).mean()), self.dtype)
+        equal = variance.sqrt() <= 2 * step  # all columns of a few steps are still data
+        check_scale(float(variance.masked_fill(equal, 0.0).mean()), self.dtype, size)
         rounding = 8 * step
         constant = (variance <= rounding.square()) & (variance > rounding.square()).any()
         variance = torch.where(constant, variance[~constant].mean(), variance)

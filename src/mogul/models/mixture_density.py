@@ -157,7 +157,7 @@ class MixtureHead(nn.Module):
         _check_digits(variance.sqrt(), mean, self.scale.dtype)
         variance = torch.where(variance.sqrt() > rounding, variance, 0.0)
         for spread in variance[variance > 0].tolist():
-            check_scale(spread, self.scale.dtype)
+            check_scale(spread, self.scale.dtype, spread**0.5)
         if self.family.isotropic_noise:
             variance = variance.mean().expand_as(variance)
         self.shift.copy_(mean)
