@@ -304,3 +304,13 @@ def test_covariances_of_any_units_are_factorised():
     found = Full.from_covariance(dense)
     torch.testing.assert_close(found.dense() / units / units.unsqueeze(-1),
                                dense / units / units.unsqueeze(-1))  # fmt: skip
+
+
+def test_what_has_no_distribution_function_and_no_noise_is_refused():
+    mixture = random_mixture("full", 2, 3, 2)
+    with pytest.raises(InputError, match="is NaN"):
+        mixture.cdf(torch.tensor([[0.0, math.nan, 0.0]]))
+    assert mixture.cdf(torch.tensor([[math.inf, -math.inf, 0.0]])).tolist()[0][:2] == [1, 0]
+    for variance in (-1.0, math.nan, math.inf):
+        with pytest.raises(InputError, match="finite, and at least 0"):
+            mixture.with_noise(variance)

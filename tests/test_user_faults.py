@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -330,3 +331,15 @@ def test_output_of_any_encoding_is_written(iris):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert b"log likelihood" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_output_to_a_full_device_is_told_in_words(form):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mogul", "doctor", *form],
+            stdout=full, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "Error: The output is cut short: no space left on its device.\n"

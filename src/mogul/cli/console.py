@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import json
@@ -255,6 +256,9 @@ def run(command: Callable[[], None]) -> None:
     """Run the command line: input errors become one sentence and exit code 2, no traceback.
 
     SIGTERM ends it in order, as Ctrl-C does. What the encoding of the output lacks is shown as "?".
+
+    Raises:
+        OSError: if the system fails otherwise than by a full device.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
@@ -263,6 +267,13 @@ def run(command: Callable[[], None]) -> None:
         command()
     except InputError as error:
         err.print(f"[red]Error:[/red] {escaped(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        # What is left in the buffer would be written, and fail, once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        err.print("[red]Error:[/red] The output is cut short: no space left on its device.")
         sys.exit(2)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -131,12 +131,19 @@ def count_lines(path: Path) -> int:
     """
     with _opened(path) as file:
         _header(path, file)
-        n, last = 0, b"\n"
+        n, ends, begun = 0, 0, False  # ends of lines after the last text, which may be blank lines
         while block := _text(path, file, _BLOCK):
             if b'"' in block:  # what ends a line is for the parser to say
                 return sum(map(len, csv_blocks(path, [])))
-            n, last = n + block.count(b"\n"), block[-1:]
-        return n + (last != b"\n")
+            if text := block[: _end_of_text(block)]:
+                n, ends, begun = n + ends + text.count(b"\n"), 0, True
+            ends += block.count(b"\n", len(text))
+        return n + begun
+
+
+def _end_of_text(block: bytes) -> int:
+    """Return where the line ends begin that are the last of a block."""
+    return len(block.rstrip(b"\r\n"))
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -219,6 +226,8 @@ def _refuse_other_separators(path: Path, header: list[str]) -> None:
 def _jobs(table: _Table, file: BinaryIO) -> Iterator[Callable[[], np.ndarray]]:
     """Yield what parses each block; from the first quotation mark on, line by line.
 
+    Blank lines are left out where nothing comes after them.
+
     Raises:
         InputError: if a line does not end.
     """
@@ -230,7 +239,9 @@ def _jobs(table: _Table, file: BinaryIO) -> Iterator[Callable[[], np.ndarray]]:
             head = io.BytesIO(block)
             yield from _records(table, _joined(table.path, head, file), row)
             return
-        end = block.rfind(b"\n") + 1 if read else len(block)
+        end = text = _end_of_text(block)
+        if text and read:
+            end = block.find(b"\n", text) + 1 or block.rfind(b"\n") + 1
         if end:
             whole, rest = block[:end], block[end:]
             yield partial(_parsed, table, whole, row)
@@ -260,13 +271,23 @@ def _records(table: _Table, lines: Iterator[str], row: int) -> Iterator[Callable
     Raises:
         InputError: if the file is damaged.
     """
-    reader = csv.reader(lines, delimiter=table.separator)
+    reader = _up_to_blank_end(csv.reader(lines, delimiter=table.separator))
     try:
         while some := list(islice(reader, _RECORDS)):
             yield partial(_careful, table, some, row)
             row += len(some)
     except csv.Error as error:
         raise InputError(_no_table(table.path)) from error
+
+
+def _up_to_blank_end(records: Iterable[list[str]]) -> Iterator[list[str]]:
+    """Yield records, without blank ones after which nothing comes."""
+    blank = 0
+    for cells in records:
+        if cells:
+            yield from repeat([], blank)
+            yield cells
+        blank = 0 if cells else blank + 1
 
 
 def _parsed(table: _Table, block: bytes, row: int) -> np.ndarray:
@@ -412,7 +433,7 @@ def _endless(path: Path) -> str:
 
 
 def _no_table(path: Path) -> str:
-    return damaged(path, "a CSV file with a header line")
+    return damaged(path, "a CSV file with a header line, in UTF-8")
 
 
 def damaged(path: Path, kind: str) -> str:

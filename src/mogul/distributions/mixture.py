@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -375,11 +376,15 @@ class Mixture(Distribution):
         """Return P(X_d ≤ x_d) of every feature by itself for rows (..., D), as (..., D).
 
         Raises:
-            InputError: if the rows have the wrong number of features.
+            InputError: if the rows have the wrong number of features, or gaps.
         """
         check_width(value, self.n_features)
         if self._validate_args:
             self._validate_sample(value)
+        if bool(value.isnan().any()):
+            raise InputError(
+                "A value is NaN, below which nothing lies; take the marginal() of what is observed."
+            )
         x = (value - self.origin).to(self.dtype)
         parts = (self._exact_weights, self.centres, self.variances.sqrt())
         return marginal_cdf(x, *parts).to(self.dtype)
@@ -432,7 +437,13 @@ class Mixture(Distribution):
 
     @in_full_precision
     def with_noise(self, variance: float) -> Mixture:
-        """Return the mixture of X + ε, where ε ~ N(0, variance · I) is independent of X."""
+        """Return the mixture of X + ε, where ε ~ N(0, variance · I) is independent of X.
+
+        Raises:
+            InputError: if the variance is negative or not finite.
+        """
+        if not (variance >= 0 and math.isfinite(variance)):
+            raise InputError(f"The variance {variance} came; it must be finite, and at least 0.")
         return Mixture(self.logits, self.centres, self.covariance.with_noise(variance), self.origin)
 
     def marginal(self, features: Tensor) -> Mixture:
