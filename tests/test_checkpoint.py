@@ -435,7 +435,7 @@ def test_the_command_stops_at_a_signal_and_says_how_to_go_on(tmp_path, monkeypat
         code, _, err = run_command(monkeypatch, capsys, *given)
         assert code == 2
         assert told in err
-    assert "n_components is 3, and 2 came" in err
+    assert "n_components was 3, and 2 came" in err
 
 
 def test_files_of_models_without_digests_are_read(tmp_path):

@@ -122,6 +122,8 @@ def going_on(
         InputError: if a fit is to go on and there is none, or one of data that were read otherwise,
             or one that has ended after as many passes.
     """
+    from mogul.models.checkpoint import differences
+
     held = checkpoint.held(run)
     if held is None:
         if checkpoint.resume:
@@ -131,11 +133,9 @@ def going_on(
         return None
     was, now = _reading(held.get("options", {})), _reading(source.options)
     if was != now:
-        changed = [name for name in was | now if was.get(name) != now.get(name)]
-        what = "; ".join(f"{n} was {was.get(n)}, and {now.get(n)} came" for n in changed)
         raise InputError(
-            f"{checkpoint.path} is of a fit to data that were read otherwise: {what}; go on with "
-            "the same data and options, or leave --resume out."
+            f"{checkpoint.path} is of a fit to data that were read otherwise: "
+            f"{differences(was, now)}; go on with the same data and options, or leave --resume out."
         )
     made = len(held.get("history", []))
     if checkpoint.resume and "figures" in held and made >= passes:

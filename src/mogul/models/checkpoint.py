@@ -129,10 +129,9 @@ class Checkpoint:
             )
         held, came = _fixed(config["arguments"]), _fixed(json.loads(json.dumps(model.config())))
         if held != came:
-            changed = [name for name in held | came if held.get(name) != came.get(name)]
-            what = "; ".join(f"{n} is {held.get(n)}, and {came.get(n)} came" for n in changed)
             raise InputError(
-                f"{self.path} holds another model than the one to be fitted ({what}); go on with "
+                f"{self.path} holds another model than the one to be fitted "
+                f"({differences(held, came)}); go on with "
                 "the same settings, or begin anew."
             )
         last = {k.removeprefix(_LAST): v for k, v in memory.items() if k.startswith(_LAST)}
@@ -213,6 +212,12 @@ class Checkpoint:
         if error is not None and self.resume:
             raise error
         return None
+
+
+def differences(held: dict[str, Any], came: dict[str, Any]) -> str:
+    """Say in what two sets of settings differ."""
+    names = [name for name in held | came if held.get(name) != came.get(name)]
+    return "; ".join(f"{n} was {held.get(n)}, and {came.get(n)} came" for n in names)
 
 
 def _parameters(model: Any) -> dict[str, Tensor]:
