@@ -102,6 +102,42 @@ def test_rows_whose_squares_are_out_of_range_are_not_called_equal(unit, dtype):
         initialise(GaussianMixture(2, 3, dtype=getattr(torch, dtype)), open_source(x))
 
 
+@pytest.mark.parametrize("name", ["diagonal", "factor-analysis"])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_variances_of_clusters_far_apart_keep_their_digits(name, gaps):
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    x = rng.normal(size=(300, 3)) + 1e6 * labels[:, None]
+    if gaps:
+        x[rng.random(x.shape) < 0.1] = np.nan
+    model = GaussianMixture(
+        3, 3, name, 1 if name == "factor-analysis" else None, dtype=torch.float64,
+        variance_floor=1e-14,
+    )  # fmt: skip
+    initialise(model, open_source(x))
+    fit(model, open_source(x), EM(), passes=200 if model.rank else 5, tolerance=0.0)
+    order = model().means[:, 0].argsort()
+    found = model().variances[order].detach().numpy()
+    clusters = [x[labels == k] for k in range(3)]
+    expected = np.array([np.nanvar(cluster, 0) for cluster in clusters])
+    # With gaps factors tell of what is hidden, so that variances are not those of what is seen.
+    exact = name == "diagonal" or not gaps
+    np.testing.assert_allclose(found, expected, rtol=1e-7 if exact else 0.05)
+
+
+def test_moments_about_far_centres_keep_their_digits_whatever_the_noise():
+    x = torch.tensor(X[:30, :3])
+    far = torch.full((2, 3), 1e12, dtype=torch.float64)
+    loadings, noise = torch.ones(2, 3, 1), torch.full((2, 3), 1e17)
+    cov = families()["factor-analysis"](loadings.double(), noise.double())
+    resp = torch.rand(30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found, near = (cov.statistics(x + c[0], resp, c) for c in (far, torch.zeros_like(far)))
+    rounded = (x + far[0]) - far[0]
+    exact = cov.statistics(rounded, resp, torch.zeros_like(far))
+    torch.testing.assert_close(found.second, exact.second, rtol=1e-12, atol=0)
+    torch.testing.assert_close(found.second, near.second, rtol=1e-3, atol=0)
+
+
 def test_a_decoder_refuses_weights_of_rows():
     model = LatentVariableModel(LinearDecoder(2, (3,)), 2, (3,))
     with pytest.raises(InputError, match="weights"):
@@ -187,9 +223,11 @@ def test_moments_of_clusters_far_apart_keep_their_digits():
     reached = []
     for data in (rows[::2], rows[1::2], apart):
         source = ArraySource(data)
-        model = GaussianMixture(1 if len(data) == 30 else 2, 3, "ppca", 1, dtype=torch.float64)
+        # The floor is a fraction of the variance, which the distance makes 10¹⁸.
+        model = GaussianMixture(
+            1 if len(data) == 30 else 2, 3, "ppca", 1, variance_floor=1e-24, dtype=torch.float64
+        )
         initialise(model, source)
-        model.feature_variance.fill_(1.0)
         fit(model, source, EM(), passes=50, tolerance=1e-12)
         reached.append(mean_log_likelihood(model(), source))
     wanted = 0.5 * (reached[0] + reached[1]) - math.log(2)

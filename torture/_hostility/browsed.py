@@ -11,6 +11,7 @@ from typing import Any
 
 from mogul.app.serve import beside
 from mogul.app.session import Session
+from mogul.data.text_columns import joined_names
 from mogul.opened import open_any
 from torture._hostility.pages import command, write_table
 from torture._hostility.payloads import PAYLOADS
@@ -41,7 +42,8 @@ def _fitted(folder: Path, name: str, columns: list[str]) -> dict[str, Path]:
     data = write_table(folder / f"{name}.csv", columns)
     mixture, network = folder / f"{name}.mogul", folder / f"{name}.mdn.mogul"
     command("fit", data, "-o", mixture, "--model", "full", "--components", "2", "--passes", "3")
-    command("fit", data, "-o", network, "--model", "mdn", "--target", columns[-1], "--hidden", "4",
+    target = joined_names(columns[-1:])
+    command("fit", data, "-o", network, "--model", "mdn", "--target", target, "--hidden", "4",
             "--components", "2", "--passes", "2")  # fmt: skip
     return {"mixture": mixture, "network": network}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mogul.cli.main import app
+from mogul.data.text_columns import joined_names
 
 _ROWS = 120
 Element = tuple[str, tuple[str, ...]]
@@ -77,7 +78,8 @@ def network_report(folder: Path, name: str) -> Path:
     """Fit a network that predicts a column of that name from one such; return its report."""
     data = write_table(folder / f"{name}x.csv", [f"{name} 2", "b", name])
     model, page = folder / f"{name}x.mdn.mogul", folder / f"{name}x.mdn.html"
-    command("fit", data, "-o", model, "--model", "mdn", "--target", name, "--hidden", "4",
+    target = joined_names([name])
+    command("fit", data, "-o", model, "--model", "mdn", "--target", target, "--hidden", "4",
             "--components", "2", "--passes", "2")  # fmt: skip
     command("report", model, data, "-o", page)
     return page

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from mogul.distributions.mixture import Mixture
 
 
+_FAR = 1e7  # squares of centres to those about them, above which their difference lacks digits
+
+
 class Completion(ABC):
     """What a mixture knows of the hidden features of rows (n, D) given the observed ones.
 
@@ -208,21 +211,41 @@ class LowRankCompletion(Completion):
         seen, of_x = o.mT @ joint, x.mT @ joint
         n, value = seen[:, :k].mT, of_x[:, :k].mT
         factor = seen[:, k:].unflatten(-1, (k, h)).movedim(0, 1)
-        product = of_x[:, k:].unflatten(-1, (k, h)).movedim(0, 1)
-        square = (x.square().mT @ r).mT
         c = self.mixture.centres.double()
+        about = c.square() * n
+        square = (x.square().mT @ r).mT - 2 * c * value + about
+        if bool((_FAR * square < about).any()):
+            value, square, product = self._about_each(c, r, z)
+        else:
+            value = value - c * n
+            product = of_x[:, k:].unflatten(-1, (k, h)).movedim(0, 1) - c.unsqueeze(-1) * factor
         found = MaskedMoments(
             count=r.sum(0),
             seen=n,
-            value=value - c * n,
-            square=square - 2 * c * value + c.square() * n,
+            value=value,
+            square=square,
             factor=factor,
-            product=product - c.unsqueeze(-1) * factor,
+            product=product,
             gram=gram.double().unflatten(-1, (k, h, h)).movedim(0, 1),
             factor_mean=rz.sum(0),
             factor_gram=rzz.sum(0),
         )
         return found.summed if self.mixture.covariance.n_covariances == 1 else found
+
+    def _about_each(self, c: Tensor, r: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum deviations from one centre after another, which cannot cancel.
+
+        Returns:
+            `value`, `square` and `product` of the moments.
+        """
+        value, square = (torch.zeros_like(c) for _ in range(2))
+        product = c.new_zeros(*c.shape, z.shape[-1])
+        for k in range(len(c)):
+            away = torch.where(self.observed, self.x.double() - c[k], 0.0)
+            weighted = r[:, k, None] * away
+            value[k], square[k] = weighted.sum(0), (weighted * away).sum(0)
+            product[k] = weighted.mT @ z[:, k]
+        return value, square, product
 
     def _draw(self, component: Tensor, noise: bool, generator: torch.Generator) -> Tensor:
         E, n = self._extended, self.x.shape[0]

@@ -34,6 +34,7 @@ from mogul.distributions.woodbury import WoodburyCovariance
 
 _BLOCK_VALUES = 2**20  # of float64, 8 MB: loadings that an M-step works on at a time
 _FAR = 1e7  # μ²/ψ above which sums of squares about the origin cost digits in float64
+_ROUNDING = 8 * torch.finfo(torch.float64).eps  # of a mean square that is cut to a remainder
 
 
 class DiagonalPlusLowRank(WoodburyCovariance):
@@ -205,7 +206,9 @@ class DiagonalPlusLowRank(WoodburyCovariance):
         if bool(delicate.any()):
             part, r = x[:, delicate].double(), resp.double().mT
             sums[:, delicate], squares[:, delicate] = r @ part, r @ part.square()
-        second = squares - 2 * c * sums + count[:, None] * c.square()
+        about = count[:, None] * c.square()
+        # What rounding may hide counts as spread; the next pass, of less noise, sums deviations.
+        second = torch.maximum(squares - 2 * c * sums + about, _ROUNDING * about)
         first = sums - count[:, None] * c
         if shared:
             second = second.sum(0, keepdim=True)
@@ -288,7 +291,8 @@ class DiagonalPlusLowRank(WoodburyCovariance):
             W_star = torch.cholesky_solve(C_xz.mT, C_zz_chol).mT
             diagonal = diagonal - (W_star * C_xz).sum(-1)
             loadings = W_star @ C_zz_chol
-        return delta, *self._floored(loadings, diagonal, moments.mass[:, None], floor)
+        lost = _ROUNDING * moments.second / n
+        return delta, *self._floored(loadings, diagonal, moments.mass[:, None], floor, lost)
 
     def _maximise_masked(
         self, moments: MaskedMoments, floor: Tensor, learn: bool
@@ -298,19 +302,25 @@ class DiagonalPlusLowRank(WoodburyCovariance):
         shift, loadings = expand(found, moments)
         if not learn:
             return shift, self, moments.count[: self.n_covariances] < 0
-        noise = found.residual / found.mass.clamp_min(1e-300)
-        return shift, *self._floored(loadings, noise, found.mass, floor)
+        mass = found.mass.clamp_min(1e-300)
+        square = moments.square
+        if len(square) != self.n_covariances:
+            square = square.sum(0, keepdim=True)
+        lost = _ROUNDING * square / mass
+        return shift, *self._floored(loadings, found.residual / mass, found.mass, floor, lost)
 
     def _floored(
-        self, loadings: Tensor, noise: Tensor, mass: Tensor, floor: Tensor
+        self, loadings: Tensor, noise: Tensor, mass: Tensor, floor: Tensor, lost: Tensor
     ) -> tuple[Self, Tensor]:
         """Return new covariances with noise (C, D) tied and no lower than the floor, and where.
 
-        Where the mass (C, D) or (C, 1) is zero the old values stay.
+        Nor is it lower than what rounding has lost of it (C, D): where centres move far, it is the
+        small difference of large squares. Where the mass (C, D) or (C, 1) is zero the old values
+        stay.
         """
-        noise = self._tie_noise(noise, mass)
+        noise, lost = self._tie_noise(noise, mass), self._tie_noise(lost, mass)
         seen = mass.amax(-1, keepdim=True) if self.isotropic_noise else mass
-        least = self._least(floor).double()
+        least = torch.maximum(self._least(floor).double(), lost)
         met = ((noise < least) & (seen > 0)).any(-1)
         noise = torch.where(seen > 0, torch.maximum(noise, least), self.noise.double())
         if not bool((mass > 0).all()):

@@ -109,9 +109,9 @@ class BayesianGaussianMixture(GaussianMixture):
         self.register_buffer("offsets", torch.zeros(k, **kind))
 
     @torch.no_grad()
-    def start(self, x: Tensor, labels: Tensor, seed: int) -> None:
+    def start(self, x: Tensor, labels: Tensor, seed: int, floor: float | None = None) -> None:
         """Set priors that were left open from the data, then the posterior from hard labels."""
-        super().start(x, labels, seed)
+        super().start(x, labels, seed, floor)
         rows = x.to(self.centres).double()
         if self.prior_mean is None:
             self.prior_mean = rows.mean(0)

@@ -409,13 +409,15 @@ class GaussianMixture(HubModel, nn.Module):
                 parameter[components] = parameter[heaviest].clone()
 
     @torch.no_grad()
-    def start(self, x: Tensor, labels: Tensor, seed: int) -> None:
+    def start(self, x: Tensor, labels: Tensor, seed: int, floor: float | None = None) -> None:
         """Set everything from hard assignments: cluster means, sizes, and covariances.
 
         Args:
             x: rows (n, D).
             labels: component of each row, (n,).
             seed: seed of the randomised principal components.
+            floor: smallest variance of a feature to start from, in squared units of the data;
+                default that of the model, a fraction of the variance of the rows.
 
         Raises:
             InputError: if all rows are equal, so that no scale can be learned, or the scale is
@@ -448,9 +450,10 @@ class GaussianMixture(HubModel, nn.Module):
         self.feature_variance.copy_(variance)
         self.centres.copy_(centres)
         self.logits.copy_((sizes.to(x).clamp_min(0.5) / len(x)).log())
-        prior = torch.maximum((within / len(x)).to(self.dtype), self.floor)
+        least = self.floor if floor is None else torch.full_like(self.floor, floor)
+        prior = torch.maximum((within / len(x)).to(self.dtype), least)
         groups = [g if len(g) else x for g in groups] if self.sharing == "own" else [x]
-        members = [self.family.from_cluster(g, self.rank, self.floor, prior, seed) for g in groups]
+        members = [self.family.from_cluster(g, self.rank, least, prior, seed) for g in groups]
         for name, tensor in self.family.stack(members).to_raw().items():
             self.raw[name].copy_(tensor)
 

@@ -169,7 +169,8 @@ class MixtureEstimator(DensityMixin, BaseEstimator):
             dtype=x.dtype,
             device=x.device,
         )  # fmt: skip
-        model.start(filled, resp.argmax(-1), seed=0)  # replaced by the step that follows
+        # Replaced by the step that follows, whose factors begin here.
+        model.start(filled, resp.argmax(-1), seed=0, floor=self.reg_covar)
         model.feature_variance.fill_(1.0)  # reg_covar is a variance, not a fraction of one
         model.variance_floor = self.reg_covar
         resp = resp if weight is None else resp * weight.to(x).unsqueeze(-1)
