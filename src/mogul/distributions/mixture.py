@@ -375,16 +375,14 @@ class Mixture(Distribution):
     def cdf(self, value: Tensor) -> Tensor:
         """Return P(X_d ≤ x_d) of every feature by itself for rows (..., D), as (..., D).
 
+        What is missing (NaN) has none, and stays NaN.
+
         Raises:
-            InputError: if the rows have the wrong number of features, or gaps.
+            InputError: if the rows have the wrong number of features.
         """
         check_width(value, self.n_features)
         if self._validate_args:
             self._validate_sample(value)
-        if bool(value.isnan().any()):
-            raise InputError(
-                "A value is NaN, below which nothing lies; take the marginal() of what is observed."
-            )
         x = (value - self.origin).to(self.dtype)
         parts = (self._exact_weights, self.centres, self.variances.sqrt())
         return marginal_cdf(x, *parts).to(self.dtype)
