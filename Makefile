@@ -11,7 +11,7 @@ explore: .venv/.installed
 	.venv/bin/mogul explore mogul-demo/digits.mogul
 
 test: .venv/.installed-dev check docs
-	.venv/bin/pytest -n auto
+	.venv/bin/pytest -n auto --dist worksteal
 
 check: .venv/.installed-dev
 	.venv/bin/ruff check .
